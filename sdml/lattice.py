@@ -1,0 +1,310 @@
+"""Periodic lattices: sites, shells, bonds, oriented plaquettes, momenta and site permutations.
+
+Site index i = (y * Lx + x) * n_basis + b, x fastest. Lengths are in units of the nearest-neighbour
+distance for the lattices made here. Bonds are counted by displacement, so a small lattice keeps its
+multiplicities (two sites can be joined twice through the boundary).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdml.symmetry import PointGroup
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Corner = tuple[int, int, int]
+Triangle = tuple[Corner, Corner, Corner]
+
+# Corners (x, y, basis) relative to a cell, counter-clockwise.
+SQUARE_TRIANGLES: tuple[Triangle, ...] = (
+    ((0, 0, 0), (1, 0, 0), (1, 1, 0)),
+    ((1, 0, 0), (1, 1, 0), (0, 1, 0)),
+    ((1, 1, 0), (0, 1, 0), (0, 0, 0)),
+    ((0, 1, 0), (0, 0, 0), (1, 0, 0)),
+)
+TRIANGULAR_TRIANGLES: tuple[Triangle, ...] = (
+    ((0, 0, 0), (1, 0, 0), (0, 1, 0)),
+    ((1, 0, 0), (1, 1, 0), (0, 1, 0)),
+)
+DISTANCE_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A periodic two-dimensional lattice of ``shape`` = (Lx, Ly) cells.
+
+    Parameters
+    ----------
+    name : str
+        'square', 'triangular' or a name of your own.
+    vectors : 2 x 2 tuple
+        Rows a1, a2.
+    basis : tuple of 2-tuples
+        Positions in the cell.
+    shape : (int, int)
+        Number of cells along a1 and a2.
+    triangles : tuple
+        Oriented plaquettes as three corners (x, y, basis) relative to a cell.
+    """
+
+    name: str
+    vectors: tuple[tuple[float, float], tuple[float, float]]
+    basis: tuple[tuple[float, float], ...]
+    shape: tuple[int, int]
+    triangles: tuple[Triangle, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 2 or any(int(n) != n or n < 1 for n in self.shape):
+            raise ValueError(f"shape: must be two positive integers, got {self.shape}")
+        if np.shape(self.vectors) != (2, 2) or abs(np.linalg.det(self.vectors)) < 1e-12:
+            raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
+        if np.ndim(self.basis) != 2 or np.shape(self.basis)[1] != 2:
+            raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
+
+    @property
+    def n_basis(self) -> int:
+        return len(self.basis)
+
+    @property
+    def n_cells(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def n_sites(self) -> int:
+        return self.n_cells * self.n_basis
+
+    @property
+    def length(self) -> int:
+        """L of an L x L lattice; ValueError if the two lengths differ."""
+        if self.shape[0] != self.shape[1]:
+            raise ValueError(f"shape: needs equal lengths, got {self.shape}")
+        return self.shape[0]
+
+    @cached_property
+    def cells(self) -> IntArray:
+        """(N, 2) integer coordinates (x, y) of the cell of every site."""
+        y, x = np.divmod(np.arange(self.n_cells), self.shape[0])
+        return np.repeat(np.stack([x, y], axis=-1), self.n_basis, axis=0)
+
+    @cached_property
+    def sublattices(self) -> IntArray:
+        """(N,) basis index of every site."""
+        return np.tile(np.arange(self.n_basis), self.n_cells)
+
+    @cached_property
+    def positions(self) -> FloatArray:
+        """(N, 2) Cartesian positions, not wrapped."""
+        return self.cells @ np.array(self.vectors) + np.array(self.basis)[self.sublattices]
+
+    def site_index(self, cells: NDArray[np.int64], basis: NDArray[np.int64] | int) -> IntArray:
+        """Site numbers of integer cells (..., 2), wrapped periodically, and basis indices (...)."""
+        x, y = cells[..., 0] % self.shape[0], cells[..., 1] % self.shape[1]
+        return (y * self.shape[0] + x) * self.n_basis + basis
+
+    def displacements(self, cutoff_radius: float, basis: int = 0) -> tuple[IntArray, FloatArray]:
+        """All sites with 0 < distance <= cutoff_radius from basis site ``basis``.
+
+        Returns
+        -------
+        corners : (K, 3) int
+            Cell displacement and basis index of the target, by distance, then by angle from +x.
+        vectors : (K, 2)
+            Cartesian displacements.
+        """
+        corners, vectors = self._sites_in_disc(cutoff_radius, basis)
+        distance = np.round(np.linalg.norm(vectors, axis=-1), DISTANCE_DIGITS)
+        angle = np.round(np.arctan2(vectors[:, 1], vectors[:, 0]) % (2 * np.pi), DISTANCE_DIGITS)
+        inside = np.flatnonzero((distance > 0) & (distance <= cutoff_radius + 1e-8))
+        order = inside[np.lexsort((angle[inside], distance[inside]))]
+        return corners[order], vectors[order]
+
+    def _sites_in_disc(self, radius: float, basis: int) -> tuple[IntArray, FloatArray]:
+        a = np.array(self.vectors)
+        spread = np.abs(np.array(self.basis)).sum() * 2
+        # |n_k| <= |r| |reciprocal vector k| encloses the disc.
+        reach = np.ceil((radius + spread) * np.linalg.norm(np.linalg.inv(a), axis=0)).astype(int)
+        grid = np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1].reshape(2, -1).T
+        corners = np.concatenate(
+            [np.column_stack([grid, np.full(len(grid), b)]) for b in range(self.n_basis)]
+        )
+        origin = np.array(self.basis)
+        vectors = corners[:, :2] @ a + origin[corners[:, 2]] - origin[basis]
+        return corners, vectors
+
+    def shell_distances(self, n_shells: int) -> FloatArray:
+        """The first distances at which any site has neighbours, ascending."""
+        radius = 2.0 * max(np.linalg.norm(self.vectors, axis=-1))
+        while True:
+            found = [self.displacements(radius, b)[1] for b in range(self.n_basis)]
+            distances = np.linalg.norm(np.concatenate(found), axis=-1)
+            unique = np.unique(np.round(distances, DISTANCE_DIGITS - 2))
+            if len(unique) >= n_shells:
+                return unique[:n_shells]
+            radius *= 1.5
+
+    def directed_bonds(self, shell: int = 1) -> IntArray:
+        """(n, 2) pairs (i, j), one for every displacement of a shell (both directions)."""
+        if shell < 1:
+            raise ValueError(f"shell: must be at least 1, got {shell}")
+        distance = self.shell_distances(shell)[-1]
+        pairs = []
+        for b in range(self.n_basis):
+            corners, vectors = self.displacements(distance + 1e-6, b)
+            on_shell = np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6
+            pairs.append(self._pairs(b, corners[on_shell]))
+        return np.concatenate(pairs)
+
+    def _pairs(self, basis: int, corners: IntArray) -> IntArray:
+        """(n_cells * K, 2) pairs from every site of a sublattice to its K displaced sites."""
+        sites = np.flatnonzero(self.sublattices == basis)
+        targets = self.site_index(self.cells[sites, None] + corners[:, :2], corners[:, 2])
+        return np.stack([np.repeat(sites, len(corners)), targets.ravel()], axis=-1)
+
+    def bonds(self, shell: int = 1) -> IntArray:
+        """(n_bonds, 2) pairs of a shell, each bond once per displacement."""
+        pairs = self.directed_bonds(shell)
+        i, j = pairs.T
+        ordered = pairs[np.lexsort((j, i))]
+        # Every bond occurs as (i, j) and (j, i); keep i < j, and half of the bonds of a site to
+        # its own periodic image.
+        itself = ordered[ordered[:, 0] == ordered[:, 1]]
+        return np.concatenate([ordered[ordered[:, 0] < ordered[:, 1]], itself[::2]])
+
+    def neighbors(self, shell: int = 1) -> IntArray:
+        """(N, z) neighbours of every site, counter-clockwise from +x; needs equal coordination."""
+        pairs = self.directed_bonds(shell)
+        counts = np.bincount(pairs[:, 0], minlength=self.n_sites)
+        if len(set(counts)) != 1:
+            raise ValueError(f"shell: sites of {self.name!r} differ in coordination, use bonds")
+        order = np.argsort(pairs[:, 0], kind="stable")
+        return pairs[order, 1].reshape(self.n_sites, -1)
+
+    @cached_property
+    def plaquettes(self) -> IntArray:
+        """(n_plaquettes, 3) sites of the oriented triangles, counter-clockwise, kind by kind.
+
+        Triangular: all up, then all down (2N). Square: the four right triangles of a square (4N).
+        """
+        if not self.triangles:
+            raise ValueError(f"lattice: {self.name!r} was made without triangles")
+        corners = np.array(self.triangles)
+        origins = self.cells[:: self.n_basis]
+        cells = origins[None, :, None, :] + corners[:, None, :, :2]
+        return self.site_index(cells, corners[:, None, :, 2]).reshape(-1, 3)
+
+    @cached_property
+    def plaquette_offsets(self) -> FloatArray:
+        """(kinds, 2) centre of every kind of plaquette relative to its cell."""
+        corners = np.array(self.triangles)
+        points = corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[corners[..., 2]]
+        return points.mean(axis=1)
+
+    @property
+    def plaquette_centers(self) -> FloatArray:
+        """(n_plaquettes, 2) centres, not wrapped."""
+        cells = self.cells[:: self.n_basis] @ np.array(self.vectors)
+        return (self.plaquette_offsets[:, None] + cells[None]).reshape(-1, 2)
+
+    @cached_property
+    def reciprocal_vectors(self) -> FloatArray:
+        """Rows b1, b2 with a_i . b_j = 2 pi delta_ij."""
+        return 2 * np.pi * np.linalg.inv(np.array(self.vectors)).T
+
+    @cached_property
+    def momenta(self) -> FloatArray:
+        """(n_cells, 2) allowed wave vectors in the first Brillouin zone, index m_y * Lx + m_x."""
+        mx, my = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape))
+        raw = np.stack([mx.ravel(), my.ravel()], axis=-1) @ self.reciprocal_vectors
+        shifts = np.mgrid[-1:2, -1:2].reshape(2, -1).T @ self.reciprocal_vectors
+        images = raw[:, None] + shifts
+        # Rounding makes the choice between equally short images (zone boundary) reproducible.
+        nearest = np.round(np.linalg.norm(images, axis=-1), 9).argmin(axis=1)
+        return images[np.arange(len(raw)), nearest]
+
+    @cached_property
+    def point_group(self) -> PointGroup:
+        """The largest C_nv that maps the infinite lattice on itself about basis site 0."""
+        radius = 2.5 * max(np.linalg.norm(self.vectors, axis=-1))
+        vectors = self.displacements(radius)[1]
+        nearest = np.arctan2(*vectors[0, ::-1])
+        for n_fold in (6, 4, 3, 2, 1):
+            for angle in (0.0, nearest, nearest + np.pi / 2):
+                group = PointGroup(n_fold, float(angle))
+                if all(_same_set(vectors @ g.T, vectors) for g in group.matrices):
+                    return group
+        raise ValueError(f"lattice: no mirror through basis site 0 of {self.name!r}")
+
+    def translation(self, x: int, y: int) -> IntArray:
+        """perm with perm[i] = the site (x, y) cells away: ``moved[perm] = spins`` moves a state."""
+        return self.site_index(self.cells + np.array([x, y]), self.sublattices)
+
+    def site_permutation(self, operation: FloatArray, center: int = 0) -> IntArray:
+        """perm with perm[i] = the site at g r_i, for a 2 x 2 matrix g about site ``center``.
+
+        ``moved[perm] = spins`` carries a state along. ValueError if g does not map the periodic
+        lattice on itself (for instance a rotation by 90 degrees when Lx differs from Ly).
+        """
+        origin = self.positions[center]
+        images = (self.positions - origin) @ np.asarray(operation).T + origin
+        permutation = self._find(images)
+        if len(np.unique(permutation)) != self.n_sites or not self._keeps_torus(operation):
+            raise ValueError(
+                f"operation: does not map the {self.shape} {self.name} lattice on itself"
+            )
+        return permutation
+
+    def _find(self, points: FloatArray) -> IntArray:
+        """Site numbers of Cartesian points, -1 where there is no site."""
+        found = np.full(len(points), -1)
+        for b, offset in enumerate(np.array(self.basis)):
+            cells = (points - offset) @ np.linalg.inv(np.array(self.vectors))
+            nearest = np.round(cells).astype(int)
+            hit = np.abs(cells - nearest).max(axis=1) < 1e-6
+            found[hit] = self.site_index(nearest[hit], b)
+        return found
+
+    def _keeps_torus(self, operation: FloatArray) -> bool:
+        """Whether g maps the two periods Lx a1 and Ly a2 on integer combinations of themselves."""
+        periods = np.array(self.vectors) * np.array(self.shape)[:, None]
+        images = periods @ np.asarray(operation).T @ np.linalg.inv(periods)
+        return bool(np.abs(images - np.round(images)).max() < 1e-9)
+
+
+def _same_set(a: FloatArray, b: FloatArray) -> bool:
+    distance = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    return bool(distance.min(axis=1).max() < 1e-6)
+
+
+def square(length: int, width: int | None = None) -> Lattice:
+    """The square lattice of ``length`` x ``width`` sites (width defaults to length)."""
+    shape = (length, length if width is None else width)
+    return Lattice("square", ((1.0, 0.0), (0.0, 1.0)), ((0.0, 0.0),), shape, SQUARE_TRIANGLES)
+
+
+def triangular(length: int, width: int | None = None) -> Lattice:
+    """The triangular lattice, a1 = (1, 0), a2 = (1/2, sqrt(3)/2)."""
+    shape = (length, length if width is None else width)
+    vectors = ((1.0, 0.0), (0.5, float(np.sqrt(3) / 2)))
+    return Lattice("triangular", vectors, ((0.0, 0.0),), shape, TRIANGULAR_TRIANGLES)
+
+
+def from_cell(
+    vectors: Sequence[Sequence[float]] | FloatArray,
+    basis: Sequence[Sequence[float]] | FloatArray,
+    shape: Sequence[int],
+    name: str = "custom",
+    triangles: tuple[Triangle, ...] = (),
+) -> Lattice:
+    """A lattice from primitive vectors (2, 2), basis positions (n_basis, 2) and cell counts."""
+    try:
+        rows = tuple(tuple(float(x) for x in row) for row in vectors)
+        points = tuple(tuple(float(x) for x in row) for row in basis)
+    except TypeError:
+        raise ValueError("vectors, basis: must be lists of (x, y) pairs") from None
+    return Lattice(name, rows, points, tuple(int(n) for n in shape), triangles)  # type: ignore[arg-type]

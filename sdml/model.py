@@ -1,0 +1,260 @@
+"""The s-d (Kondo lattice, double exchange) model: Hamiltonian, filling of its levels, its state.
+
+    H = - sum_ij t_ij c+_is c_js - J sum_i S_i . c+_ia sigma_ab c_ib,   |S_i| = 1, periodic,
+
+with full Pauli matrices. Energies are in units of the nearest-neighbour hopping.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdml.lattice import Lattice
+from sdml.spins import as_tensor
+
+DEGENERACY = 1e-9
+"""Levels closer than this (in units of t) form one shell at electron_kT = 0."""
+
+
+@dataclass(frozen=True)
+class SDModel:
+    """Electrons with exchange to classical spins on a lattice.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    exchange_coupling : float
+        J; the level splitting of a single site is 2 J.
+    filling : float, optional
+        N_e / 2N in [0, 1]. Give this or ``chemical_potential``.
+    chemical_potential : float, optional
+    electron_kT : float
+        Fermi smearing, an energy >= 0.
+    hopping : float or sequence
+        t, or one value per neighbour shell: (t1, t2, t3, ...).
+    zeeman : (3,) tuple
+        B in the energy -B . S_i of every spin.
+    easy_axis : float
+        K in the energy -K (S_i^z)^2.
+    """
+
+    lattice: Lattice
+    exchange_coupling: float
+    filling: float | None = None
+    chemical_potential: float | None = None
+    electron_kT: float = 0.0
+    hopping: float | Sequence[float] = 1.0
+    zeeman: Sequence[float] = (0.0, 0.0, 0.0)
+    easy_axis: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.filling is None) == (self.chemical_potential is None):
+            raise ValueError(
+                "filling, chemical_potential: give exactly one of the two, "
+                f"got {self.filling} and {self.chemical_potential}"
+            )
+        if self.filling is not None and not 0 <= self.filling <= 1:
+            raise ValueError(f"filling: must be in [0, 1], got {self.filling}")
+        if not (self.electron_kT >= 0 and np.isfinite(self.electron_kT)):
+            raise ValueError(f"electron_kT: must be finite and >= 0, got {self.electron_kT}")
+        for name in ("exchange_coupling", "chemical_potential", "easy_axis"):
+            value = getattr(self, name)
+            if value is not None and not np.isfinite(value):
+                raise ValueError(f"{name}: must be finite, got {value}")
+        object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
+        object.__setattr__(self, "zeeman", _finite_tuple("zeeman", self.zeeman, length=3))
+
+    @property
+    def n_electrons(self) -> float | None:
+        """N_e = 2 N filling; None at fixed chemical potential."""
+        return None if self.filling is None else 2 * self.lattice.n_sites * self.filling
+
+    @cached_property
+    def hopping_matrix(self) -> NDArray[np.float64]:
+        """(N, N) real matrix -t_ij; a bond counts once per displacement."""
+        matrix = np.zeros((self.lattice.n_sites,) * 2)
+        for shell, amplitude in enumerate(self.hopping, start=1):  # type: ignore[arg-type]
+            if amplitude:
+                i, j = self.lattice.directed_bonds(shell).T
+                np.add.at(matrix, (i, j), -amplitude)
+        return matrix
+
+
+def _finite_tuple(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
+    values = tuple(float(x) for x in np.atleast_1d(value))
+    if not values or not np.isfinite(values).all() or length not in (None, len(values)):
+        expected = "finite numbers" if length is None else f"{length} finite numbers"
+        raise ValueError(f"{name}: must be {expected}, got {value}")
+    return values
+
+
+@dataclass(frozen=True)
+class ElectronicState:
+    """What every engine returns for spins (..., N, 3).
+
+    Attributes
+    ----------
+    energy : (...)
+        Total: free energy at fixed filling, grand potential at fixed chemical potential.
+    local_field : (..., N, 3)
+        h_i = -dE/dS_i, the full vector.
+    density : (..., N)
+        Electrons per site, in [0, 2].
+    chemical_potential : (...)
+    eigenvalues : (..., 2N), optional
+        One-electron levels, ascending, where the engine knows them.
+    """
+
+    energy: Any
+    local_field: Any
+    density: Any
+    chemical_potential: Any
+    eigenvalues: Any = None
+
+
+def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Tensor:
+    """The one-electron matrix (..., 2N, 2N), complex128, spin-orbital index 2 i + sigma."""
+    s = as_tensor(spins, model.lattice.n_sites).to(device, torch.float64)
+    n = model.lattice.n_sites
+    matrix = torch.zeros((*s.shape[:-2], n, 2, n, 2), dtype=torch.complex128, device=device)
+    hopping = torch.as_tensor(model.hopping_matrix, device=device).to(torch.complex128)
+    matrix[..., :, 0, :, 0] = hopping
+    matrix[..., :, 1, :, 1] = hopping
+    site = torch.arange(n, device=device)
+    sx, sy, sz = (-model.exchange_coupling * s).unbind(-1)
+    diagonal = torch.diagonal(hopping)
+    matrix[..., site, 0, site, 0] = diagonal + sz
+    matrix[..., site, 1, site, 1] = diagonal - sz
+    matrix[..., site, 0, site, 1] = torch.complex(sx, -sy)
+    matrix[..., site, 1, site, 0] = torch.complex(sx, sy)
+    return matrix.reshape(*s.shape[:-2], 2 * n, 2 * n)
+
+
+def fermi_function(eigenvalues: Tensor, chemical_potential: Tensor, electron_kT: float) -> Tensor:
+    """1 / (exp((e - mu) / kT) + 1); at kT = 0 a step, 1/2 within 1e-9 of mu."""
+    excess = eigenvalues - chemical_potential.unsqueeze(-1)
+    if electron_kT > 0:
+        return torch.sigmoid(-excess / electron_kT)
+    below = (excess < -DEGENERACY).to(excess)
+    return below + 0.5 * (excess.abs() <= DEGENERACY)
+
+
+def occupations(model: SDModel, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+    """Occupation numbers (..., 2N) of ascending levels and the chemical potential (...)."""
+    if model.chemical_potential is not None:
+        mu = torch.full_like(eigenvalues[..., 0], model.chemical_potential)
+        return fermi_function(eigenvalues, mu, model.electron_kT), mu
+    assert model.filling is not None  # __post_init__ guarantees it
+    mu = chemical_potential(eigenvalues, model.filling, model.electron_kT)
+    if model.electron_kT == 0 or model.filling in (0, 1):
+        return _lowest_filled(eigenvalues, model.filling), mu
+    return fermi_function(eigenvalues, mu, model.electron_kT), mu
+
+
+def _lowest_filled(eigenvalues: Tensor, filling: float) -> Tensor:
+    """Ground-state occupations; the top shell takes the remaining electrons evenly."""
+    n_levels = eigenvalues.shape[-1]
+    n_electrons = n_levels * filling
+    top = eigenvalues[..., [_top_level(n_electrons)]]
+    below = eigenvalues < top - DEGENERACY
+    shell = (eigenvalues - top).abs() <= DEGENERACY
+    rest = n_electrons - below.sum(-1, keepdim=True)
+    return below.to(eigenvalues) + shell * (rest / shell.sum(-1, keepdim=True))
+
+
+def _top_level(n_electrons: float) -> int:
+    """Index of the highest level that holds electrons (rounding noise of 2 N filling removed)."""
+    return max(int(np.ceil(round(n_electrons, 6))) - 1, 0)
+
+
+def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
+    """mu (...) at which the ascending levels (..., 2N) hold 2N * filling electrons.
+
+    At electron_kT = 0 the middle of the gap, or the level of a partly filled top shell.
+    Empty and full bands give -inf and +inf. At electron_kT > 0 bracketed bisection; the electron
+    number is met to the accuracy of a float64 sum.
+    """
+    if filling == 0 or filling == 1:
+        sign = 1.0 if filling == 1 else -1.0
+        return torch.full_like(eigenvalues[..., 0], sign * torch.inf)
+    if electron_kT == 0:
+        return _middle_of_gap(eigenvalues, filling)
+    return _bisect(eigenvalues, filling, electron_kT)
+
+
+def _middle_of_gap(eigenvalues: Tensor, filling: float) -> Tensor:
+    n_electrons = eigenvalues.shape[-1] * filling
+    top = eigenvalues[..., _top_level(n_electrons)]
+    filled = _lowest_filled(eigenvalues, filling) > 1 - 1e-6
+    next_level = torch.where(filled, torch.inf, eigenvalues).amin(-1)
+    return torch.where(next_level <= top + DEGENERACY, top, (top + next_level) / 2)
+
+
+def _bisect(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
+    n_electrons = eigenvalues.shape[-1] * filling
+    # Filling f of a single level lies kT ln(f / (1 - f)) away from it: the ends are a bracket.
+    shift = electron_kT * float(np.log(filling) - np.log1p(-filling))
+    lower = eigenvalues[..., 0] + shift
+    upper = eigenvalues[..., -1] + shift
+    for _ in range(200):
+        middle = (lower + upper) / 2
+        count = fermi_function(eigenvalues, middle, electron_kT).sum(-1)
+        lower = torch.where(count < n_electrons, middle, lower)
+        upper = torch.where(count < n_electrons, upper, middle)
+        if bool(((upper - lower) <= 4e-16 * (1 + middle.abs())).all()):
+            return (lower + upper) / 2
+    raise RuntimeError(f"chemical potential: not converged, last bracket {lower} to {upper}")
+
+
+def electronic_energy(model: SDModel, eigenvalues: Tensor, filled: Tensor, mu: Tensor) -> Tensor:
+    """Free energy (fixed filling) or grand potential (fixed mu) of occupied levels, (...).
+
+    F = sum f e + kT sum [f ln f + (1 - f) ln(1 - f)], and Omega = F - mu N. Its derivative with
+    respect to the spins is the expectation value of dH/dS, because f is stationary.
+    """
+    entropy = torch.special.entr(filled) + torch.special.entr(1 - filled)
+    energy = (filled * eigenvalues - model.electron_kT * entropy).sum(-1)
+    if model.chemical_potential is not None:
+        energy = energy - mu * filled.sum(-1)
+    return energy
+
+
+def spin_energy(model: SDModel, spins: Tensor) -> Tensor:
+    """Energy (...) of the terms without electrons, -B . S - K (S^z)^2 summed over sites."""
+    zeeman = spins.new_tensor(model.zeeman)
+    return -((spins * zeeman).sum(-1) + model.easy_axis * spins[..., 2] ** 2).sum(-1)
+
+
+def spin_field(model: SDModel, spins: Tensor) -> Tensor:
+    """-d spin_energy / dS, (..., N, 3)."""
+    field = spins.new_tensor(model.zeeman).expand(spins.shape).clone()
+    field[..., 2] += 2 * model.easy_axis * spins[..., 2]
+    return field
+
+
+def describe(model: SDModel) -> dict[str, Any]:
+    """The model as plain values for a JSON header; :func:`from_description` is the inverse."""
+    return dataclasses.asdict(model)
+
+
+def from_description(description: dict[str, Any]) -> SDModel:
+    """The model of :func:`describe`. ValueError if the description is not one."""
+    try:
+        values = dict(description)
+        lattice = Lattice(**{k: _nested_tuple(v) for k, v in values.pop("lattice").items()})
+        return SDModel(lattice, **{k: _nested_tuple(v) for k, v in values.items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"description: not an SDModel ({error})") from error
+
+
+def _nested_tuple(value: Any) -> Any:
+    return tuple(_nested_tuple(v) for v in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,199 @@
+"""Classical unit spins as arrays of shape (..., N, 3): guard, make, rotate, project.
+
+Every array that enters the package passes through :func:`as_tensor`, and every result that leaves
+it through :func:`like`, so that numpy in gives numpy out and tensor in gives tensor out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SpinArray = NDArray[Any] | Tensor
+UNIT_TOLERANCE = 1e-5
+
+
+class Cells(Protocol):
+    """What a texture needs to know of a lattice (see :class:`sdml.lattice.Lattice`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def cells(self) -> NDArray[np.int64]: ...
+    @property
+    def n_sites(self) -> int: ...
+
+
+def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spins") -> Tensor:
+    """The spins as a floating tensor, after the guard every public function shares.
+
+    Parameters
+    ----------
+    spins : array or tensor, (..., N, 3)
+        Unit vectors, accepted with ``abs(|S| - 1) <= 1e-5``.
+    n_sites : int, optional
+        Required N.
+    argument : str
+        Name used in the error.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, not finite, or not of unit length.
+    """
+    tensor = vectors_as_tensor(spins, n_sites, argument)
+    deviation = (torch.linalg.vector_norm(tensor.detach().double(), dim=-1) - 1).abs()
+    worst = float(deviation.max()) if deviation.numel() else 0.0
+    if not worst <= UNIT_TOLERANCE:
+        raise ValueError(
+            f"{argument}: every spin must be finite and have |S| = 1 within {UNIT_TOLERANCE:g}, "
+            f"the largest deviation is {worst:.3g}"
+        )
+    return tensor
+
+
+def vectors_as_tensor(vectors: SpinArray, n_sites: int | None, argument: str) -> Tensor:
+    """A (..., N, 3) array of any length as a floating tensor; ValueError on a wrong shape."""
+    tensor = vectors if isinstance(vectors, Tensor) else torch.as_tensor(np.asarray(vectors))
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.float64)
+    if tensor.ndim < 2 or tensor.shape[-1] != 3 or n_sites not in (None, tensor.shape[-2]):
+        expected = "N" if n_sites is None else n_sites
+        raise ValueError(
+            f"{argument}: shape must be (..., {expected}, 3), got {tuple(tensor.shape)}"
+        )
+    return tensor
+
+
+def like(result: Tensor, example: SpinArray) -> Any:
+    """``result`` as a numpy array if ``example`` is one, else unchanged."""
+    if isinstance(example, Tensor):
+        return result
+    return result.detach().cpu().numpy()[()]
+
+
+def normalize(vectors: SpinArray) -> Any:
+    """v / |v| along the last axis; ValueError for a vector of length 0 or not finite."""
+    tensor = vectors_as_tensor(vectors, None, "vectors")
+    norm = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
+    if not bool((torch.isfinite(norm) & (norm > 0)).all()):
+        raise ValueError("vectors: every vector must be finite and of nonzero length")
+    return like(tensor / norm, vectors)
+
+
+def transverse(spins: SpinArray, field: SpinArray) -> Any:
+    """The part of a field that turns the spins, h - (h.S) S, shape (..., N, 3)."""
+    s, h = as_tensor(spins), vectors_as_tensor(field, None, "field")
+    return like(h - (h * s).sum(-1, keepdim=True) * s, spins)
+
+
+def torque(spins: SpinArray, field: SpinArray) -> Any:
+    """S x h, shape (..., N, 3). Same length as the transverse field."""
+    s, h = as_tensor(spins), vectors_as_tensor(field, None, "field")
+    return like(torch.linalg.cross(s, h.to(s)), spins)
+
+
+def random(n_sites: int, seed: int | np.random.Generator | None) -> NDArray[np.float64]:
+    """Independent spins, uniform on the sphere, (N, 3)."""
+    if n_sites < 1:
+        raise ValueError(f"n_sites: must be at least 1, got {n_sites}")
+    vectors = np.random.default_rng(seed).standard_normal((n_sites, 3))
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def perturbed(
+    spins: SpinArray, amplitude: float, seed: int | np.random.Generator | None
+) -> NDArray[np.float64]:
+    """Spins with normal noise of the given amplitude on each component, renormalised.
+
+    A cheap stand-in for a thermal state: amplitude 0.1 turns every spin by about 8 degrees.
+    """
+    base = as_tensor(spins).detach().cpu().double().numpy()
+    noise = np.random.default_rng(seed).standard_normal(base.shape)
+    return normalize(base + amplitude * noise)
+
+
+def random_rotation(
+    seed: int | np.random.Generator | None, proper: bool = True
+) -> NDArray[np.float64]:
+    """A 3 x 3 orthogonal matrix, uniform (Haar) on SO(3), or on O(3) \\ SO(3) if not proper."""
+    gaussian = np.random.default_rng(seed).standard_normal((3, 3))
+    q, r = np.linalg.qr(gaussian)
+    q = q * np.sign(np.diag(r))
+    determinant = 1.0 if proper else -1.0
+    return q * np.sign(np.linalg.det(q)) * determinant
+
+
+def rotate(spins: SpinArray, rotation: SpinArray) -> Any:
+    """All spins turned by one 3 x 3 orthogonal matrix: S_i -> R S_i."""
+    s = as_tensor(spins)
+    matrix = torch.as_tensor(rotation).to(s)
+    if matrix.shape != (3, 3):
+        raise ValueError(f"rotation: shape must be (3, 3), got {tuple(matrix.shape)}")
+    return like(s @ matrix.T, spins)
+
+
+def ferromagnetic(lattice: Cells, direction: tuple[float, float, float] = (0, 0, 1)) -> Any:
+    """All spins along ``direction``, (N, 3)."""
+    return np.tile(normalize(np.array([direction], dtype=float)), (lattice.n_sites, 1))
+
+
+def neel(lattice: Cells) -> NDArray[np.float64]:
+    """S = (-1)^(x+y) z on the square lattice, wave vector (pi, pi)."""
+    _require(lattice, "square", "neel", multiple=2)
+    return _plane_wave_signs(lattice, (1, 1))[:, None] * np.array([0.0, 0.0, 1.0])
+
+
+def stripe(lattice: Cells) -> NDArray[np.float64]:
+    """Collinear single-Q stripe: the sign alternates from row to row along a2, wave vector b2/2."""
+    _require(lattice, None, "stripe", multiple=2)
+    return _plane_wave_signs(lattice, (0, 1))[:, None] * np.array([0.0, 0.0, 1.0])
+
+
+def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
+    """Three-sublattice 120 degree order in the xy plane of the triangular lattice."""
+    _require(lattice, "triangular", "coplanar_120", multiple=3)
+    # Neighbours along a1, a2 and a2 - a1 must differ by 120 degrees: sublattice n1 - n2 mod 3.
+    angle = 2 * np.pi / 3 * (lattice.cells[:, 0] - lattice.cells[:, 1])
+    return np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1)
+
+
+def coplanar_90(lattice: Cells) -> NDArray[np.float64]:
+    """Coplanar double-Q order: two of the three M-point waves, spins at 90 degrees (triangular)."""
+    _require(lattice, "triangular", "coplanar_90", multiple=2)
+    waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1))]
+    return np.stack([*waves, np.zeros(lattice.n_sites)], axis=-1) / np.sqrt(2)
+
+
+def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
+    """Four-sublattice triple-Q order: S = (cos M1.r, cos M2.r, cos M3.r) / sqrt(3) (triangular).
+
+    The spins point to the corners of a tetrahedron; every triangle has the scalar chirality
+    ``chirality`` * 4 / (3 sqrt 3). Martin and Batista, Phys. Rev. Lett. 101, 156402 (2008),
+    doi 10.1103/PhysRevLett.101.156402.
+    """
+    _require(lattice, "triangular", "tetrahedral", multiple=2)
+    if chirality not in (-1, 1):
+        raise ValueError(f"chirality: must be 1 or -1, got {chirality}")
+    waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1), (1, 1))]
+    return -chirality * np.stack(waves, axis=-1) / np.sqrt(3)
+
+
+def _plane_wave_signs(lattice: Cells, wave: tuple[int, int]) -> NDArray[np.float64]:
+    """cos(Q.r) for Q = (wave . reciprocal vectors) / 2: a sign for every site."""
+    return 1.0 - 2.0 * ((lattice.cells @ np.array(wave)) % 2)
+
+
+def _require(lattice: Cells, name: str | None, texture: str, multiple: int) -> None:
+    if name is not None and lattice.name != name:
+        raise ValueError(f"lattice: {texture} order needs a {name} lattice, got {lattice.name!r}")
+    if any(length % multiple for length in lattice.shape):
+        raise ValueError(
+            f"lattice: {texture} order needs lengths divisible by {multiple}, got {lattice.shape}"
+        )

@@ -1,0 +1,206 @@
+"""Training a force field on labelled snapshots, and the numbers by which it is judged.
+
+The transverse part of the field is what drives the spins, and it is small beside the longitudinal
+part, so the two have separate terms in the loss, each divided by its variance in the training data:
+
+    loss = w_t <|dh_t|^2> / <|h_t|^2> + w_l <dh_l^2> / var(h_l) + w_E <dE^2> / var(E).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdml import spins as spin_arrays
+from sdml.dataset import Dataset
+from sdml.forcefield import ForceField
+from sdml.lattice import Lattice
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train: epochs, snapshots per step, Adam's peak rate, weights of the loss, seed."""
+
+    n_epochs: int
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    transverse_weight: float = 1.0
+    longitudinal_weight: float = 0.2
+    energy_weight: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
+        for name in ("transverse_weight", "longitudinal_weight", "energy_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Variances of the training data that make the terms of the loss comparable."""
+
+    transverse: float
+    longitudinal: float
+    energy: float
+
+
+def data_scales(data: Dataset) -> Scales:
+    """Mean square transverse field per component, variance of h . S, variance of E."""
+    longitudinal = (data.local_field * data.spins).sum(-1)
+    h_t = spin_arrays.transverse(data.spins, data.local_field)
+    return Scales(
+        float((h_t**2).mean()), max(float(longitudinal.var()), 1e-8), max(data.energy.var(), 1e-8)
+    )
+
+
+def train(
+    forcefield: ForceField,
+    training: Dataset,
+    settings: TrainingSettings,
+    validation: Dataset | None = None,
+    report: Report | None = None,
+) -> list[dict[str, float]]:
+    """Fit the force field in place; the same seed on the same device gives the same weights.
+
+    Parameters
+    ----------
+    forcefield : ForceField
+        Its input and output scales are fixed from ``training`` first.
+    training, validation : Dataset
+        Split by whole trajectories (:func:`sdml.dataset.split`).
+    report : callable, optional
+        Gets the record of every epoch.
+
+    Returns
+    -------
+    list of dict
+        epoch, loss, and torque_r2 of the validation set if there is one.
+    """
+    tensors = _as_tensors(forcefield, training)
+    longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
+    forcefield.standardise(tensors["spins"], tensors["energy"], longitudinal)
+    scales = data_scales(training)
+    optimizer = torch.optim.Adam(forcefield.parameters(), lr=settings.learning_rate)
+    n_steps = settings.n_epochs * -(-len(training) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=n_steps, pct_start=0.1
+    )
+    rng = torch.Generator().manual_seed(settings.seed)
+    history = []
+    for epoch in range(1, settings.n_epochs + 1):
+        losses = []
+        for batch in _batches(tensors, settings.batch_size, rng):
+            optimizer.zero_grad()
+            value = loss(forcefield, batch, scales, settings)
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(value.item())
+        record = {"epoch": float(epoch), "loss": float(np.mean(losses))}
+        if validation is not None:
+            record["torque_r2"] = evaluate(forcefield, validation)["torque_r2"]
+        history.append(record)
+        if report:
+            report(record)
+    return history
+
+
+def loss(
+    forcefield: ForceField, batch: dict[str, Tensor], scales: Scales, settings: TrainingSettings
+) -> Tensor:
+    """The weighted loss of a batch, differentiable in the weights."""
+    s = batch["spins"].detach().requires_grad_(True)
+    energy = forcefield(s)
+    (gradient,) = torch.autograd.grad(energy.sum(), s, create_graph=True)
+    error = -gradient - batch["local_field"]
+    longitudinal = (error * s).sum(-1, keepdim=True)
+    transverse = error - longitudinal * s
+    return (
+        settings.transverse_weight * (transverse**2).mean() / scales.transverse
+        + settings.longitudinal_weight * (longitudinal**2).mean() / scales.longitudinal
+        + settings.energy_weight * ((energy - batch["energy"]) ** 2).mean() / scales.energy
+    )
+
+
+def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
+    like = forcefield.feature_mean
+    return {
+        name: torch.as_tensor(getattr(data, name)).to(like)
+        for name in ("spins", "local_field", "energy")
+    }
+
+
+def _batches(
+    tensors: dict[str, Tensor], batch_size: int, rng: torch.Generator
+) -> Iterator[dict[str, Tensor]]:
+    order = torch.randperm(len(tensors["energy"]), generator=rng)
+    for chosen in order.split(batch_size):
+        yield {name: values[chosen.to(values.device)] for name, values in tensors.items()}
+
+
+def predict(forcefield: ForceField, data: Dataset, batch_size: int = 16) -> NDArray[np.float64]:
+    """The force field's local fields on all snapshots, (n, N, 3)."""
+    starts = range(0, len(data), batch_size)
+    parts = [forcefield.local_field(data.spins[k : k + batch_size]) for k in starts]
+    return np.concatenate(parts)
+
+
+def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
+    """Errors of a force field on snapshots; see :func:`field_errors`, plus energy_rms per site."""
+    errors = field_errors(data, predict(forcefield, data))
+    energies = np.array([forcefield.energy(s) for s in data.spins])
+    difference = (energies - data.energy) / data.model.lattice.n_sites
+    return errors | {"energy_rms": float(np.sqrt((difference**2).mean()))}
+
+
+def field_errors(data: Dataset, field: NDArray[np.float64]) -> dict[str, float]:
+    """Errors of fields (n, N, 3) against the labels of the same snapshots.
+
+    Returns
+    -------
+    dict
+        ``field_mse`` and ``torque_mse``: mean over snapshots, sites and the 3 Cartesian components
+        of the squared error of the full and of the transverse field ("per spin" is 3 times that);
+        ``torque_r2`` = 1 - torque_mse / mean square of the transverse field;
+        ``torque_correlation``: Pearson's, over the components of the transverse field.
+    """
+    exact_t = spin_arrays.transverse(data.spins, data.local_field)
+    field_t = spin_arrays.transverse(data.spins, field)
+    torque_mse = float(((field_t - exact_t) ** 2).mean())
+    return {
+        "field_mse": float(((field - data.local_field) ** 2).mean()),
+        "torque_mse": torque_mse,
+        "torque_r2": 1 - torque_mse / float((exact_t**2).mean()),
+        "torque_correlation": float(np.corrcoef(field_t.ravel(), exact_t.ravel())[0, 1]),
+    }
+
+
+def pair_exchange_field(
+    training: Dataset, evaluation: Dataset, n_shells: int = 3
+) -> NDArray[np.float64]:
+    """The baseline of every table: transverse fields (n, N, 3) of the best pair exchange.
+
+    h_i = sum_shell J_shell sum_j S_j with the J_shell from least squares on the transverse field of
+    the training snapshots.
+    """
+    columns = _shell_fields(training, n_shells).reshape(n_shells, -1).T
+    target = spin_arrays.transverse(training.spins, training.local_field).ravel()
+    exchange = np.linalg.lstsq(columns, target, rcond=None)[0]
+    return np.einsum("s,s...->...", exchange, _shell_fields(evaluation, n_shells))
+
+
+def _shell_fields(data: Dataset, n_shells: int) -> NDArray[np.float64]:
+    """Transverse part of the sum of neighbours in each shell, (n_shells, n, N, 3)."""
+    lattice: Lattice = data.model.lattice
+    sums = [data.spins[:, lattice.neighbors(k)].sum(2) for k in range(1, n_shells + 1)]
+    return np.stack([spin_arrays.transverse(data.spins, h) for h in sums])

@@ -5,7 +5,7 @@ Every function returns the artist that carries the colours, or the axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -40,10 +40,12 @@ def use_style() -> None:
     )
 
 
-def panels(rows: int, columns: int, height: float = 2.6, **options: Any) -> tuple[Figure, Any]:
-    """A figure with a grid of axes, each about one column wide; axes as a flat array."""
-    size = (COLUMN_WIDTH * columns, height * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+def panels(
+    rows: int, columns: int, height: float = 2.6, width: float = COLUMN_WIDTH
+) -> tuple[Figure, Any]:
+    """A figure with a grid of axes of the given size in inches; axes as a flat array."""
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     return figure, axes.ravel()
 
 
@@ -143,3 +145,11 @@ def curves(
         axes.plot(x, y, label=label, **style)
     axes.legend()
     return axes
+
+
+def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
+    """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
+    figure, (axes,) = panels(1, 1, height=3.0)
+    draw(axes, *arrays)
+    axes.set_title(title)
+    return figure

@@ -79,8 +79,11 @@ def like(result: Tensor, example: SpinArray) -> Any:
 
 
 def normalize(vectors: SpinArray) -> Any:
-    """v / |v| along the last axis; ValueError for a vector of length 0 or not finite."""
-    tensor = vectors_as_tensor(vectors, None, "vectors")
+    """v / |v| for vectors (..., 3); ValueError for a vector of length 0 or not finite."""
+    tensor = vectors if isinstance(vectors, Tensor) else torch.as_tensor(np.asarray(vectors))
+    if tensor.ndim < 1 or tensor.shape[-1] != 3:
+        raise ValueError(f"vectors: shape must be (..., 3), got {tuple(tensor.shape)}")
+    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float64)
     norm = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
     if not bool((torch.isfinite(norm) & (norm > 0)).all()):
         raise ValueError("vectors: every vector must be finite and of nonzero length")

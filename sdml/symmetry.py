@@ -61,9 +61,9 @@ class PointGroup:
     def irreps(self) -> dict[str, FloatArray]:
         """Name -> (order, d, d) real orthogonal matrices; d is 1 or 2."""
         n = self.n_fold
-        one: FloatArray = np.ones(n)
-        alternating: FloatArray = 1.0 - 2.0 * (np.arange(n) % 2)
-        tables: dict[str, tuple[FloatArray, FloatArray]] = {"A1": (one, one), "A2": (one, -one)}
+        one = np.ones(n)
+        alternating = np.where(np.arange(n) % 2, -1.0, 1.0)
+        tables = {"A1": (one, one), "A2": (one, -one)}
         if n % 2 == 0:
             tables |= {"B1": (alternating, alternating), "B2": (alternating, -alternating)}
         irreps = {name: np.concatenate(parts).reshape(-1, 1, 1) for name, parts in tables.items()}

@@ -8,8 +8,10 @@ part, so the two have separate terms in the loss, each divided by its variance i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -183,6 +185,56 @@ def field_errors(data: Dataset, field: NDArray[np.float64]) -> dict[str, float]:
         "torque_r2": 1 - torque_mse / float((exact_t**2).mean()),
         "torque_correlation": float(np.corrcoef(field_t.ravel(), exact_t.ravel())[0, 1]),
     }
+
+
+def card(
+    forcefield: ForceField,
+    training: Dataset,
+    held_out: Dataset,
+    settings: TrainingSettings,
+    remark: str = "",
+) -> dict[str, Any]:
+    """What a reader must know of trained weights: data, settings, errors on held-out runs."""
+    return {
+        "remark": remark,
+        "training_snapshots": len(training),
+        "training_sites": training.model.lattice.n_sites,
+        "training_trajectories": sorted(set(training.trajectory.tolist())),
+        "held_out_snapshots": len(held_out),
+        "held_out_trajectories": sorted(set(held_out.trajectory.tolist())),
+        "held_out_times": [float(held_out.time.min()), float(held_out.time.max())],
+        "settings": dataclasses.asdict(settings),
+        "parameters": sum(p.numel() for p in forcefield.parameters()),
+        "held_out_errors": evaluate(forcefield, held_out),
+        "pair_exchange_errors": field_errors(held_out, pair_exchange_field(training, held_out)),
+        "data": training.provenance,
+    }
+
+
+def card_text(forcefield: ForceField) -> str:
+    """The card of a force field as a Markdown page."""
+    model, content = forcefield.model, forcefield.card
+    environment = forcefield.descriptor.environment
+    errors, baseline = content["held_out_errors"], content["pair_exchange_errors"]
+    rows = [f"| {k} | {errors[k]:.3g} | {baseline.get(k, float('nan')):.3g} |" for k in errors]
+    lines = [
+        f"# Force field for the {model.lattice.name} lattice",
+        content["remark"],
+        f"Model: J = {model.exchange_coupling}, filling = {model.filling}, "
+        f"electron_kT = {model.electron_kT}, hopping = {model.hopping}. The weights hold for these "
+        "values only, on any lattice of this kind with L >= 12.",
+        f"Descriptor: centre bonds to {environment.bond_radius}, pairs to "
+        f"{environment.pair_radius} lattice constants; network "
+        f"{forcefield.descriptor.n_features}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "
+        f"{content['parameters']} parameters.",
+        f"Trained on {content['training_snapshots']} snapshots of {content['training_sites']} "
+        f"sites, trajectories {content['training_trajectories']} (negative: random states).",
+        f"Held-out quenches {content['held_out_trajectories']}, "
+        f"{content['held_out_snapshots']} snapshots, times {content['held_out_times']}:",
+        "| error (energies in t) | force field | pair exchange, 3 shells |\n|---|---|---|\n"
+        + "\n".join(rows),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
 
 
 def pair_exchange_field(

@@ -1,0 +1,71 @@
+# `make help` lists the targets. Variables: PROFILE=quick|laptop|paper, ONLY="05 06", SET="name=value …",
+# RESUME=1, PIP_ARGS="options for pip", PYTHON=python3.
+PROFILE ?= quick
+ONLY ?=
+SET ?=
+RESUME ?=
+PIP_ARGS ?=
+PYTHON ?= python3
+# Two test processes with one thread each: threads that outnumber the cores make small solves many times slower.
+WORKERS ?= 2
+TEST_THREADS ?= 1
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+one_thread := env OMP_NUM_THREADS=$(TEST_THREADS) MKL_NUM_THREADS=$(TEST_THREADS) \
+  OPENBLAS_NUM_THREADS=$(TEST_THREADS) NUMBA_NUM_THREADS=$(TEST_THREADS)
+# Lists such as SET='lengths=[12,18]' must reach the program without the shell reading them.
+options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
+settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint lab figures store bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(STAMP) ## make .venv and install the locked packages
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "== setup: .venv from requirements.lock"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: $(STAMP) ## run the notebooks (PROFILE, ONLY, SET, RESUME) and publish their figures
+	@echo "== reproduce: profile $(PROFILE)"
+	$(BIN)/sdml reproduce --profile $(PROFILE) $(options) $(settings)
+
+test: $(STAMP) ## tests, laws, and nbval on the notebooks
+	@echo "== test: units and laws"
+	$(one_thread) $(BIN)/python -m pytest -n $(WORKERS)
+	@echo "== test: notebooks"
+	$(one_thread) SDML_BUILD=$(CURDIR)/build/test/quick TQDM_DISABLE=1 $(BIN)/python -m pytest \
+	  -n $(WORKERS) --dist loadscope --nbval-lax --nbval-current-env --nbval-sanitize-with nbval.cfg notebooks
+
+lint: $(STAMP) ## ruff check, ruff format, mypy
+	@echo "== lint: ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "== lint: mypy"
+	$(BIN)/mypy sdml
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+figures: $(STAMP) ## publish the figures of the largest finished profile
+	@echo "== figures"
+	$(BIN)/sdml figures
+
+store: $(STAMP) ## execute the quick profile into notebooks/ (ONLY, RESUME)
+	@echo "== store"
+	$(BIN)/sdml store $(options)
+
+bench: $(STAMP) ## run the measurements in benchmarks/
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== bench: $$script"; $(BIN)/python $$script; done
+
+clean: ## remove build/ and caches; .venv stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf

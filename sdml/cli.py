@@ -1,0 +1,304 @@
+"""The `sdml` command.
+
+One function a subcommand: it declares the arguments and holds the call. What a subcommand needs is
+imported when it runs, so that the physics commands work without Jupyter. Only this module prints.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdml import __version__
+
+if TYPE_CHECKING:
+    from sdml.reproduce import Advance, Job, Report
+
+Arguments = argparse.Namespace
+Commands = Any  # argparse does not name the type that add_subparsers returns
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 if a run failed, 2 for input that is not allowed."""
+    parsed = command_line().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except ValueError as error:
+        print(f"sdml {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Parser with all subcommands."""
+    description = "Machine-learning force fields for the spin dynamics of metallic magnets."
+    parser = argparse.ArgumentParser(prog="sdml", description=description)
+    parser.add_argument("--version", action="version", version=f"sdml {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for subcommand in (reproduce, store, figures, claims, label, train, quench):
+        subcommand(commands)
+    return parser
+
+
+def reproduce(commands: Commands) -> None:
+    """`sdml reproduce`: run the notebooks and publish their figures."""
+
+    def run(given: Arguments) -> None:
+        from sdml import reproduce
+
+        jobs = reproduce.plan(given.profile, given.only, given.set)
+        with _supervised(jobs) as (report, advance):
+            reproduce.run(jobs, given.timeout, given.resume, report, advance)
+
+    command = commands.add_parser("reproduce", help="run the notebooks and publish their figures")
+    command.add_argument("--profile", default="quick", help="quick (default), laptop or paper")
+    _add_list(command, "--set", "NAME=VALUE", "override parameters; such a run is not published")
+    _add_run_options(command)
+    command.set_defaults(run=run)
+
+
+def store(commands: Commands) -> None:
+    """`sdml store`: execute the quick profile into ``notebooks/``."""
+
+    def run(given: Arguments) -> None:
+        from sdml import reproduce
+
+        jobs = reproduce.plan("quick", given.only)
+        options = {"time_limit": given.timeout, "resume": given.resume}
+        with _supervised(jobs) as (report, advance):
+            reproduce.store(jobs, report=report, advance=advance, **options)
+
+    command = commands.add_parser("store", help="execute the quick profile into notebooks/")
+    _add_run_options(command)
+    command.set_defaults(run=run)
+
+
+def figures(commands: Commands) -> None:
+    """`sdml figures`: publish the figures of the largest finished profile."""
+
+    def run(given: Arguments) -> None:
+        from sdml import reproduce
+
+        with _supervised(reproduce.plan()) as (report, advance):
+            reproduce.figures(report, advance)
+
+    command = commands.add_parser("figures", help="publish the largest finished profile's figures")
+    command.set_defaults(run=run)
+
+
+def claims(commands: Commands) -> None:
+    """`sdml claims`: print the numbers of the paper beside ours."""
+
+    def run(given: Arguments) -> None:
+        from sdml import record
+
+        print(record.claims_table(record.claims()))
+
+    command = commands.add_parser("claims", help="print the numbers of the paper beside ours")
+    command.set_defaults(run=run)
+
+
+def label(commands: Commands) -> None:
+    """`sdml label`: make labelled snapshots, one store a quench; stores already there are kept."""
+
+    def run(given: Arguments) -> None:
+        from sdml import dataset
+        from sdml.dynamics import LandauLifshitz
+
+        _set_threads(given)
+        model, folder = _model(given), Path(given.output)
+        equation = LandauLifshitz(given.dt, given.damping, given.kT)
+        jobs = {"random": lambda: dataset.random_states(model, given.random, given.random_seed)}
+        for seed in given.quench_seeds:
+            jobs[f"quench_{seed}"] = partial(
+                dataset.quench, model, equation, given.save_times, seed
+            )
+        for name, make in jobs.items():
+            path = folder / f"{name}.h5"
+            if not path.exists():
+                dataset.save(make(), path)
+                print(f"wrote {path.name}", flush=True)
+
+    command = commands.add_parser("label", help="make snapshots labelled by exact fields")
+    _add_model_options(command)
+    _add_dynamics_options(command)
+    command.add_argument("--random", type=int, default=50, help="number of random states")
+    command.add_argument("--random-seed", type=int, default=0)
+    command.add_argument("--quench-seeds", type=int, nargs="*", default=[])
+    command.add_argument("--save-times", type=float, nargs="+", default=[10.0, 30.0, 100.0])
+    command.add_argument("--output", required=True, help="folder of the stores")
+    command.set_defaults(run=run)
+
+
+def train(commands: Commands) -> None:
+    """`sdml train`: fit a force field to stores and save it with its errors on held-out quenches."""
+
+    def run(given: Arguments) -> None:
+        from sdml import dataset, forcefield, training
+        from sdml.descriptor import SymmetryEnvironment
+
+        _set_threads(given)
+        data = dataset.join([dataset.load(path) for path in given.stores])
+        fitted, held_out = dataset.split(data, given.hold_out)
+        environment = SymmetryEnvironment(
+            data.model.lattice.name, given.bond_radius, given.pair_radius
+        )
+        field = forcefield.ForceField(data.model, environment, given.hidden_widths, given.seed)
+        settings = training.TrainingSettings(
+            given.epochs, given.batch_size, given.learning_rate, seed=given.seed
+        )
+        training.train(field, fitted, settings, held_out, lambda row: print(row, flush=True))
+        field.card = training.card(field, fitted, held_out, settings, given.remark)
+        forcefield.save(field, given.output)
+        Path(given.output).with_suffix(".md").write_text(training.card_text(field))
+        print(training.card_text(field))
+
+    command = commands.add_parser("train", help="fit a force field to labelled snapshots")
+    command.add_argument("stores", nargs="+", help="files made by sdml label")
+    command.add_argument("--hold-out", type=int, nargs="+", required=True, metavar="TRAJECTORY")
+    command.add_argument("--bond-radius", type=float, default=2.0)
+    command.add_argument("--pair-radius", type=float, default=2.0)
+    command.add_argument("--hidden-widths", type=int, nargs="+", default=[64, 32])
+    command.add_argument("--epochs", type=int, default=30)
+    command.add_argument("--batch-size", type=int, default=4)
+    command.add_argument("--learning-rate", type=float, default=3e-3)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--threads", type=int)
+    command.add_argument("--remark", default="", help="a sentence for the card")
+    command.add_argument("--output", required=True, help="the .safetensors file")
+    command.set_defaults(run=run)
+
+
+def quench(commands: Commands) -> None:
+    """`sdml quench`: run a force field from random spins to a store; an existing run goes on."""
+
+    def run(given: Arguments) -> None:
+        import torch
+
+        from sdml import forcefield, lattice, simulation, spins
+        from sdml.dynamics import LandauLifshitz
+
+        _set_threads(given)
+        field = forcefield.load(given.force_field)
+        sites = getattr(lattice, field.model.lattice.name)(given.length)
+        start = torch.as_tensor(spins.random(sites.n_sites, given.seed))
+        done = simulation.quench(
+            given.output,
+            sites,
+            start.to(given.device, torch.float32),
+            field.to(given.device).field,
+            LandauLifshitz(given.dt, given.damping, given.kT),
+            given.steps,
+            given.save_every,
+            seed=given.seed,
+        )
+        print(f"{given.output}: {len(done.time)} frames to t = {done.time[-1]:g}")
+
+    command = commands.add_parser("quench", help="run a force field from random spins")
+    command.add_argument("--force-field", required=True, help="a released name or a file")
+    command.add_argument("--length", type=int, default=48)
+    _add_dynamics_options(command)
+    command.add_argument("--steps", type=int, default=100)
+    command.add_argument("--save-every", type=int, default=10)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--output", required=True, help="the .h5 store")
+    command.set_defaults(run=run)
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--lattice", choices=("square", "triangular"), required=True)
+    command.add_argument("--length", type=int, required=True, help="L of the L x L lattice")
+    command.add_argument("--exchange-coupling", type=float, required=True)
+    command.add_argument("--filling", type=float, required=True)
+    command.add_argument("--electron-kT", type=float, required=True)
+
+
+def _model(given: Arguments) -> Any:
+    from sdml import lattice
+    from sdml.model import SDModel
+
+    sites = getattr(lattice, given.lattice)(given.length)
+    return SDModel(
+        sites, given.exchange_coupling, filling=given.filling, electron_kT=given.electron_kT
+    )
+
+
+def _add_dynamics_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dt", type=float, default=0.5, help="time step, hbar/t")
+    command.add_argument("--damping", type=float, default=0.1)
+    command.add_argument("--kT", type=float, default=0.0, help="temperature of the bath")
+    command.add_argument("--threads", type=int)
+
+
+def _set_threads(given: Arguments) -> None:
+    import torch
+
+    if given.threads:
+        torch.set_num_threads(given.threads)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    _add_list(command, "--only", "NOTEBOOK", "stems or beginnings of stems, e.g. 05")
+    limit = "limit for one notebook"
+    command.add_argument("--timeout", type=_positive, metavar="SECONDS", help=limit)
+    command.add_argument("--resume", action="store_true", help="skip notebooks that are up to date")
+
+
+def _add_list(command: argparse.ArgumentParser, name: str, item: str, text: str) -> None:
+    command.add_argument(name, action="extend", nargs="+", default=[], metavar=item, help=text)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} must be positive")
+    return value
+
+
+@contextmanager
+def _supervised(jobs: Sequence["Job"]) -> Iterator[tuple["Report", "Advance"]]:
+    """Progress of `jobs` while the body runs them; failures and stops become exit codes."""
+    from sdml.reproduce import NotebookError
+
+    # By default SIGTERM ends Python at once and would leave the kernel of the notebook running.
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with _progress(jobs) as callables:
+            yield callables
+    except NotebookError as failure:
+        print(f"FAILED {failure}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _progress(jobs: Sequence["Job"]) -> Iterator[tuple["Report", "Advance"]]:
+    """A bar over the cells of all `jobs` on a terminal; one plain line a notebook elsewhere."""
+    from tqdm import tqdm
+
+    plain = bool(os.environ.get("CI")) or not sys.stderr.isatty()
+    total = sum(job.n_cells for job in jobs)
+    done: dict[str, int] = {}
+    with tqdm(total=total, unit="cell", disable=plain, smoothing=0, leave=False) as bar:
+
+        def advance(job: "Job", n_cells: int) -> None:
+            done[job.stem] = n_cells
+            bar.set_description(job.stem, refresh=False)
+            bar.n = sum(done.values())
+            bar.refresh()
+
+        def report(line: str) -> None:
+            tqdm.write(line)
+            sys.stdout.flush()
+
+        yield report, advance

@@ -1,0 +1,72 @@
+"""Absolute folders of the project.
+
+Every folder hangs on `root`, the checkout that holds this package; the environment variable
+``SDML_HOME`` overrides it, for a copy of the project elsewhere or an installation outside a
+checkout. ``SDML_BUILD`` is the folder that a run writes to; `sdml.reproduce` sets it for notebooks.
+"""
+
+import os
+from pathlib import Path
+
+DEFAULT_PROFILE = "quick"
+
+
+def root() -> Path:
+    """Folder of the checkout, or ``SDML_HOME`` where that is set.
+
+    Raises
+    ------
+    ValueError
+        If ``SDML_HOME`` is set and is not an existing folder.
+    """
+    home = os.environ.get("SDML_HOME")
+    if not home:
+        return Path(__file__).resolve().parents[1]
+    folder = Path(home).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(
+            f"SDML_HOME={home!r} is not an existing folder; unset it or name a checkout"
+        )
+    return folder
+
+
+def data() -> Path:
+    """Stored artefacts with their manifest."""
+    return root() / "data"
+
+
+def models() -> Path:
+    """Released weights and their cards."""
+    return data() / "models"
+
+
+def reference() -> Path:
+    """Full-size results behind the figures."""
+    return data() / "reference"
+
+
+def figures() -> Path:
+    """Published figures and ``claims.json``."""
+    return root() / "figures"
+
+
+def notebooks() -> Path:
+    """Notebooks as stored, executed in the quick profile."""
+    return root() / "notebooks"
+
+
+def profiles() -> Path:
+    """Parameter overlays of the larger profiles."""
+    return notebooks() / "profiles"
+
+
+def build(profile: str | None = None) -> Path:
+    """Folder that a run of `profile` writes to; it may not exist yet.
+
+    Without an argument it is the folder of the run in progress (``SDML_BUILD``), else that of the
+    quick profile, so that a notebook opened by hand writes where ``make reproduce`` does.
+    """
+    running = os.environ.get("SDML_BUILD")
+    if profile is None and running:
+        return Path(running).expanduser().resolve()
+    return root() / "build" / (profile or DEFAULT_PROFILE)

@@ -1,0 +1,28 @@
+"""Threads, random examples and published data for all tests."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Before numpy and torch are imported: several test processes with many threads each are far slower
+# than with one, because the threads of small solves wait for each other.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A busy machine must not turn a slow example into a failure, nor a rerun draw others.
+hypothesis.settings.register_profile("sdml", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("sdml")
+
+
+@pytest.fixture(scope="session")
+def authors_data() -> Path:
+    """Folder of the snapshots published with arXiv:2105.08221."""
+    folder = os.environ.get("SDML_AUTHORS_DATA")
+    if not folder:
+        pytest.skip("SDML_AUTHORS_DATA is not set: the published snapshots are not checked")
+    if not Path(folder).is_dir():
+        raise ValueError(f"SDML_AUTHORS_DATA={folder!r} must be an existing folder")
+    return Path(folder)

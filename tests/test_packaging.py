@@ -1,0 +1,93 @@
+"""pyproject.toml, environment.yml, requirements.lock and the package agree."""
+
+import tomllib
+from importlib import metadata
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import sdml
+from sdml import paths
+
+CONDA_NAMES = {"torch": "pytorch"}
+ONLY_CONDA = {"python", "pip", "setuptools"}
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    """The whole of pyproject.toml."""
+    return tomllib.loads((paths.root() / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def required(project) -> dict[str, Requirement]:
+    """All requirements, those of development included, by canonical name."""
+    texts = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
+
+
+@pytest.fixture(scope="module")
+def pinned() -> dict[str, Requirement]:
+    """Lines of requirements.lock by canonical name."""
+    lines = (paths.root() / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): pin for pin in pins}
+
+
+def conda_environment() -> tuple[dict[str, Requirement], list[str]]:
+    """Packages of environment.yml from conda-forge by name, and what it leaves to pip."""
+    text = (paths.root() / "environment.yml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)["dependencies"]
+    packages = [Requirement(entry) for entry in entries if isinstance(entry, str)]
+    pip = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
+    return {package.name: package for package in packages}, pip
+
+
+def test_conda_environment_has_the_same_names_and_ranges(project, required):
+    packages, _ = conda_environment()
+    assert packages["python"].specifier == project["project"]["requires-python"]
+    expected = {CONDA_NAMES.get(k, k): v.specifier for k, v in required.items()}
+    found = {k: v.specifier for k, v in packages.items() if k not in ONLY_CONDA}
+    assert found == expected
+
+
+def test_conda_environment_installs_the_checkout():
+    _, pip = conda_environment()
+    assert pip == ["-e ."]
+
+
+def test_build_requirement_agrees_with_the_conda_environment(project):
+    (build,) = map(Requirement, project["build-system"]["requires"])
+    packages, _ = conda_environment()
+    assert packages["setuptools"].specifier == build.specifier
+
+
+def test_lock_satisfies_the_ranges(project, required, pinned):
+    (build,) = map(Requirement, project["build-system"]["requires"])
+    for name, requirement in {**required, build.name: build}.items():
+        assert name in pinned, f"{name} is missing in requirements.lock"
+        (pin,) = pinned[name].specifier
+        assert requirement.specifier.contains(pin.version), f"{pinned[name]} is outside its range"
+
+
+def test_lock_pins_exactly_and_portably(pinned):
+    for pin in pinned.values():
+        (specifier,) = pin.specifier
+        assert specifier.operator == "=="
+        assert "+" not in specifier.version, f"{pin} has a local tag"
+        assert pin.url is None
+        assert pin.marker is None
+    assert str(pinned["torch"]) == "torch==2.13.0"
+    assert "sdml" not in pinned
+
+
+def test_torch_and_python_ranges(project, required):
+    assert required["torch"].specifier == ">=2.11"
+    assert project["project"]["requires-python"] == ">=3.11"
+
+
+def test_version_has_one_source(project):
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "sdml.__version__"}
+    assert metadata.version("sdml") == sdml.__version__

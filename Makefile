@@ -19,7 +19,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures store bench clean
+.PHONY: help setup reproduce test lint lab figures store manifest bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,8 +42,9 @@ test: $(STAMP) ## tests, laws, and nbval on the notebooks
 	@echo "== test: units and laws"
 	$(one_thread) $(BIN)/python -m pytest -n $(WORKERS)
 	@echo "== test: notebooks"
-	$(one_thread) SDML_BUILD=$(CURDIR)/build/test/quick TQDM_DISABLE=1 $(BIN)/python -m pytest \
-	  -n $(WORKERS) --dist loadscope --nbval-lax --nbval-current-env --nbval-sanitize-with nbval.cfg notebooks
+	$(one_thread) SDML_BUILD=$(CURDIR)/build/test/quick SDML_BATCH=1 TQDM_DISABLE=1 \
+	  $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope \
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with nbval.cfg notebooks
 
 lint: $(STAMP) ## ruff check, ruff format, mypy
 	@echo "== lint: ruff"
@@ -62,6 +63,9 @@ figures: $(STAMP) ## publish the figures of the largest finished profile
 store: $(STAMP) ## execute the quick profile into notebooks/ (ONLY, RESUME)
 	@echo "== store"
 	$(BIN)/sdml store $(options)
+
+manifest: ## renew data/SHA256SUMS
+	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
 
 bench: $(STAMP) ## run the measurements in benchmarks/
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== bench: $$script"; $(BIN)/python $$script; done

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sdml import __version__
 
 if TYPE_CHECKING:
-    from sdml.reproduce import Advance, Job, Report
+    from sdml.profiles import Job
+    from sdml.reproduce import Advance, Report
 
 Arguments = argparse.Namespace
 Commands = Any  # argparse does not name the type that add_subparsers returns
@@ -49,9 +50,9 @@ def reproduce(commands: Commands) -> None:
     """`sdml reproduce`: run the notebooks and publish their figures."""
 
     def run(given: Arguments) -> None:
-        from sdml import reproduce
+        from sdml import profiles, reproduce
 
-        jobs = reproduce.plan(given.profile, given.only, given.set)
+        jobs = profiles.plan(given.profile, given.only, given.set)
         with _supervised(jobs) as (report, advance):
             reproduce.run(jobs, given.timeout, given.resume, report, advance)
 
@@ -66,9 +67,9 @@ def store(commands: Commands) -> None:
     """`sdml store`: execute the quick profile into ``notebooks/``."""
 
     def run(given: Arguments) -> None:
-        from sdml import reproduce
+        from sdml import profiles, reproduce
 
-        jobs = reproduce.plan("quick", given.only)
+        jobs = profiles.plan("quick", given.only)
         options = {"time_limit": given.timeout, "resume": given.resume}
         with _supervised(jobs) as (report, advance):
             reproduce.store(jobs, report=report, advance=advance, **options)
@@ -82,9 +83,9 @@ def figures(commands: Commands) -> None:
     """`sdml figures`: publish the figures of the largest finished profile."""
 
     def run(given: Arguments) -> None:
-        from sdml import reproduce
+        from sdml import profiles, reproduce
 
-        with _supervised(reproduce.plan()) as (report, advance):
+        with _supervised(profiles.plan()) as (report, advance):
             reproduce.figures(report, advance)
 
     command = commands.add_parser("figures", help="publish the largest finished profile's figures")
@@ -113,7 +114,9 @@ def label(commands: Commands) -> None:
         _set_threads(given)
         model, folder = _model(given), Path(given.output)
         equation = LandauLifshitz(given.dt, given.damping, given.kT)
-        jobs = {"random": lambda: dataset.random_states(model, given.random, given.random_seed)}
+        jobs = {}
+        if given.random:
+            jobs["random"] = partial(dataset.random_states, model, given.random, given.random_seed)
         for seed in given.quench_seeds:
             jobs[f"quench_{seed}"] = partial(
                 dataset.quench, model, equation, given.save_times, seed
@@ -127,7 +130,9 @@ def label(commands: Commands) -> None:
     command = commands.add_parser("label", help="make snapshots labelled by exact fields")
     _add_model_options(command)
     _add_dynamics_options(command)
-    command.add_argument("--random", type=int, default=50, help="number of random states")
+    command.add_argument(
+        "--random", type=int, default=50, help="number of random states, 0 for none"
+    )
     command.add_argument("--random-seed", type=int, default=0)
     command.add_argument("--quench-seeds", type=int, nargs="*", default=[])
     command.add_argument("--save-times", type=float, nargs="+", default=[10.0, 30.0, 100.0])
@@ -136,7 +141,7 @@ def label(commands: Commands) -> None:
 
 
 def train(commands: Commands) -> None:
-    """`sdml train`: fit a force field to stores and save it with its errors on held-out quenches."""
+    """`sdml train`: fit a force field to stores and save it with its held-out errors."""
 
     def run(given: Arguments) -> None:
         from sdml import dataset, forcefield, training
@@ -196,6 +201,7 @@ def quench(commands: Commands) -> None:
             given.steps,
             given.save_every,
             seed=given.seed,
+            engine=given.force_field,
         )
         print(f"{given.output}: {len(done.time)} frames to t = {done.time[-1]:g}")
 

@@ -67,6 +67,7 @@ class Dataset:
             expected = (len(self.energy), n_sites, 3)[: len(dimensions)]
             if shape != expected:
                 raise ValueError(f"{name}: shape must be {expected}, got {shape}")
+        spins.as_tensor(self.spins)
 
     def __len__(self) -> int:
         return len(self.energy)
@@ -94,7 +95,7 @@ def label(
         state.energy,
         np.asarray(trajectory, dtype=np.int64),
         np.asarray(time, dtype=np.float64),
-        {"engine": solver.__module__, **provenance},
+        {"engine": getattr(solver, "func", solver).__module__, **provenance},
     )
 
 
@@ -102,6 +103,8 @@ def random_states(
     model: SDModel, n_snapshots: int, seed: int, solver: Solver = exact.solve
 ) -> Dataset:
     """Independent random states, each a trajectory of its own (numbers -1, -2, ...)."""
+    if n_snapshots < 1:
+        raise ValueError(f"n_snapshots: must be at least 1, got {n_snapshots}")
     rng = np.random.default_rng(seed)
     states = np.stack([spins.random(model.lattice.n_sites, rng) for _ in range(n_snapshots)])
     numbers = -1 - np.arange(n_snapshots)
@@ -138,6 +141,8 @@ def quench(
 
 def join(parts: Sequence[Dataset]) -> Dataset:
     """All snapshots of several sets of the same model, their provenance listed."""
+    if not parts:
+        raise ValueError("parts: at least one set is needed, got none")
     if any(part.model != parts[0].model for part in parts):
         raise ValueError("parts: all sets must have the same model")
     merged = {name: np.concatenate([getattr(p, name) for p in parts]) for name in DIMENSIONS}
@@ -192,5 +197,5 @@ def load(path: str | os.PathLike[str]) -> Dataset:
             model = from_description(json.loads(file.attrs["model"]))
             arrays = {f.name: file[f.name][()] for f in fields(Dataset) if f.name in DIMENSIONS}
             return Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"path: {name!r} is not a readable store ({error})") from error

@@ -131,6 +131,8 @@ def advance(
 
     def rotation_vector(s: Tensor) -> Tensor:
         h = torch.as_tensor(local_field(s)).to(s)
+        if h.shape != s.shape:
+            raise ValueError(f"local_field: must return {tuple(s.shape)}, got {tuple(h.shape)}")
         return angular_velocity(s, h if noise is None else h + noise, equation.damping)
 
     return STEPS[equation.method](spins, rotation_vector, equation.dt)

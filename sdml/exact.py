@@ -49,6 +49,8 @@ def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Ele
     s = as_tensor(spins, model.lattice.n_sites)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
     # One matrix at a time: memory stays bounded, and one large eigen-solve uses all threads.
+    if not len(batch):
+        raise ValueError(f"spins: at least one configuration is needed, got {tuple(s.shape)}")
     states = [_solve_one(model, one, device) for one in batch]
     fields = {}
     for field in dataclasses.fields(ElectronicState):

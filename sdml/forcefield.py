@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -74,6 +73,8 @@ class ForceField(nn.Module):
             raise ValueError(
                 f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice"
             )
+        if not hidden_widths or any(n < 1 for n in hidden_widths):
+            raise ValueError(f"hidden_widths: must be positive integers, got {hidden_widths}")
         self.model = model
         self.hidden_widths = tuple(int(n) for n in hidden_widths)
         self.card: dict[str, Any] = {}
@@ -194,8 +195,8 @@ def _perceptron(widths: Sequence[int], seed: int) -> nn.Sequential:
 def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
     """Write weights and description as one safetensors file, atomically.
 
-    The description holds the model, the environment, the widths, the card and the SHA-256 of the
-    weights.
+    The description holds the model, the environment, the widths and the card; a SHA-256 covers it
+    and the weights.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in forcefield.state_dict().items()}
     description = {
@@ -204,13 +205,17 @@ def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
         "environment": dataclasses.asdict(forcefield.descriptor.environment),
         "hidden_widths": forcefield.hidden_widths,
         "card": forcefield.card,
-        "sha256": _digest(tensors),
     }
+    text = json.dumps(description)
+    metadata = {"description": text, "sha256": _digest(text, tensors)}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    safetensors.torch.save_file(tensors, partial, {"description": json.dumps(description)})
-    os.replace(partial, target)
+    try:
+        safetensors.torch.save_file(tensors, partial, metadata)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(name_or_path: str | os.PathLike[str]) -> ForceField:
@@ -223,18 +228,16 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     """
     path = _locate(name_or_path)
     description, tensors = _read(path)
-    forcefield = ForceField(
-        from_description(description["model"]),
-        SymmetryEnvironment(**description["environment"]),
-        description["hidden_widths"],
-    )
-    if _digest(tensors) != description["sha256"]:
-        raise ValueError(f"path: weights of {path.name!r} do not match their checksum")
     try:
-        forcefield.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"path: weights of {path.name!r} do not fit their description") from error
-    forcefield.card = description["card"]
+        forcefield = ForceField(
+            from_description(description["model"]),
+            SymmetryEnvironment(**description["environment"]),
+            description["hidden_widths"],
+        )
+        forcefield.to(tensors["feature_mean"].dtype).load_state_dict(tensors)
+        forcefield.card = description["card"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"path: {path.name!r} is incomplete or does not fit ({error})") from error
     return forcefield
 
 
@@ -254,19 +257,23 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})["description"])
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError, struct.error) as error:
+        description = json.loads(metadata["description"])
+        description["format"], metadata["sha256"]
+    except (SafetensorError, LookupError, TypeError, OSError, ValueError) as error:
         raise ValueError(f"path: {path.name!r} is not a readable force field ({error})") from error
-    if description.get("format") != FILE_FORMAT:
+    if description["format"] != FILE_FORMAT:
         raise ValueError(
-            f"path: {path.name!r} has format {description.get('format')!r}, need {FILE_FORMAT!r}"
+            f"path: {path.name!r} has format {description['format']!r}, need {FILE_FORMAT!r}"
         )
+    if metadata["sha256"] != _digest(metadata["description"], tensors):
+        raise ValueError(f"path: {path.name!r} does not match its checksum")
     return description, tensors
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(description: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(description.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())

@@ -60,12 +60,21 @@ class Lattice:
     triangles: tuple[Triangle, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or any(int(n) != n or n < 1 for n in self.shape):
+        if len(self.shape) != 2 or not all(n >= 1 and n % 1 == 0 for n in self.shape):
             raise ValueError(f"shape: must be two positive integers, got {self.shape}")
-        if np.shape(self.vectors) != (2, 2) or abs(np.linalg.det(self.vectors)) < 1e-12:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if np.shape(self.vectors) != (2, 2) or not abs(np.linalg.det(self.vectors)) > 1e-12:
             raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
         if np.ndim(self.basis) != 2 or np.shape(self.basis)[1] != 2:
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
+        if self._coinciding_sites():
+            raise ValueError(f"basis: two sites of the crystal coincide, got {self.basis}")
+
+    def _coinciding_sites(self) -> bool:
+        cells = np.array(self.basis) @ np.linalg.inv(np.array(self.vectors))
+        difference = cells[:, None] - cells[None]
+        distance = np.abs(difference - np.round(difference)).max(axis=-1)
+        return bool((distance < 1e-6).sum() > len(cells))
 
     @property
     def n_basis(self) -> int:
@@ -232,9 +241,12 @@ class Lattice:
         """The largest C_nv that maps the infinite lattice on itself about basis site 0."""
         radius = 2.5 * max(np.linalg.norm(self.vectors, axis=-1))
         vectors = self.displacements(radius)[1]
-        nearest = np.arctan2(*vectors[0, ::-1])
+        closest = vectors[np.isclose(np.linalg.norm(vectors, axis=-1), np.linalg.norm(vectors[0]))]
+        angles = np.arctan2(closest[:, 1], closest[:, 0])
+        # A mirror maps a nearest neighbour on itself or on another: it bisects two of them.
+        mirrors = np.unique(np.round((angles[:, None] + angles).ravel() / 2 % np.pi, 12))
         for n_fold in (6, 4, 3, 2, 1):
-            for angle in (0.0, nearest, nearest + np.pi / 2):
+            for angle in mirrors:
                 group = PointGroup(n_fold, float(angle))
                 if all(_same_set(vectors @ g.T, vectors) for g in group.matrices):
                     return group
@@ -307,4 +319,4 @@ def from_cell(
         points = tuple(tuple(float(x) for x in row) for row in basis)
     except TypeError:
         raise ValueError("vectors, basis: must be lists of (x, y) pairs") from None
-    return Lattice(name, rows, points, tuple(int(n) for n in shape), triangles)  # type: ignore[arg-type]
+    return Lattice(name, rows, points, tuple(shape), triangles)  # type: ignore[arg-type]

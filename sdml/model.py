@@ -70,6 +70,16 @@ class SDModel:
             value = getattr(self, name)
             if value is not None and not np.isfinite(value):
                 raise ValueError(f"{name}: must be finite, got {value}")
+        for name in (
+            "exchange_coupling",
+            "filling",
+            "chemical_potential",
+            "electron_kT",
+            "easy_axis",
+        ):
+            if (value := getattr(self, name)) is not None:
+                # Numpy scalars would not go into the JSON headers of stores.
+                object.__setattr__(self, name, float(value))
         object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
         object.__setattr__(self, "zeeman", _finite_tuple("zeeman", self.zeeman, length=3))
 
@@ -162,18 +172,23 @@ def occupations(model: SDModel, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
 
 def _lowest_filled(eigenvalues: Tensor, filling: float) -> Tensor:
     """Ground-state occupations; the top shell takes the remaining electrons evenly."""
-    n_levels = eigenvalues.shape[-1]
-    n_electrons = n_levels * filling
+    n_electrons = _electron_number(eigenvalues, filling)
     top = eigenvalues[..., [_top_level(n_electrons)]]
     below = eigenvalues < top - DEGENERACY
     shell = (eigenvalues - top).abs() <= DEGENERACY
-    rest = n_electrons - below.sum(-1, keepdim=True)
+    rest = n_electrons - below.sum(-1, keepdim=True).to(eigenvalues)
     return below.to(eigenvalues) + shell * (rest / shell.sum(-1, keepdim=True))
 
 
+def _electron_number(eigenvalues: Tensor, filling: float) -> float:
+    """2 N filling; a whole number if it is one up to rounding."""
+    number = eigenvalues.shape[-1] * filling
+    return float(round(number)) if abs(number - round(number)) < 1e-9 * (1 + number) else number
+
+
 def _top_level(n_electrons: float) -> int:
-    """Index of the highest level that holds electrons (rounding noise of 2 N filling removed)."""
-    return max(int(np.ceil(round(n_electrons, 6))) - 1, 0)
+    """Index of the highest level that holds electrons."""
+    return max(int(np.ceil(n_electrons)) - 1, 0)
 
 
 def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
@@ -192,27 +207,43 @@ def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) 
 
 
 def _middle_of_gap(eigenvalues: Tensor, filling: float) -> Tensor:
-    n_electrons = eigenvalues.shape[-1] * filling
-    top = eigenvalues[..., _top_level(n_electrons)]
+    top = eigenvalues[..., _top_level(_electron_number(eigenvalues, filling))]
     filled = _lowest_filled(eigenvalues, filling) > 1 - 1e-6
     next_level = torch.where(filled, torch.inf, eigenvalues).amin(-1)
     return torch.where(next_level <= top + DEGENERACY, top, (top + next_level) / 2)
 
 
 def _bisect(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
-    n_electrons = eigenvalues.shape[-1] * filling
     # Filling f of a single level lies kT ln(f / (1 - f)) away from it: the ends are a bracket.
     shift = electron_kT * float(np.log(filling) - np.log1p(-filling))
     lower = eigenvalues[..., 0] + shift
     upper = eigenvalues[..., -1] + shift
+    # Starting from the middle of the gap gives the right answer where all exponentials underflow.
+    middle = _middle_of_gap(eigenvalues, filling).clamp(lower, upper)
     for _ in range(200):
-        middle = (lower + upper) / 2
-        count = fermi_function(eigenvalues, middle, electron_kT).sum(-1)
-        lower = torch.where(count < n_electrons, middle, lower)
-        upper = torch.where(count < n_electrons, upper, middle)
+        excess = _excess_electrons(eigenvalues, middle, filling, electron_kT)
+        lower = torch.where(excess <= 0, middle, lower)
+        upper = torch.where(excess >= 0, middle, upper)
         if bool(((upper - lower) <= 4e-16 * (1 + middle.abs())).all()):
-            return (lower + upper) / 2
+            return middle
+        middle = (lower + upper) / 2
     raise RuntimeError(f"chemical potential: not converged, last bracket {lower} to {upper}")
+
+
+def _excess_electrons(
+    eigenvalues: Tensor, mu: Tensor, filling: float, electron_kT: float
+) -> Tensor:
+    """Electrons above level n minus holes below it, less the fraction beyond n = floor(N_e).
+
+    Deep in a gap the full count is an integer plus exponentially small terms that a plain sum of
+    occupations rounds away; here they are all there is.
+    """
+    n_electrons = _electron_number(eigenvalues, filling)
+    whole = int(np.floor(n_electrons))
+    scaled = (eigenvalues - mu.unsqueeze(-1)) / electron_kT
+    electrons = torch.sigmoid(-scaled[..., whole:]).sum(-1)
+    holes = torch.sigmoid(scaled[..., :whole]).sum(-1)
+    return electrons - holes - (n_electrons - whole)
 
 
 def electronic_energy(model: SDModel, eigenvalues: Tensor, filled: Tensor, mu: Tensor) -> Tensor:

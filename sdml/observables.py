@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sdml.lattice import Lattice
-from sdml.spins import SpinArray, as_tensor, like
+from sdml.spins import SpinArray, as_tensor, like, real_tensor
 
 TETRAHEDRAL_CHIRALITY = 4 / (3 * np.sqrt(3))
 """|S_i . (S_j x S_k)| of every triangle in perfect tetrahedral order."""
@@ -50,6 +50,8 @@ def bond_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
 
 def neel_order(lattice: Lattice, spins: SpinArray) -> Any:
     """|mean of (-1)^(x+y) S_i|, (...), in [0, 1]."""
+    if lattice.name != "square":
+        raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
     s = as_tensor(spins, lattice.n_sites)
     sign = torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)
     return like(torch.linalg.vector_norm((sign[:, None] * s).mean(-2), dim=-1), spins)
@@ -61,10 +63,10 @@ def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
     Parameters
     ----------
     values : (..., n) or (..., n, 3)
-        A field on the n sites or on the n plaquettes (then r is the plaquette's centre); the
-        squares of vector components are summed.
+        A field on the n sites or on the n plaquettes (then r is the plaquette's centre; sites where
+        the two numbers agree); the squares of vector components are summed.
     """
-    x = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    x = real_tensor(values, "values")
     components, offsets = _by_kind(lattice, x)
     phase = torch.as_tensor(np.exp(-1j * lattice.momenta @ offsets.T), device=x.device)
     width, length = lattice.shape[1], lattice.shape[0]
@@ -98,7 +100,10 @@ def spin_correlation(lattice: Lattice, values: SpinArray) -> Any:
     """
     if lattice.n_basis != 1:
         raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
-    factor = torch.as_tensor(structure_factor(lattice, values))
+    x = real_tensor(values, "values")
+    if lattice.n_sites not in x.shape[-2:]:
+        raise ValueError(f"values: must live on the {lattice.n_sites} sites, got {tuple(x.shape)}")
+    factor = structure_factor(lattice, x)
     grid = factor.unflatten(-1, (lattice.shape[1], lattice.shape[0]))
     return like(torch.fft.ifft2(grid).real.flatten(-2), values)
 
@@ -110,7 +115,7 @@ def radial_average(
 
     Returns the mean length (k,) and the mean value (..., k) of every shell.
     """
-    x = np.asarray(torch.as_tensor(values).detach().cpu(), dtype=np.float64)
+    x = real_tensor(values, "values").detach().cpu().double().numpy()
     _, shell, counts = np.unique(
         np.floor(lengths / bin_width + 0.5).astype(int), return_inverse=True, return_counts=True
     )
@@ -135,7 +140,7 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
         * first_moment: 2 pi sum S / sum q S, customary in the literature; sum q S diverges
           logarithmically with a q^-3 tail, which biases growth laws.
     """
-    x = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    x = real_tensor(values, "values")
     if estimator not in LENGTH_ESTIMATORS:
         raise ValueError(
             f"estimator: must be one of {sorted(LENGTH_ESTIMATORS)}, got {estimator!r}"
@@ -150,13 +155,19 @@ def _moment_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
     size = np.linalg.norm(lattice.momenta, axis=-1)[1:]
     bin_width = 2 * np.pi / np.sqrt(lattice.n_cells)
     q, factor = radial_average(size, structure_factor(lattice, x)[..., 1:], bin_width)
-    return 2 * np.pi * (factor**2).sum(-1) / (factor**2 * q).sum(-1)
+    weight = factor**2
+    return _wave_length(weight.sum(-1), (weight * q).sum(-1))
 
 
-def _first_moment_length(lattice: Lattice, x: Tensor) -> Tensor:
+def _first_moment_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
     factor = structure_factor(lattice, x)[..., 1:]
     size = torch.as_tensor(np.linalg.norm(lattice.momenta, axis=-1)[1:]).to(factor)
-    return 2 * np.pi * factor.sum(-1) / (factor @ size)
+    return _wave_length(*(np.asarray(m.cpu()) for m in (factor.sum(-1), factor @ size)))
+
+
+def _wave_length(total: Any, moment: Any) -> NDArray[np.float64]:
+    """2 pi total / moment; a field without structure has no finite length."""
+    return np.where(moment > 0, 2 * np.pi * total / np.where(moment > 0, moment, 1.0), np.inf)
 
 
 def _wall_length(lattice: Lattice, x: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def site_map(axes: Axes, lattice: Lattice, values: NDArray[Any], **style: Any) -
     """Values (N,) as filled Wigner-Seitz cells (hexagons or squares)."""
     corners = _cell_outline(lattice)
     cells = wrapped_positions(lattice)[:, None] + corners[None]
-    artist = PolyCollection(list(cells), array=np.asarray(values), linewidths=0, **style)
+    artist = PolyCollection(list(cells), array=np.asarray(values), linewidths=0.3, **style)
     artist.set_edgecolor("face")
     axes.add_collection(artist)
     axes.set(aspect="equal", xticks=[], yticks=[])

@@ -12,7 +12,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def quench(
     seed: int = 0,
     checkpoint_every: int = 10,
     report: Callable[[int], None] | None = None,
+    engine: str = "",
 ) -> Run:
     """Run ``n_steps`` from ``spins`` to the store at ``path``; continue the run found there.
 
@@ -100,6 +102,8 @@ def quench(
         Frames between two writes of the store.
     report : callable, optional
         Gets the number of steps done after every frame.
+    engine : str
+        What ``local_field`` is, for the header; a run under another engine is another run.
 
     Raises
     ------
@@ -109,31 +113,41 @@ def quench(
         The spins are no longer finite; the store keeps the last good checkpoint.
     """
     start = as_tensor(spins, lattice.n_sites).detach()
+    if start.ndim != 2:
+        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(start.shape)}")
     for name, value in (("save_every", save_every), ("checkpoint_every", checkpoint_every)):
         if value < 1:
             raise ValueError(f"{name}: must be at least 1, got {value}")
     if n_steps < 0 or n_steps % save_every:
         raise ValueError(f"n_steps: must be a multiple of save_every = {save_every}, got {n_steps}")
     measured = dict(observables or {})
-    header = _header(lattice, start, equation, seed, save_every, list(measured))
+    header = _header(lattice, start, equation, save_every, list(measured))
+    header |= {"seed": seed, "engine": engine}
     target = Path(path)
     progress = _resume(target, header, start, equation, seed)
     if progress is None:
         progress = _Progress(start, dynamics.generator(equation, seed, start.device), 0, {})
         _record(progress, lattice, measured)
+        _write(target, header, progress, equation.dt)
     while progress.step < n_steps:
+        reached = progress.spins
+        noise_state = None if progress.rng is None else progress.rng.get_state()
         for _ in range(save_every):
-            progress.spins = dynamics.advance(progress.spins, local_field, equation, progress.rng)
-        progress.step += save_every
-        if not bool(torch.isfinite(progress.spins).all()):
-            raise FloatingPointError(f"spins: not finite at step {progress.step}, dt {equation.dt}")
+            reached = dynamics.advance(reached, local_field, equation, progress.rng)
+        if not bool(torch.isfinite(reached).all()):
+            if progress.rng is not None and noise_state is not None:
+                progress.rng.set_state(noise_state)
+            _write(target, header, progress, equation.dt)
+            raise FloatingPointError(
+                f"spins: not finite at step {progress.step + save_every} of dt = {equation.dt}; "
+                f"the store ends at step {progress.step}"
+            )
+        progress.spins, progress.step = reached, progress.step + save_every
         _record(progress, lattice, measured)
         if (progress.step // save_every) % checkpoint_every == 0 or progress.step >= n_steps:
             _write(target, header, progress, equation.dt)
         if report:
             report(progress.step)
-    if not target.exists():
-        _write(target, header, progress, equation.dt)
     return load(target)
 
 
@@ -141,7 +155,6 @@ def _header(
     lattice: Lattice,
     start: Tensor,
     equation: LandauLifshitz,
-    seed: int,
     save_every: int,
     observables: list[str],
 ) -> dict[str, Any]:
@@ -150,7 +163,6 @@ def _header(
     header = {
         "lattice": dataclasses.asdict(lattice),
         "equation": dataclasses.asdict(equation),
-        "seed": seed,
         "save_every": save_every,
         "observables": observables,
         "start_sha256": digest,
@@ -177,7 +189,7 @@ def _resume(
 ) -> _Progress | None:
     if not target.exists():
         return None
-    with _open(target) as file:
+    with _opened(target) as file:
         stored = json.loads(file.attrs["header"])
         different = sorted(k for k in header if stored.get(k) != header[k])
         if different:
@@ -215,24 +227,31 @@ def _write_rows(file: h5py.File, rows: dict[str, list[Any]], dt: float) -> None:
     file["time"].make_scale("time")
     for name, values in rows.items():
         variable = file.create_dataset(name, data=np.array(values))
-        variable.dims[0].attach_scale(file["time"])
+        own = [f"{name}_{axis}" for axis in range(1, variable.ndim)]
+        scales = ["site", "component"] if name == "frames" else own
+        for axis, scale in enumerate(["time", *scales]):
+            if scale not in file:
+                file[scale] = np.arange(variable.shape[axis])
+                file[scale].make_scale(scale)
+            variable.dims[axis].attach_scale(file[scale])
 
 
 def load(path: str | os.PathLike[str]) -> Run:
     """Read a run. ValueError if the file is missing, truncated or foreign."""
     target = Path(path)
-    with _open(target) as file:
+    with _opened(target) as file:
         header = json.loads(file.attrs["header"])
         observables = {name: file[f"observables/{name}"][()] for name in header["observables"]}
         return Run(file["time"][()], file["frames"][()], observables, header)
 
 
-def _open(target: Path) -> h5py.File:
+@contextmanager
+def _opened(target: Path) -> Iterator[h5py.File]:
+    """The store for reading; whatever is missing in it becomes one ValueError with its name."""
     try:
-        file = h5py.File(target, "r")
-    except OSError as error:
+        with h5py.File(target, "r") as file:
+            if file.attrs.get("format") != FILE_FORMAT:
+                raise ValueError(f"path: {target.name!r} is not a store of format {FILE_FORMAT!r}")
+            yield file
+    except (OSError, KeyError) as error:
         raise ValueError(f"path: {target.name!r} is not a readable store ({error})") from error
-    if file.attrs.get("format") != FILE_FORMAT:
-        file.close()
-        raise ValueError(f"path: {target.name!r} is not a store of format {FILE_FORMAT!r}")
-    return file

@@ -60,15 +60,29 @@ def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spi
 
 def vectors_as_tensor(vectors: SpinArray, n_sites: int | None, argument: str) -> Tensor:
     """A (..., N, 3) array of any length as a floating tensor; ValueError on a wrong shape."""
-    tensor = vectors if isinstance(vectors, Tensor) else torch.as_tensor(np.asarray(vectors))
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.float64)
+    tensor = real_tensor(vectors, argument)
     if tensor.ndim < 2 or tensor.shape[-1] != 3 or n_sites not in (None, tensor.shape[-2]):
         expected = "N" if n_sites is None else n_sites
         raise ValueError(
             f"{argument}: shape must be (..., {expected}, 3), got {tuple(tensor.shape)}"
         )
     return tensor
+
+
+def real_tensor(values: Any, argument: str) -> Tensor:
+    """Real numbers of any shape as a floating tensor (integers become float64).
+
+    Shares memory with a numpy array where torch can; ValueError for complex numbers and text.
+    """
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{argument}: must be real numbers, got {array.dtype}")
+        # Torch takes neither negative strides nor, without a warning, read-only memory.
+        values = torch.as_tensor(np.require(array, requirements=["C", "W"]))
+    if values.is_complex():
+        raise ValueError(f"{argument}: must be real numbers, got {values.dtype}")
+    return values if values.is_floating_point() else values.to(torch.float64)
 
 
 def like(result: Tensor, example: SpinArray) -> Any:
@@ -80,10 +94,9 @@ def like(result: Tensor, example: SpinArray) -> Any:
 
 def normalize(vectors: SpinArray) -> Any:
     """v / |v| for vectors (..., 3); ValueError for a vector of length 0 or not finite."""
-    tensor = vectors if isinstance(vectors, Tensor) else torch.as_tensor(np.asarray(vectors))
+    tensor = real_tensor(vectors, "vectors")
     if tensor.ndim < 1 or tensor.shape[-1] != 3:
         raise ValueError(f"vectors: shape must be (..., 3), got {tuple(tensor.shape)}")
-    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.float64)
     norm = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
     if not bool((torch.isfinite(norm) & (norm > 0)).all()):
         raise ValueError("vectors: every vector must be finite and of nonzero length")
@@ -136,9 +149,11 @@ def random_rotation(
 def rotate(spins: SpinArray, rotation: SpinArray) -> Any:
     """All spins turned by one 3 x 3 orthogonal matrix: S_i -> R S_i."""
     s = as_tensor(spins)
-    matrix = torch.as_tensor(rotation).to(s)
+    matrix = real_tensor(rotation, "rotation").to(s)
     if matrix.shape != (3, 3):
         raise ValueError(f"rotation: shape must be (3, 3), got {tuple(matrix.shape)}")
+    if not float((matrix @ matrix.T - torch.eye(3).to(s)).abs().max()) <= UNIT_TOLERANCE:
+        raise ValueError(f"rotation: must be orthogonal, got {matrix.tolist()}")
     return like(s @ matrix.T, spins)
 
 

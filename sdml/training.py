@@ -22,6 +22,7 @@ from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
 from sdml.forcefield import ForceField
 from sdml.lattice import Lattice
+from sdml.model import SDModel
 
 Report = Callable[[dict[str, float]], None]
 
@@ -88,6 +89,9 @@ def train(
     list of dict
         epoch, loss, and torque_r2 of the validation set if there is one.
     """
+    if not len(training):
+        raise ValueError("training: at least one snapshot is needed, got none")
+    forcefield = _fitting(forcefield, training, "training")
     tensors = _as_tensors(forcefield, training)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
     forcefield.standardise(tensors["spins"], tensors["energy"], longitudinal)
@@ -114,7 +118,16 @@ def train(
         history.append(record)
         if report:
             report(record)
+    if settings.energy_weight == 0:
+        # Fields leave the zero of the energy open: take it from the mean of the training data.
+        with torch.no_grad():
+            difference = tensors["energy"].mean() - _mean_energy(forcefield, tensors["spins"])
+            forcefield.output_mean[0] += difference / training.model.lattice.n_sites
     return history
+
+
+def _mean_energy(forcefield: ForceField, spins: Tensor) -> Tensor:
+    return torch.cat([forcefield(batch) for batch in spins.split(16)]).mean()
 
 
 def loss(
@@ -132,6 +145,19 @@ def loss(
         + settings.longitudinal_weight * (longitudinal**2).mean() / scales.longitudinal
         + settings.energy_weight * ((energy - batch["energy"]) ** 2).mean() / scales.energy
     )
+
+
+def _fitting(forcefield: ForceField, data: Dataset, argument: str = "data") -> ForceField:
+    """The force field on the lattice of the data; ValueError if they are of different models."""
+    ours, theirs = _key_values(forcefield.model), _key_values(data.model)
+    if ours != theirs:
+        raise ValueError(f"{argument}: must be snapshots of the model {ours}, got {theirs}")
+    return forcefield.on(data.model.lattice)
+
+
+def _key_values(model: SDModel) -> dict[str, Any]:
+    """The model with the kind of its lattice in place of the lattice."""
+    return dataclasses.asdict(model) | {"lattice": model.lattice.name}
 
 
 def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
@@ -152,6 +178,7 @@ def _batches(
 
 def predict(forcefield: ForceField, data: Dataset, batch_size: int = 16) -> NDArray[np.float64]:
     """The force field's local fields on all snapshots, (n, N, 3)."""
+    forcefield = _fitting(forcefield, data)
     starts = range(0, len(data), batch_size)
     parts = [forcefield.local_field(data.spins[k : k + batch_size]) for k in starts]
     return np.concatenate(parts)
@@ -160,7 +187,7 @@ def predict(forcefield: ForceField, data: Dataset, batch_size: int = 16) -> NDAr
 def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
     """Errors of a force field on snapshots; see :func:`field_errors`, plus energy_rms per site."""
     errors = field_errors(data, predict(forcefield, data))
-    energies = np.array([forcefield.energy(s) for s in data.spins])
+    energies = np.array([_fitting(forcefield, data).energy(s) for s in data.spins])
     difference = (energies - data.energy) / data.model.lattice.n_sites
     return errors | {"energy_rms": float(np.sqrt((difference**2).mean()))}
 
@@ -176,6 +203,8 @@ def field_errors(data: Dataset, field: NDArray[np.float64]) -> dict[str, float]:
         ``torque_r2`` = 1 - torque_mse / mean square of the transverse field;
         ``torque_correlation``: Pearson's, over the components of the transverse field.
     """
+    if field.shape != data.local_field.shape:
+        raise ValueError(f"field: shape must be {data.local_field.shape}, got {field.shape}")
     exact_t = spin_arrays.transverse(data.spins, data.local_field)
     field_t = spin_arrays.transverse(data.spins, field)
     torque_mse = float(((field_t - exact_t) ** 2).mean())
@@ -199,9 +228,10 @@ def card(
         "remark": remark,
         "training_snapshots": len(training),
         "training_sites": training.model.lattice.n_sites,
-        "training_trajectories": sorted(set(training.trajectory.tolist())),
+        "random_states": int((training.trajectory < 0).sum()),
+        "training_quenches": sorted({k for k in training.trajectory.tolist() if k >= 0}),
         "held_out_snapshots": len(held_out),
-        "held_out_trajectories": sorted(set(held_out.trajectory.tolist())),
+        "held_out_quenches": sorted(set(held_out.trajectory.tolist())),
         "held_out_times": [float(held_out.time.min()), float(held_out.time.max())],
         "settings": dataclasses.asdict(settings),
         "parameters": sum(p.numel() for p in forcefield.parameters()),
@@ -216,7 +246,10 @@ def card_text(forcefield: ForceField) -> str:
     model, content = forcefield.model, forcefield.card
     environment = forcefield.descriptor.environment
     errors, baseline = content["held_out_errors"], content["pair_exchange_errors"]
-    rows = [f"| {k} | {errors[k]:.3g} | {baseline.get(k, float('nan')):.3g} |" for k in errors]
+    rows = [
+        f"| {name} | {value:.3g} | {format(baseline[name], '.3g') if 'torque' in name else ''} |"
+        for name, value in errors.items()
+    ]
     lines = [
         f"# Force field for the {model.lattice.name} lattice",
         content["remark"],
@@ -228,8 +261,9 @@ def card_text(forcefield: ForceField) -> str:
         f"{forcefield.descriptor.n_features}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "
         f"{content['parameters']} parameters.",
         f"Trained on {content['training_snapshots']} snapshots of {content['training_sites']} "
-        f"sites, trajectories {content['training_trajectories']} (negative: random states).",
-        f"Held-out quenches {content['held_out_trajectories']}, "
+        f"sites: {content['random_states']} random states and the quenches of seeds "
+        f"{content['training_quenches']}.",
+        f"Held-out quenches {content['held_out_quenches']}, "
         f"{content['held_out_snapshots']} snapshots, times {content['held_out_times']}:",
         "| error (energies in t) | force field | pair exchange, 3 shells |\n|---|---|---|\n"
         + "\n".join(rows),

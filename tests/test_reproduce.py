@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sdml import cli, paths, record, reproduce
+from sdml import cli, paths, profiles, record, reproduce
 
 PARAMETERS = """length = 4  # sites
 damping = 0.1  # per unit time
@@ -116,7 +116,7 @@ def profile_text(project: Path, text: str) -> None:
 
 
 def test_quick_profile_is_the_notebooks_own(project):
-    first, second = reproduce.plan("quick")
+    first, second = profiles.plan("quick")
     assert first.parameters == first.defaults
     assert first.parameters["shape"] == (2, 3)
     assert second.parameters == {"n_steps": 10}
@@ -124,7 +124,7 @@ def test_quick_profile_is_the_notebooks_own(project):
 
 def test_profile_overlays_and_settings_override(project):
     profile_text(project, "01_works: {length: 8, damping: 1, shape: [5, 6], limit: 3}\n02_other:\n")
-    (job,) = reproduce.plan("laptop", ["01"], ["damping=1e-3", "sizes=[1,2,3]"])
+    (job,) = profiles.plan("laptop", ["01"], ["damping=1e-3", "sizes=[1,2,3]"])
     assert job.parameters["length"] == 8
     assert job.parameters["damping"] == 1e-3
     assert job.parameters["shape"] == (5, 6)
@@ -154,7 +154,7 @@ def test_profile_overlays_and_settings_override(project):
 def test_wrong_profiles_are_refused_before_anything_runs(project, text, message):
     profile_text(project, text)
     with pytest.raises(ValueError, match=message):
-        reproduce.plan("laptop", ["02"])
+        profiles.plan("laptop", ["02"])
     assert not (project / "build").exists()
 
 
@@ -173,7 +173,7 @@ def test_wrong_profiles_are_refused_before_anything_runs(project, text, message)
 )
 def test_wrong_requests_are_refused(project, arguments, message):
     with pytest.raises(ValueError, match=message):
-        reproduce.plan(**arguments)
+        profiles.plan(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -182,17 +182,17 @@ def test_wrong_requests_are_refused(project, arguments, message):
 def test_parameters_are_plain_literals(project, parameters):
     nbformat.write(notebook(parameters=parameters), project / "notebooks" / "03_wrong.ipynb")
     with pytest.raises(ValueError, match=r"03_wrong\.ipynb: the parameters cell holds only"):
-        reproduce.plan()
+        profiles.plan()
 
 
 def test_notebooks_without_parameters_or_form_are_named(project):
     path = project / "notebooks" / "03_wrong.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)
     with pytest.raises(ValueError, match="exactly one cell is tagged 'parameters', not 0"):
-        reproduce.plan()
+        profiles.plan()
     path.write_text('{"cells": [')
     with pytest.raises(ValueError, match=r"03_wrong\.ipynb: not a readable notebook"):
-        reproduce.plan()
+        profiles.plan()
 
 
 # --- a finished run -----------------------------------------------------------------------------
@@ -236,10 +236,10 @@ def test_resume_skips_what_is_up_to_date(in_finished, capsys):
 
 
 def test_resume_sees_every_change(in_finished):
-    (job,) = reproduce.plan("laptop")
+    (job,) = profiles.plan("laptop")
     shared = reproduce.shared_inputs()
     assert reproduce.is_current(job, shared)
-    (other,) = reproduce.plan("laptop", settings=["length=5"])
+    (other,) = profiles.plan("laptop", settings=["length=5"])
     assert not reproduce.is_current(other, shared)
     table = in_finished / "data" / "table.txt"
     try:
@@ -291,7 +291,7 @@ def test_store_writes_clean_executed_notebooks(project):
     assert [cell.get("execution_count") for cell in stored.cells] == [None, 1, 2]
     assert set(stored.metadata) == {"kernelspec", "language_info"}
     assert [dict(cell.metadata) for cell in stored.cells] == [{}, {"tags": ["parameters"]}, {}]
-    (job,) = reproduce.plan("quick", ["01"])
+    (job,) = profiles.plan("quick", ["01"])
     assert reproduce.is_current(job, reproduce.shared_inputs()), "storing must not outdate the run"
 
 
@@ -328,7 +328,7 @@ def test_time_limit_ends_the_kernel(project, capsys):
 
 
 def test_interrupt_ends_papermill_and_keeps_no_result(project):
-    (job,) = reproduce.plan("quick", ["01"])
+    (job,) = profiles.plan("quick", ["01"])
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -356,16 +356,17 @@ def running(project, monkeypatch):
     return run
 
 
-def draw(**details: object) -> Path:
+def draw(**details: object) -> None:
     """Save the same small figure."""
     figure = matplotlib.figure.Figure()
     figure.subplots().plot([0, 1])
-    return record.save_figure(figure, "line", "A line.", **details)
+    record.save_figure(figure, "line", "A line.", **details)
 
 
 def test_same_figure_gives_the_same_bytes(running):
-    running("quick")
-    files = [draw().with_suffix(ending) for ending in (".pdf", ".png", ".json")]
+    folder = running("quick") / "figures"
+    draw()
+    files = [folder / f"line{ending}" for ending in (".pdf", ".png", ".json")]
     first = [path.read_bytes() for path in files]
     draw()
     assert [path.read_bytes() for path in files] == first

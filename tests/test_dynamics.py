@@ -1,0 +1,300 @@
+"""Landau-Lifshitz dynamics: handedness, damping, order of the schemes, thermal equilibrium."""
+
+import laws
+import numpy as np
+import pytest
+import torch
+
+from sdml import dynamics, exact, lattice, spins
+from sdml.dynamics import LandauLifshitz, integrate
+from sdml.model import SDModel
+
+METHODS = ["sib", "heun"]
+SQUARE = lattice.square(4)
+STATE = spins.random(16, seed=5)
+NEIGHBORS = torch.as_tensor(SQUARE.neighbors())
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def uniform(*direction):
+    """The same field on every spin."""
+    h = torch.tensor(direction, dtype=torch.float64)
+    return lambda s: h.to(s).expand(s.shape)
+
+
+def heisenberg(s):
+    """h of E = -sum over bonds of S_i.S_j - 0.2 sum S_z^2."""
+    return s[..., NEIGHBORS, :].sum(-2) + 0.4 * s * torch.tensor([0, 0, 1]).to(s)
+
+
+def heisenberg_energy(s):
+    i, j = SQUARE.bonds().T
+    return -(s[i] * s[j]).sum() - 0.2 * (s[:, 2] ** 2).sum()
+
+
+def langevin(x):
+    return 1 / np.tanh(x) - 1 / x
+
+
+@every_method
+def test_a_spin_along_x_in_a_field_along_z_turns_towards_y(method):
+    """dS/dt = -S x h = -x x z = +y, by the angle h t."""
+    s = integrate(np.eye(3)[:1], uniform(0, 0, 2.0), 1e-3, 100, damping=0.0, method=method)
+    np.testing.assert_allclose(s, [[np.cos(0.2), np.sin(0.2), 0]], atol=1e-6)
+
+
+@every_method
+def test_damping_turns_a_spin_into_the_field(method):
+    """tan(theta / 2) decays as exp(-alpha h t) while the spin turns by h t about the field."""
+    h, damping, time, theta = 1.5, 0.3, 1.0, 1.2
+    start = [[np.sin(theta), 0, np.cos(theta)]]
+    s = integrate(np.array(start), uniform(0, 0, h), 1e-3, 1000, damping, method=method)
+    end = 2 * np.arctan(np.tan(theta / 2) * np.exp(-damping * h * time))
+    expected = [np.sin(end) * np.cos(h * time), np.sin(end) * np.sin(h * time), np.cos(end)]
+    np.testing.assert_allclose(s[0], expected, atol=1e-6)
+
+
+@every_method
+def test_right_hand_side(method):
+    """One short step is -S x h - alpha S x (S x h)."""
+    h = 2 * np.random.default_rng(0).standard_normal((16, 3))
+    damping, dt = 0.4, 1e-6
+    moved = integrate(STATE, lambda s: torch.as_tensor(h), dt, 1, damping, method=method)
+    torque = np.cross(STATE, h)
+    expected = -torque - damping * np.cross(STATE, torque)
+    np.testing.assert_allclose((moved - STATE) / dt, expected, atol=1e-4)
+
+
+@every_method
+@pytest.mark.parametrize("dtype, atol", [(np.float32, 3e-7), (np.float64, 1e-15)])
+def test_spins_keep_unit_length(method, dtype, atol):
+    s = integrate(
+        STATE.astype(dtype), heisenberg, 0.2, 300, damping=0.2, kT=0.5, seed=0, method=method
+    )
+    np.testing.assert_allclose(np.linalg.norm(s.astype(float), axis=-1), 1, atol=atol)
+
+
+@every_method
+def test_damping_lowers_the_energy_to_the_ordered_state(method):
+    s, energies = STATE, [heisenberg_energy(STATE)]
+    for _ in range(60):
+        s = integrate(s, heisenberg, 0.05, 20, damping=0.5, method=method)
+        energies.append(heisenberg_energy(s))
+    slopes = np.diff(energies)
+    assert slopes.max() < 1e-9
+    assert slopes[0] < -1
+    field = heisenberg(torch.as_tensor(s)).numpy()
+    assert np.linalg.norm(spins.torque(s, field), axis=-1).max() < 0.05
+
+
+@every_method
+@pytest.mark.parametrize("damping", [0.0, 0.3])
+def test_second_order_in_dt(method, damping):
+    def final_state(dt):
+        return integrate(STATE, heisenberg, dt, round(2 / dt), damping, method=method)
+
+    laws.assert_order(final_state, 0.025, 2)
+
+
+@every_method
+def test_both_schemes_solve_the_same_equation(method):
+    fine = [
+        integrate(STATE, heisenberg, dt, round(1 / dt), 0.2, method=m)
+        for dt, m in ((0.002, method), (0.001, "heun"))
+    ]
+    np.testing.assert_allclose(*fine, atol=2e-5)
+
+
+@every_method
+def test_precession_in_the_field_of_electrons_conserves_their_energy(method):
+    lat = lattice.triangular(2)
+    model = SDModel(lat, 3.0, 0.25, electron_kT=0.1)
+    start = spins.perturbed(spins.tetrahedral(lat), 0.3, seed=1)
+
+    def energy_drift(dt):
+        s = integrate(
+            start,
+            lambda s: exact.solve(model, s).local_field,
+            dt,
+            round(4 / dt),
+            0.0,
+            method=method,
+        )
+        return float(exact.solve(model, s).energy - exact.solve(model, start).energy)
+
+    coarse, fine = abs(energy_drift(0.4)), abs(energy_drift(0.1))
+    assert fine < 1e-3 * model.exchange_coupling
+    assert fine < coarse / 12
+
+
+@every_method
+def test_a_field_along_the_spins_does_nothing(method):
+    """Only the part of h perpendicular to S acts, whatever the size of the rest."""
+
+    def with_gauge(s):
+        return heisenberg(s) + 7 * (1 + s[..., :1] ** 2) * s
+
+    np.testing.assert_array_equal(
+        integrate(STATE, lambda s: 5 * s, 0.1, 20, damping=0.3, method=method).round(12),
+        STATE.round(12),
+    )
+    plain, gauged = (
+        integrate(STATE, h, 0.1, 50, damping=0.3, method=method) for h in (heisenberg, with_gauge)
+    )
+    np.testing.assert_allclose(gauged, plain, atol=1e-10)
+
+
+@every_method
+def test_equation_is_covariant_under_rotations_and_time_reversal(method):
+    """A rotated start stays rotated; with the anisotropy about z the rotation is about z."""
+    c, s = np.cos(1.1), np.sin(1.1)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    end = integrate(STATE, heisenberg, 0.1, 30, damping=0.3, method=method)
+    turned = integrate(STATE @ rotation.T, heisenberg, 0.1, 30, damping=0.3, method=method)
+    np.testing.assert_allclose(turned, end @ rotation.T, atol=1e-11)
+    # Without damping S -> -S reverses the motion.
+    there = integrate(STATE, heisenberg, 0.01, 100, damping=0.0, method=method)
+    back = -integrate(-there, heisenberg, 0.01, 100, damping=0.0, method=method)
+    np.testing.assert_allclose(back, STATE, atol=1e-4)
+    assert np.abs(there - STATE).max() > 0.5
+
+
+def mean_along_field(x, dt, method, kT_factor=1.0, n_spins=20_000, seed=0):
+    """Time average of m = S_z of free spins in h = z, kT = 1 / x, damping 1, and its error."""
+    equation = LandauLifshitz(dt, 1.0, kT_factor / x, method)
+    s = torch.as_tensor(spins.random(n_spins, seed))
+    rng = dynamics.generator(equation, seed)
+    average, n_steps = torch.zeros(n_spins, dtype=torch.float64), round(8 / dt)
+    for step in range(n_steps):
+        s = dynamics.advance(s, uniform(0, 0, 1.0), equation, rng)
+        if step >= n_steps // 2:
+            average += s[:, 2] / (n_steps - n_steps // 2)
+    return float(average.mean()), float(average.std()) / np.sqrt(n_spins)
+
+
+def extrapolated(x, method, kT_factor=1.0):
+    """Mean and standard error at dt -> 0, linearly from 0.1 and 0.05."""
+    coarse, coarse_error = mean_along_field(x, 0.1, method, kT_factor, seed=1)
+    fine, fine_error = mean_along_field(x, 0.05, method, kT_factor, seed=2)
+    return 2 * fine - coarse, np.hypot(2 * fine_error, coarse_error)
+
+
+@pytest.mark.slow
+@every_method
+@pytest.mark.parametrize("x", [1.0, 3.0])
+def test_a_single_spin_reaches_thermal_equilibrium(method, x):
+    """<m> = coth x - 1 / x at damping 1."""
+    mean, error = extrapolated(x, method)
+    assert error < 0.006
+    assert abs(mean - langevin(x)) < 4 * error
+
+
+@pytest.mark.slow
+def test_the_other_common_noise_strength_is_refused_by_the_single_spin():
+    """2 alpha kT without 1 / (1 + alpha^2) is twice the temperature at damping 1."""
+    mean, error = extrapolated(3.0, "sib", kT_factor=2.0)
+    assert abs(mean - langevin(3.0)) > 10 * error
+    assert abs(mean - langevin(1.5)) < 4 * error
+
+
+@pytest.mark.slow
+@every_method
+def test_a_pair_of_spins_reaches_thermal_equilibrium(method):
+    """E = -S_1.S_2: <S_1.S_2> = coth(1 / kT) - kT, at a damping that is not 1."""
+    kT, n_pairs = 0.5, 20_000
+    start = spins.random(2 * n_pairs, seed=0).reshape(n_pairs, 2, 3)
+    found = []
+    for dt, seed in ((0.2, 1), (0.1, 2)):
+        s = integrate(start, lambda s: s.flip(-2), dt, round(8 / dt), 0.5, kT, seed, method)
+        product = (s[:, 0] * s[:, 1]).sum(-1)
+        found.append((product.mean(), product.std() / np.sqrt(n_pairs)))
+    (coarse, coarse_error), (fine, fine_error) = found
+    error = np.hypot(2 * fine_error, coarse_error)
+    assert error < 0.01
+    assert abs(2 * fine - coarse - langevin(1 / kT)) < 4 * error
+
+
+def test_noise_has_the_stated_strength():
+    equation = LandauLifshitz(dt=0.02, damping=0.7, kT=0.3)
+    s = torch.as_tensor(spins.random(50_000, seed=0))
+    eta = dynamics.thermal_noise(s, equation, dynamics.generator(equation, 1)).numpy()
+    expected = 2 * 0.7 * 0.3 / (1 + 0.7**2) / 0.02 * np.eye(3)
+    deviation = np.abs(eta.T @ eta / len(eta) - expected).max() / expected.max()
+    assert deviation < 4 * np.sqrt(2 / len(eta))
+    assert dynamics.thermal_noise(s, LandauLifshitz(0.02, 0.7), None) is None
+
+
+@every_method
+def test_a_seed_fixes_the_noise(method):
+    runs = [
+        integrate(STATE, heisenberg, 0.1, 20, kT=0.2, seed=seed, method=method)
+        for seed in (3, 3, 4)
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.abs(runs[0] - runs[2]).max() > 0.01
+
+
+@every_method
+@pytest.mark.parametrize("as_kind", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_final_spins_are_in_the_dtype_and_kind_of_the_start(method, as_kind, dtype):
+    start = as_kind(STATE.astype(dtype))
+    seen = []
+
+    def field(s):
+        seen.append(s)
+        return heisenberg(s)
+
+    end = integrate(start, field, 0.1, 3, kT=0.1, seed=0, method=method)
+    assert type(end) is type(start)
+    assert end.dtype == start.dtype
+    assert end.shape == (16, 3)
+    assert all(isinstance(s, torch.Tensor) and s.shape == (16, 3) for s in seen)
+    np.testing.assert_array_equal(np.asarray(start), STATE.astype(dtype))
+
+
+@every_method
+def test_batches_equal_singles(method):
+    batch = spins.random(3 * 16, seed=0).reshape(3, 16, 3)
+    together = integrate(batch, heisenberg, 0.1, 20, method=method)
+    for k in range(3):
+        alone = integrate(batch[k], heisenberg, 0.1, 20, method=method)
+        np.testing.assert_allclose(together[k], alone, atol=1e-13)
+
+
+def test_steps_add_up():
+    whole = integrate(STATE, heisenberg, 0.1, 20)
+    half = integrate(integrate(STATE, heisenberg, 0.1, 12), heisenberg, 0.1, 8)
+    np.testing.assert_array_equal(whole, half)
+    np.testing.assert_array_equal(integrate(STATE, heisenberg, 0.1, 0), STATE)
+
+
+def test_a_field_that_is_not_finite_is_reported():
+    with pytest.raises(FloatingPointError, match=r"spins.*dt = 0.1"):
+        integrate(STATE, lambda s: s * float("nan"), 0.1, 3)
+
+
+def start(**changes):
+    arguments = {"spins": STATE, "local_field": heisenberg, "dt": 0.1, "n_steps": 2} | changes
+    return lambda: integrate(**arguments)
+
+
+@laws.bad_input(
+    {
+        "dt 0": (start(dt=0.0), "dt", 0.0),
+        "dt negative": (start(dt=-0.1), "dt", -0.1),
+        "dt nan": (start(dt=float("nan")), "dt", "nan"),
+        "damping": (start(damping=-0.1), "damping", -0.1),
+        "damping nan": (start(damping=float("nan")), "damping", "nan"),
+        "kT": (start(kT=-0.1, seed=0), "kT", -0.1),
+        "no seed": (start(kT=0.1), "seed", 0.1),
+        "method": (start(method="euler"), "method", "euler", "sib", "heun"),
+        "n_steps": (start(n_steps=-1), "n_steps", -1),
+        "n_steps fraction": (start(n_steps=2.5), "n_steps", 2.5),
+        "spins": (start(spins=2 * STATE), "spins", "deviation is 1"),
+        "spins nan": (start(spins=np.full((16, 3), np.nan)), "spins", "nan"),
+        "field of another shape": (start(local_field=lambda s: s[:4]), "local_field", "(4, 3)"),
+    }
+)
+def test_bad_input_is_refused(call, mentioned):
+    laws.assert_refused(call, *mentioned)

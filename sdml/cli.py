@@ -26,6 +26,9 @@ Commands = Any  # argparse does not name the type that add_subparsers returns
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 if a run failed, 2 for input that is not allowed."""
+    # Threads that wait by spinning make small solves a hundred times slower on a busy machine. Read
+    # by OpenMP when torch is imported, which no subcommand has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parsed = command_line().parse_args(arguments)
     try:
         parsed.run(parsed)

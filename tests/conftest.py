@@ -10,6 +10,7 @@ import pytest
 # than with one, because the threads of small solves wait for each other.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # A busy machine must not turn a slow example into a failure, nor a rerun draw others.

@@ -1,0 +1,421 @@
+"""Chebyshev recursions of a sparse spin-1/2 Hamiltonian on many vectors at once, without a matrix.
+
+With alpha_0 = r, alpha_1 = H r and alpha_{m+1} = 2 H alpha_m - alpha_{m-1}, that is
+alpha_m = T_m(H) r, three quantities are computed for a set of probing vectors r:
+
+- :func:`moments`      mu_n = sum_r r+ T_n(H) r,
+- :func:`gradient`     the derivative of E = sum_n c_n mu_n with respect to H, site by site,
+- :func:`expectation`  the 2 x 2 blocks of sum_r f(H) r r+ with f = sum_n c_n T_n.
+
+A :class:`Hamiltonian` of numpy arrays is worked by compiled loops in parallel, one of tensors by
+torch on their device. Both give the same results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
+LANES = 16
+"""Vectors that one thread carries through the recursion together, innermost in memory."""
+ROW = 4 * LANES
+FUSED = 4
+"""Neighbours that the last loop of a step adds; tables are padded to at least as many."""
+FACTORS = np.array([[0.5, 0.0], [1.0, 1.0]])
+"""y = factor 2 H x - minus y in the first step, and in all others."""
+
+
+@dataclass(frozen=True)
+class Hamiltonian:
+    """H with spectrum in [-1, 1]: (H x)_i = sum_k t_ik x_j(i,k) + (c_i + b_i . sigma) x_i.
+
+    Attributes
+    ----------
+    neighbors : (N, z) integers
+        Sites j(i, k); z is even and at least 4.
+    amplitudes : (N, z)
+        t_ik, 0 for padding.
+    onsite : (N, 4)
+        b_x, b_y, b_z and c of every site.
+    """
+
+    neighbors: Any
+    amplitudes: Any
+    onsite: Any
+
+
+def moments(hamiltonian: Hamiltonian, vectors: Any, n_moments: int) -> tuple[FloatArray, Any]:
+    """Moments mu_n = sum_r Re r+ T_n(H) r, n < n_moments, from n_moments / 2 applications of H.
+
+    mu_2m = 2 alpha_m+ alpha_m - mu_0 and mu_2m+1 = 2 alpha_m+1+ alpha_m - mu_1; Weisse et al.,
+    Rev. Mod. Phys. 78, 275 (2006), eqs. (34) and (35).
+
+    Parameters
+    ----------
+    hamiltonian : Hamiltonian
+    vectors : (N, 2, n) complex array
+        The probing vectors r.
+    n_moments : int
+        Even.
+
+    Returns
+    -------
+    (n_moments,) array, and the state after the last step, which :func:`gradient` takes up.
+
+    Raises
+    ------
+    RuntimeError
+        A vector has grown: the spectrum is not inside [-1, 1].
+    """
+    half = n_moments // 2
+    if isinstance(hamiltonian.onsite, torch.Tensor):
+        products, state = _torch_forward(hamiltonian, vectors, half)
+    else:
+        state = _packed(vectors, hamiltonian.onsite.dtype)
+        products = _forward(*_scaled(hamiltonian), state, half).sum(axis=0)
+    norm = products[0, 0]
+    # |T_n| <= 1 on the spectrum, so that no vector is longer than the first one.
+    slack = 1e3 * float(np.finfo(_real_type(hamiltonian)).eps)
+    if not products[:, 0].max() <= norm * (1 + slack):
+        raise RuntimeError("energy bounds: the spectrum exceeds them, a Chebyshev vector grows")
+    mu = 2 * products.ravel()
+    mu[0::2] -= norm
+    mu[1::2] -= products[0, 1]
+    return mu, state
+
+
+def gradient(hamiltonian: Hamiltonian, state: Any, coefficients: FloatArray) -> ComplexArray:
+    """dE/db and dE/dc of E = sum_n c_n mu_n, the real part of an (N, 4) array.
+
+    Reverse mode through :func:`moments`.
+
+    With A_m = 2 c_2m, B_m = 2 c_2m+1 and alpha_m-1 = 2 H alpha_m - alpha_m+1 recomputed backwards,
+
+        lambda_m = 2 H lambda_m+1 - lambda_m+2
+                   + A_m alpha_m + B_m alpha_m+1 / 2 + B_m-1 alpha_m-1 / 2,
+        dE = 2 Re sum_m (2 - delta_m0) lambda_m+1+ dH alpha_m.
+
+    No vector of the way forward is stored. The imaginary part, 2 Im of the same products, vanishes
+    for the exact trace; it is about as large as the error that probing vectors leave. Wang, Chern,
+    Batista and Barros, J. Chem. Phys. 148, 094107 (2018), doi 10.1063/1.5017741.
+
+    Parameters
+    ----------
+    state
+        From :func:`moments` with as many moments as there are coefficients; it is used up.
+    coefficients : (n_moments,)
+        c_n, with the factor 2 of n > 0 included.
+    """
+    weights = _reverse_weights(np.asarray(coefficients, dtype=np.float64))
+    if isinstance(hamiltonian.onsite, torch.Tensor):
+        return _torch_backward(hamiltonian, state, weights)
+    real = hamiltonian.onsite.dtype
+    return _complex(_backward(*_scaled(hamiltonian), state, weights.astype(real)))
+
+
+def expectation(hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray) -> ComplexArray:
+    """sum_r r_i+ (sigma_x, sigma_y, sigma_z, 1) (f(H) r)_i, (N, 4), for f = sum_n c_n T_n.
+
+    The expectation values are the real part; the imaginary part is as in :func:`gradient`.
+    """
+    if isinstance(hamiltonian.onsite, torch.Tensor):
+        return _torch_expectation(hamiltonian, vectors, coefficients)
+    real = hamiltonian.onsite.dtype
+    first = _packed(vectors, real)
+    return _complex(_expectation(*_scaled(hamiltonian), first, coefficients.astype(real)))
+
+
+def apply(hamiltonian: Hamiltonian, vectors: Any) -> Any:
+    """H x for vectors (N, 2, n), by torch where the Hamiltonian is one of tensors."""
+    if isinstance(hamiltonian.onsite, torch.Tensor):
+        return _torch_twice(hamiltonian, vectors) / 2
+    state = _packed(vectors, hamiltonian.onsite.dtype)
+    _forward(*_scaled(hamiltonian), state, 1)
+    return _unpacked(state[:, 1], vectors.shape[-1])
+
+
+def _complex(parts: FloatArray) -> ComplexArray:
+    """Sum over blocks of real and imaginary parts (n_blocks, N, 8), as (N, 4)."""
+    total = parts.sum(axis=0)
+    return total[:, :4] + 1j * total[:, 4:]
+
+
+def _reverse_weights(c: FloatArray) -> FloatArray:
+    """(half + 1, 3) rows A_m, B_m / 2, B_m-1 / 2 of :func:`gradient`."""
+    half = len(c) // 2
+    weights = np.zeros((half + 1, 3))
+    weights[:half, 0] = 2 * c[0::2]
+    weights[:half, 1] = c[1::2]
+    # mu_1 is subtracted from every odd moment, and is alpha_1+ alpha_0 without the factor 2.
+    weights[0, 1] = (c[1] - c[3::2].sum()) / 2
+    weights[1:, 2] = weights[:-1, 1]
+    return weights
+
+
+def _real_type(hamiltonian: Hamiltonian) -> Any:
+    onsite = hamiltonian.onsite
+    if isinstance(onsite, torch.Tensor):
+        return np.float64 if onsite.dtype == torch.float64 else np.float32
+    return onsite.dtype
+
+
+# --- compiled loops: vectors as rows (site, component, lane), component = up re, up im, down re, im
+
+
+def _scaled(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
+    """Neighbours, amplitudes and on-site terms of 2 H, and the factors of a step.
+
+    Twice, because every step but the first applies 2 H. The on-site terms are written as
+    (b_x, b_y, c + b_z, c - b_z).
+    """
+    b = 2 * hamiltonian.onsite
+    onsite = np.stack([b[:, 0], b[:, 1], b[:, 3] + b[:, 2], b[:, 3] - b[:, 2]], axis=1)
+    return hamiltonian.neighbors, 2 * hamiltonian.amplitudes, onsite, FACTORS.astype(b.dtype)
+
+
+def _packed(vectors: Any, real: Any) -> Any:
+    """(n_blocks, 2, N, ROW): pairs alpha_0 = vectors and 0, padded with zero vectors."""
+    n_sites, _, n = vectors.shape
+    n_blocks = -(-n // LANES)
+    state = np.zeros((n_blocks, 2, n_sites, 2, 2, LANES), dtype=real)
+    for block in range(n_blocks):
+        part = vectors[:, :, block * LANES : (block + 1) * LANES]
+        state[block, 0, :, :, 0, : part.shape[-1]] = part.real
+        state[block, 0, :, :, 1, : part.shape[-1]] = part.imag
+    return state.reshape(n_blocks, 2, n_sites, ROW)
+
+
+def _unpacked(rows: Any, n: int) -> Any:
+    """Inverse of :func:`_packed` for rows (n_blocks, N, ROW)."""
+    parts = rows.reshape(len(rows), -1, 2, 2, LANES)
+    vectors = parts[:, :, :, 0] + 1j * parts[:, :, :, 1]
+    return np.moveaxis(vectors, 0, 2).reshape(rows.shape[1], 2, -1)[:, :, :n]
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _far(out, x, i, neighbors, amplitudes, onsite):
+    """out = the part of (2 H x)_i from site i itself and from all neighbours but the first four."""
+    bx, by, up, down = onsite[i, 0], onsite[i, 1], onsite[i, 2], onsite[i, 3]
+    for v in range(LANES):
+        ur, ui = x[i, v], x[i, LANES + v]
+        dr, di = x[i, 2 * LANES + v], x[i, 3 * LANES + v]
+        out[v] = up * ur + bx * dr + by * di
+        out[LANES + v] = up * ui + bx * di - by * dr
+        out[2 * LANES + v] = down * dr + bx * ur - by * ui
+        out[3 * LANES + v] = down * di + bx * ui + by * ur
+    for k in range(FUSED, neighbors.shape[1], 2):
+        j, l = neighbors[i, k], neighbors[i, k + 1]  # noqa: E741
+        tj, tl = amplitudes[i, k], amplitudes[i, k + 1]
+        for c in range(ROW):
+            out[c] += tj * x[j, c] + tl * x[l, c]
+
+
+@numba.njit(cache=True, fastmath=True)
+def _step(x, y, part, neighbors, amplitudes, onsite, factor, minus):
+    """y = factor 2 H x - minus y; returns x+ x and y+ x summed over sites and vectors."""
+    norm, overlap = 0.0, 0.0
+    for i in range(x.shape[0]):
+        _far(part, x, i, neighbors, amplitudes, onsite)
+        j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
+        t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
+        xx, xy = minus * 0, minus * 0
+        for c in range(ROW):
+            hx = part[c] + t0 * x[j0, c] + t1 * x[j1, c] + t2 * x[j2, c] + t3 * x[j3, c]
+            new = factor * hx - minus * y[i, c]
+            y[i, c] = new
+            xx += x[i, c] * x[i, c]
+            xy += x[i, c] * new
+        norm += xx
+        overlap += xy
+    return norm, overlap
+
+
+@numba.njit(cache=True, parallel=True)
+def _forward(neighbors, amplitudes, onsite, factors, state, half):
+    """alpha_m+ alpha_m and alpha_m+1+ alpha_m of every block, (n_blocks, half, 2).
+
+    ``state`` (n_blocks, 2, N, ROW) holds alpha_0 on entry, and alpha_half in place ``half % 2``,
+    alpha_half-1 in the other on return.
+    """
+    n_blocks = state.shape[0]
+    products = np.zeros((n_blocks, half, 2))
+    for block in numba.prange(n_blocks):
+        part = np.empty(ROW, onsite.dtype)
+        for m in range(half):
+            x, y = state[block, m % 2], state[block, (m + 1) % 2]
+            factor, minus = factors[min(m, 1)]
+            found = _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
+            products[block, m, 0], products[block, m, 1] = found
+    return products
+
+
+@numba.njit(cache=True, fastmath=True)
+def _reverse_step(a, b, p, q, scratch, neighbors, amplitudes, onsite, weight, factor, found):
+    """From alpha_m, alpha_m+1, lambda_m+1, lambda_m+2 = a, b, p, q: b = alpha_m-1, q = lambda_m.
+
+    Adds factor * lambda_m+1+ (sigma, 1) alpha_m to ``found`` (N, 8).
+    """
+    ha, hp = scratch[0], scratch[1]
+    w0, w1, w2 = weight[0], weight[1], weight[2]
+    for i in range(a.shape[0]):
+        _far(ha, a, i, neighbors, amplitudes, onsite)
+        _far(hp, p, i, neighbors, amplitudes, onsite)
+        j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
+        t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
+        for c in range(ROW):
+            next_a = b[i, c]
+            before = ha[c] + t0 * a[j0, c] + t1 * a[j1, c] + t2 * a[j2, c] + t3 * a[j3, c] - next_a
+            b[i, c] = before
+            ha[c] = w0 * a[i, c] + w1 * next_a + w2 * before
+        for c in range(ROW):
+            back = hp[c] + t0 * p[j0, c] + t1 * p[j1, c] + t2 * p[j2, c] + t3 * p[j3, c]
+            q[i, c] = back + ha[c] - q[i, c]
+        _add_expectation(a, p, i, factor, found)
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _add_expectation(a, p, i, factor, found):
+    """found[i] += factor * p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i summed over lanes, Re and Im."""
+    zero = a[i, 0] * 0
+    up, down, raised, lowered = zero, zero, zero, zero
+    up_i, down_i, raised_i, lowered_i = zero, zero, zero, zero
+    for v in range(LANES):
+        aur, aui = a[i, v], a[i, LANES + v]
+        adr, adi = a[i, 2 * LANES + v], a[i, 3 * LANES + v]
+        pur, pui = p[i, v], p[i, LANES + v]
+        pdr, pdi = p[i, 2 * LANES + v], p[i, 3 * LANES + v]
+        up += pur * aur + pui * aui
+        up_i += pur * aui - pui * aur
+        down += pdr * adr + pdi * adi
+        down_i += pdr * adi - pdi * adr
+        raised += pur * adr + pui * adi
+        raised_i += pur * adi - pui * adr
+        lowered += pdr * aur + pdi * aui
+        lowered_i += pdr * aui - pdi * aur
+    found[i, 0] += factor * (raised + lowered)
+    found[i, 1] += factor * (raised_i - lowered_i)
+    found[i, 2] += factor * (up - down)
+    found[i, 3] += factor * (up + down)
+    found[i, 4] += factor * (raised_i + lowered_i)
+    found[i, 5] += factor * (lowered - raised)
+    found[i, 6] += factor * (up_i - down_i)
+    found[i, 7] += factor * (up_i + down_i)
+
+
+@numba.njit(cache=True, parallel=True)
+def _backward(neighbors, amplitudes, onsite, factors, state, weights):
+    """Expectations of every block, (n_blocks, N, 8); ``state`` as :func:`_forward` leaves it."""
+    n_blocks, n_sites = state.shape[0], state.shape[2]
+    half = weights.shape[0] - 1
+    found = np.zeros((n_blocks, n_sites, 8))
+    for block in numba.prange(n_blocks):
+        scratch = np.empty((2, ROW), onsite.dtype)
+        adjoint = np.zeros((2, n_sites, ROW), onsite.dtype)
+        last, final = adjoint[half % 2], state[block, (half - 1) % 2]
+        for i in range(n_sites):
+            for c in range(ROW):
+                last[i, c] = weights[half, 2] * final[i, c]
+        for m in range(half - 1, 0, -1):
+            a, b = state[block, m % 2], state[block, (m + 1) % 2]
+            p, q = adjoint[(m + 1) % 2], adjoint[m % 2]
+            _reverse_step(
+                a, b, p, q, scratch, neighbors, amplitudes, onsite, weights[m], 4.0, found[block]
+            )
+        for i in range(n_sites):
+            _add_expectation(state[block, 0], adjoint[1], i, 2.0, found[block])
+    return found
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
+    """r_i+ (sigma, 1) (f(H) r)_i of every block, real and imaginary parts (n_blocks, N, 8)."""
+    n_blocks, n_sites = first.shape[0], first.shape[2]
+    found = np.zeros((n_blocks, n_sites, 8))
+    for block in numba.prange(n_blocks):
+        part = np.empty(ROW, onsite.dtype)
+        probes, total = first[block, 0].copy(), coefficients[0] * first[block, 0]
+        for m in range(coefficients.shape[0] - 1):
+            x, y = first[block, m % 2], first[block, (m + 1) % 2]
+            factor, minus = factors[min(m, 1)]
+            _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
+            for i in range(n_sites):
+                for c in range(ROW):
+                    total[i, c] += coefficients[m + 1] * y[i, c]
+        for i in range(n_sites):
+            _add_expectation(total, probes, i, 1.0, found[block])
+    return found
+
+
+# --- torch, on any device: vectors (N, 2, n) complex
+
+
+def _torch_twice(hamiltonian: Hamiltonian, x: torch.Tensor) -> torch.Tensor:
+    """2 H x."""
+    bx, by, bz, c = (2 * hamiltonian.onsite).unsqueeze(-1).unbind(1)
+    flip = torch.complex(bx, -by)
+    up, down = x[:, 0], x[:, 1]
+    out = torch.stack([(c + bz) * up + flip * down, (c - bz) * down + flip.conj() * up], dim=1)
+    for k in range(hamiltonian.neighbors.shape[1]):
+        amplitude = 2 * hamiltonian.amplitudes[:, k, None, None]
+        out += amplitude * x[hamiltonian.neighbors[:, k]]
+    return out
+
+
+def _torch_forward(
+    hamiltonian: Hamiltonian, vectors: torch.Tensor, half: int
+) -> tuple[FloatArray, tuple[torch.Tensor, torch.Tensor]]:
+    """alpha_m+ alpha_m and alpha_m+1+ alpha_m, (half, 2), and (alpha_half-1, alpha_half)."""
+    products = torch.zeros((half, 2), dtype=torch.float64, device=vectors.device)
+    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
+    for m in range(half):
+        products[m, 0], products[m, 1] = _overlap(x, x), _overlap(x, y)
+        if m < half - 1:
+            x, y = y, _torch_twice(hamiltonian, y) - x
+    return products.cpu().numpy(), (x, y)
+
+
+def _overlap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Re sum x* y in double precision."""
+    product = torch.view_as_real(x) * torch.view_as_real(y)
+    return product.flatten(1).sum(dim=1).double().sum()
+
+
+def _torch_backward(
+    hamiltonian: Hamiltonian, state: tuple[torch.Tensor, torch.Tensor], weights: FloatArray
+) -> ComplexArray:
+    """See :func:`gradient`."""
+    a, b = state
+    p, q = float(weights[-1, 2]) * a, torch.zeros_like(a)
+    found = torch.zeros((a.shape[0], 4), dtype=torch.complex128, device=a.device)
+    for m in range(len(weights) - 2, 0, -1):
+        w0, w1, w2 = map(float, weights[m])
+        found += 4 * _torch_pauli(p, a)
+        before = _torch_twice(hamiltonian, a) - b
+        back = _torch_twice(hamiltonian, p) - q + w0 * a + w1 * b + w2 * before
+        a, b, p, q = before, a, back, p
+    return (found + 2 * _torch_pauli(p, a)).cpu().numpy()
+
+
+def _torch_expectation(
+    hamiltonian: Hamiltonian, vectors: torch.Tensor, coefficients: FloatArray
+) -> ComplexArray:
+    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
+    total = float(coefficients[0]) * x + float(coefficients[1]) * y
+    for c in map(float, coefficients[2:]):
+        x, y = y, _torch_twice(hamiltonian, y) - x
+        total += c * y
+    return _torch_pauli(vectors, total).cpu().numpy()
+
+
+def _torch_pauli(p: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+    """p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i summed over vectors, (N, 4) complex128."""
+    block = torch.einsum("isv,itv->ist", p.conj(), a).to(torch.complex128)
+    up, down, raised, lowered = block[:, 0, 0], block[:, 1, 1], block[:, 0, 1], block[:, 1, 0]
+    return torch.stack([raised + lowered, 1j * (lowered - raised), up - down, up + down], dim=1)

@@ -1,0 +1,24 @@
+"""The README does what it says: its example runs, its links lead somewhere."""
+
+import re
+
+import pytest
+
+from sdml import observables, paths
+
+README = paths.root() / "README.md"
+
+
+def test_the_example_reaches_tetrahedral_order():
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    chirality = observables.site_chirality(names["lat"], names["S"])
+    assert abs(chirality).mean() > 0.5 * observables.TETRAHEDRAL_CHIRALITY
+
+
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", README.read_text())))
+)
+def test_every_link_leads_to_a_file(target):
+    assert (paths.root() / target).is_file()

@@ -17,8 +17,9 @@ spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -300,6 +301,17 @@ class SymmetryDescriptor(nn.Module):
     def _table(self, name: str, values: NDArray) -> None:
         # Not persistent: the tables follow from the environment and are rebuilt on loading.
         self.register_buffer(name, torch.as_tensor(values), persistent=False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SymmetryDescriptor:
+        # Tables follow the module to another device, but never lose digits: .float().double() must
+        # leave the symmetry exact.
+        tables = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, moved in self._buffers.items():
+            table = tables[name]
+            if moved is not None and table is not None:
+                self._buffers[name] = table.to(moved.device)
+        return self
 
     @property
     def n_features(self) -> int:

@@ -63,7 +63,8 @@ class Lattice:
         if len(self.shape) != 2 or not all(n >= 1 and n % 1 == 0 for n in self.shape):
             raise ValueError(f"shape: must be two positive integers, got {self.shape}")
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if np.shape(self.vectors) != (2, 2) or not abs(np.linalg.det(self.vectors)) > 1e-12:
+        finite = np.shape(self.vectors) == (2, 2) and bool(np.isfinite(self.vectors).all())
+        if not finite or abs(np.linalg.det(self.vectors)) < 1e-12:
             raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
         if np.ndim(self.basis) != 2 or np.shape(self.basis)[1] != 2:
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")

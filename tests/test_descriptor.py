@@ -234,3 +234,12 @@ def test_one_orbit_of_two_swapped_members():
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+def test_tables_keep_their_digits_through_casts():
+    """Symmetry must stay exact for a module that was float32 before."""
+    module = SymmetryDescriptor(SymmetryEnvironment("triangular", 2.0, 2.0))
+    tables = {name: table.clone() for name, table in module.named_buffers()}
+    module.float().half().double()
+    for name, table in module.named_buffers():
+        torch.testing.assert_close(table, tables[name], rtol=0, atol=0)

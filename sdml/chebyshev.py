@@ -1,401 +1,157 @@
-"""Chebyshev recursions of a sparse spin-1/2 Hamiltonian on many vectors at once, without a matrix.
+"""Chebyshev series of the occupation and of the grand potential, and mu from moments.
 
-With alpha_0 = r, alpha_1 = H r and alpha_{m+1} = 2 H alpha_m - alpha_{m-1}, that is
-alpha_m = T_m(H) r, three quantities are computed for a set of probing vectors r:
-
-- :func:`moments`      mu_n = sum_r r+ T_n(H) r,
-- :func:`gradient`     the derivative of E = sum_n c_n mu_n with respect to H, site by site,
-- :func:`expectation`  the 2 x 2 blocks of sum_r f(H) r r+ with f = sum_n c_n T_n.
-
-A :class:`Hamiltonian` of numpy arrays is worked by compiled loops in parallel, one of tensors by
-torch on their device. Both give the same results.
+A function of the energy e = a x + b is sum_n c_n T_n(x); the factor 2 of n > 0 is part of c_n.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
-import torch
+import scipy.fft
+import scipy.optimize
+import scipy.special
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
-LANES = 16
-"""Vectors that one thread carries through the recursion together, innermost in memory."""
-ROW = 4 * LANES
-FUSED = 4
-"""Neighbours that the last loop of a step adds; tables are padded to at least as many."""
-FACTORS = np.array([[0.5, 0.0], [1.0, 1.0]])
-"""y = factor 2 H x - minus y in the first step, and in all others."""
+TRUNCATION = 1e-6
+"""Bound of the first neglected coefficient, relative, with the default number of moments."""
+RESOLUTION = 0.01
+"""Width (in t) of the Jackson kernel that sets the default number of moments at electron_kT = 0."""
+MU_TOLERANCE = 1e-10
+"""Fraction of the 2N states by which the electron number may be off."""
 
 
 @dataclass(frozen=True)
-class Hamiltonian:
-    """H with spectrum in [-1, 1]: (H x)_i = sum_k t_ik x_j(i,k) + (c_i + b_i . sigma) x_i.
+class Interval:
+    """Energies [lower, upper] = [b - a, b + a] that the Chebyshev polynomials live on."""
 
-    Attributes
-    ----------
-    neighbors : (N, z) integers
-        Sites j(i, k); z is even and at least 4.
-    amplitudes : (N, z)
-        t_ik, 0 for padding.
-    onsite : (N, 4)
-        b_x, b_y, b_z and c of every site.
-    """
+    lower: float
+    upper: float
 
-    neighbors: Any
-    amplitudes: Any
-    onsite: Any
-
-
-def moments(hamiltonian: Hamiltonian, vectors: Any, n_moments: int) -> tuple[FloatArray, Any]:
-    """Moments mu_n = sum_r Re r+ T_n(H) r, n < n_moments, from n_moments / 2 applications of H.
-
-    mu_2m = 2 alpha_m+ alpha_m - mu_0 and mu_2m+1 = 2 alpha_m+1+ alpha_m - mu_1; Weisse et al.,
-    Rev. Mod. Phys. 78, 275 (2006), eqs. (34) and (35).
-
-    Parameters
-    ----------
-    hamiltonian : Hamiltonian
-    vectors : (N, 2, n) complex array
-        The probing vectors r.
-    n_moments : int
-        Even.
-
-    Returns
-    -------
-    (n_moments,) array, and the state after the last step, which :func:`gradient` takes up.
-
-    Raises
-    ------
-    RuntimeError
-        A vector has grown: the spectrum is not inside [-1, 1].
-    """
-    half = n_moments // 2
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        products, state = _torch_forward(hamiltonian, vectors, half)
-    else:
-        state = _packed(vectors, hamiltonian.onsite.dtype)
-        products = _forward(*_scaled(hamiltonian), state, half).sum(axis=0)
-    norm = products[0, 0]
-    # |T_n| <= 1 on the spectrum, so that no vector is longer than the first one.
-    slack = 1e3 * float(np.finfo(_real_type(hamiltonian)).eps)
-    if not products[:, 0].max() <= norm * (1 + slack):
-        raise RuntimeError("energy bounds: the spectrum exceeds them, a Chebyshev vector grows")
-    mu = 2 * products.ravel()
-    mu[0::2] -= norm
-    mu[1::2] -= products[0, 1]
-    return mu, state
-
-
-def gradient(hamiltonian: Hamiltonian, state: Any, coefficients: FloatArray) -> FloatArray:
-    """dE/db and dE/dc, (N, 4), of E = sum_n c_n mu_n: reverse mode through :func:`moments`.
-
-    With A_m = 2 c_2m, B_m = 2 c_2m+1 and alpha_m-1 = 2 H alpha_m - alpha_m+1 recomputed backwards,
-
-        lambda_m = 2 H lambda_m+1 - lambda_m+2
-                   + A_m alpha_m + B_m alpha_m+1 / 2 + B_m-1 alpha_m-1 / 2,
-        dE = 2 Re sum_m (2 - delta_m0) lambda_m+1+ dH alpha_m.
-
-    No vector of the way forward is stored. Wang, Chern, Batista and Barros, J. Chem. Phys. 148,
-    094107 (2018), doi 10.1063/1.5017741.
-
-    Parameters
-    ----------
-    state
-        From :func:`moments` with as many moments as there are coefficients; it is used up.
-    coefficients : (n_moments,)
-        c_n, with the factor 2 of n > 0 included.
-    """
-    weights = _reverse_weights(np.asarray(coefficients, dtype=np.float64))
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        return _torch_backward(hamiltonian, state, weights)
-    real = hamiltonian.onsite.dtype
-    return _backward(*_scaled(hamiltonian), state, weights.astype(real)).sum(axis=0)
-
-
-def expectation(hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray) -> FloatArray:
-    """sum_r Re r_i+ (sigma_x, sigma_y, sigma_z, 1) (f(H) r)_i, (N, 4), for f = sum_n c_n T_n."""
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        return _torch_expectation(hamiltonian, vectors, coefficients)
-    real = hamiltonian.onsite.dtype
-    first = _packed(vectors, real)
-    return _expectation(*_scaled(hamiltonian), first, coefficients.astype(real)).sum(axis=0)
-
-
-def apply(hamiltonian: Hamiltonian, vectors: Any) -> Any:
-    """H x for vectors (N, 2, n), by torch where the Hamiltonian is one of tensors."""
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        return _torch_twice(hamiltonian, vectors) / 2
-    state = _packed(vectors, hamiltonian.onsite.dtype)
-    _forward(*_scaled(hamiltonian), state, 1)
-    return _unpacked(state[:, 1], vectors.shape[-1])
-
-
-def _reverse_weights(c: FloatArray) -> FloatArray:
-    """(half + 1, 3) rows A_m, B_m / 2, B_m-1 / 2 of :func:`gradient`."""
-    half = len(c) // 2
-    weights = np.zeros((half + 1, 3))
-    weights[:half, 0] = 2 * c[0::2]
-    weights[:half, 1] = c[1::2]
-    # mu_1 is subtracted from every odd moment, and is alpha_1+ alpha_0 without the factor 2.
-    weights[0, 1] = (c[1] - c[3::2].sum()) / 2
-    weights[1:, 2] = weights[:-1, 1]
-    return weights
-
-
-def _real_type(hamiltonian: Hamiltonian) -> Any:
-    onsite = hamiltonian.onsite
-    if isinstance(onsite, torch.Tensor):
-        return np.float64 if onsite.dtype == torch.float64 else np.float32
-    return onsite.dtype
-
-
-# --- compiled loops: vectors as rows (site, component, lane), component = up re, up im, down re, im
-
-
-def _scaled(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
-    """Neighbours, amplitudes and on-site terms of 2 H, and the factors of a step.
-
-    Twice, because every step but the first applies 2 H. The on-site terms are written as
-    (b_x, b_y, c + b_z, c - b_z).
-    """
-    b = 2 * hamiltonian.onsite
-    onsite = np.stack([b[:, 0], b[:, 1], b[:, 3] + b[:, 2], b[:, 3] - b[:, 2]], axis=1)
-    return hamiltonian.neighbors, 2 * hamiltonian.amplitudes, onsite, FACTORS.astype(b.dtype)
-
-
-def _packed(vectors: Any, real: Any) -> Any:
-    """(n_blocks, 2, N, ROW): pairs alpha_0 = vectors and 0, padded with zero vectors."""
-    n_sites, _, n = vectors.shape
-    n_blocks = -(-n // LANES)
-    state = np.zeros((n_blocks, 2, n_sites, 2, 2, LANES), dtype=real)
-    for block in range(n_blocks):
-        part = vectors[:, :, block * LANES : (block + 1) * LANES]
-        state[block, 0, :, :, 0, : part.shape[-1]] = part.real
-        state[block, 0, :, :, 1, : part.shape[-1]] = part.imag
-    return state.reshape(n_blocks, 2, n_sites, ROW)
-
-
-def _unpacked(rows: Any, n: int) -> Any:
-    """Inverse of :func:`_packed` for rows (n_blocks, N, ROW)."""
-    parts = rows.reshape(len(rows), -1, 2, 2, LANES)
-    vectors = parts[:, :, :, 0] + 1j * parts[:, :, :, 1]
-    return np.moveaxis(vectors, 0, 2).reshape(rows.shape[1], 2, -1)[:, :, :n]
-
-
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _far(out, x, i, neighbors, amplitudes, onsite):
-    """out = the part of (2 H x)_i from site i itself and from all neighbours but the first four."""
-    bx, by, up, down = onsite[i, 0], onsite[i, 1], onsite[i, 2], onsite[i, 3]
-    for v in range(LANES):
-        ur, ui = x[i, v], x[i, LANES + v]
-        dr, di = x[i, 2 * LANES + v], x[i, 3 * LANES + v]
-        out[v] = up * ur + bx * dr + by * di
-        out[LANES + v] = up * ui + bx * di - by * dr
-        out[2 * LANES + v] = down * dr + bx * ur - by * ui
-        out[3 * LANES + v] = down * di + bx * ui + by * ur
-    for k in range(FUSED, neighbors.shape[1], 2):
-        j, l = neighbors[i, k], neighbors[i, k + 1]  # noqa: E741
-        tj, tl = amplitudes[i, k], amplitudes[i, k + 1]
-        for c in range(ROW):
-            out[c] += tj * x[j, c] + tl * x[l, c]
-
-
-@numba.njit(cache=True, fastmath=True)
-def _step(x, y, part, neighbors, amplitudes, onsite, factor, minus):
-    """y = factor 2 H x - minus y; returns x+ x and y+ x summed over sites and vectors."""
-    norm, overlap = 0.0, 0.0
-    for i in range(x.shape[0]):
-        _far(part, x, i, neighbors, amplitudes, onsite)
-        j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
-        t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
-        xx, xy = minus * 0, minus * 0
-        for c in range(ROW):
-            hx = part[c] + t0 * x[j0, c] + t1 * x[j1, c] + t2 * x[j2, c] + t3 * x[j3, c]
-            new = factor * hx - minus * y[i, c]
-            y[i, c] = new
-            xx += x[i, c] * x[i, c]
-            xy += x[i, c] * new
-        norm += xx
-        overlap += xy
-    return norm, overlap
-
-
-@numba.njit(cache=True, parallel=True)
-def _forward(neighbors, amplitudes, onsite, factors, state, half):
-    """alpha_m+ alpha_m and alpha_m+1+ alpha_m of every block, (n_blocks, half, 2).
-
-    ``state`` (n_blocks, 2, N, ROW) holds alpha_0 on entry, and alpha_half in place ``half % 2``,
-    alpha_half-1 in the other on return.
-    """
-    n_blocks = state.shape[0]
-    products = np.zeros((n_blocks, half, 2))
-    for block in numba.prange(n_blocks):
-        part = np.empty(ROW, onsite.dtype)
-        for m in range(half):
-            x, y = state[block, m % 2], state[block, (m + 1) % 2]
-            factor, minus = factors[min(m, 1)]
-            found = _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
-            products[block, m, 0], products[block, m, 1] = found
-    return products
-
-
-@numba.njit(cache=True, fastmath=True)
-def _reverse_step(a, b, p, q, scratch, neighbors, amplitudes, onsite, weight, factor, found):
-    """From alpha_m, alpha_m+1, lambda_m+1, lambda_m+2 = a, b, p, q: b = alpha_m-1, q = lambda_m.
-
-    Adds factor * Re lambda_m+1+ (sigma, 1) alpha_m to ``found`` (N, 4).
-    """
-    ha, hp = scratch[0], scratch[1]
-    w0, w1, w2 = weight[0], weight[1], weight[2]
-    for i in range(a.shape[0]):
-        _far(ha, a, i, neighbors, amplitudes, onsite)
-        _far(hp, p, i, neighbors, amplitudes, onsite)
-        j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
-        t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
-        for c in range(ROW):
-            next_a = b[i, c]
-            before = ha[c] + t0 * a[j0, c] + t1 * a[j1, c] + t2 * a[j2, c] + t3 * a[j3, c] - next_a
-            b[i, c] = before
-            ha[c] = w0 * a[i, c] + w1 * next_a + w2 * before
-        for c in range(ROW):
-            back = hp[c] + t0 * p[j0, c] + t1 * p[j1, c] + t2 * p[j2, c] + t3 * p[j3, c]
-            q[i, c] = back + ha[c] - q[i, c]
-        _add_expectation(a, p, i, factor, found)
-
-
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _add_expectation(a, p, i, factor, found):
-    """found[i] += factor * Re p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i, summed over lanes."""
-    zero = a[i, 0] * 0
-    sx, sy, up, down = zero, zero, zero, zero
-    for v in range(LANES):
-        aur, aui = a[i, v], a[i, LANES + v]
-        adr, adi = a[i, 2 * LANES + v], a[i, 3 * LANES + v]
-        pur, pui = p[i, v], p[i, LANES + v]
-        pdr, pdi = p[i, 2 * LANES + v], p[i, 3 * LANES + v]
-        sx += pur * adr + pui * adi + pdr * aur + pdi * aui
-        sy += pur * adi - pui * adr - pdr * aui + pdi * aur
-        up += pur * aur + pui * aui
-        down += pdr * adr + pdi * adi
-    found[i, 0] += factor * sx
-    found[i, 1] += factor * sy
-    found[i, 2] += factor * (up - down)
-    found[i, 3] += factor * (up + down)
-
-
-@numba.njit(cache=True, parallel=True)
-def _backward(neighbors, amplitudes, onsite, factors, state, weights):
-    """dE/db, dE/dc of every block, (n_blocks, N, 4); ``state`` as :func:`_forward` leaves it."""
-    n_blocks, n_sites = state.shape[0], state.shape[2]
-    half = weights.shape[0] - 1
-    found = np.zeros((n_blocks, n_sites, 4))
-    for block in numba.prange(n_blocks):
-        scratch = np.empty((2, ROW), onsite.dtype)
-        adjoint = np.zeros((2, n_sites, ROW), onsite.dtype)
-        last, final = adjoint[half % 2], state[block, (half - 1) % 2]
-        for i in range(n_sites):
-            for c in range(ROW):
-                last[i, c] = weights[half, 2] * final[i, c]
-        for m in range(half - 1, 0, -1):
-            a, b = state[block, m % 2], state[block, (m + 1) % 2]
-            p, q = adjoint[(m + 1) % 2], adjoint[m % 2]
-            _reverse_step(
-                a, b, p, q, scratch, neighbors, amplitudes, onsite, weights[m], 4.0, found[block]
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.lower, self.upper]).all() and self.lower < self.upper):
+            raise ValueError(
+                f"energy_bounds: must be finite and lower < upper, got {self.lower}, {self.upper}"
             )
-        for i in range(n_sites):
-            _add_expectation(state[block, 0], adjoint[1], i, 2.0, found[block])
+
+    @property
+    def half_width(self) -> float:
+        return (self.upper - self.lower) / 2
+
+    @property
+    def center(self) -> float:
+        return (self.upper + self.lower) / 2
+
+
+def default_n_moments(interval: Interval, electron_kT: float) -> int:
+    """M = (a / pi kT) ln 1e6; at electron_kT = 0 the Jackson width pi a / M is 0.01 t.
+
+    The Fermi function has its poles pi kT away from the real axis, so that the coefficients fall
+    at least as exp(-n pi kT / a).
+    """
+    a = interval.half_width
+    if electron_kT == 0:
+        return int(np.pi * a / RESOLUTION)
+    return max(32, int(-np.log(TRUNCATION) * a / (np.pi * electron_kT)))
+
+
+def jackson_kernel(n_moments: int) -> FloatArray:
+    """g_n, n < M = n_moments, of width pi / M in the middle of the interval [-1, 1].
+
+    g_n = [(M - n + 1) cos(pi n / (M + 1)) + sin(pi n / (M + 1)) cot(pi / (M + 1))] / (M + 1);
+    Weisse et al., Rev. Mod. Phys. 78, 275 (2006), section II.C.3, doi 10.1103/RevModPhys.78.275.
+    """
+    n, step = np.arange(n_moments), np.pi / (n_moments + 1)
+    damped = (n_moments - n + 1) * np.cos(n * step) + np.sin(n * step) / np.tan(step)
+    return damped / (n_moments + 1)
+
+
+def coefficients(interval: Interval, electron_kT: float, n_moments: int, mu: float) -> FloatArray:
+    """Coefficients (2, M) of the occupation f(e) and of the grand potential g(e).
+
+    f = 1 / (exp((e - mu) / kT) + 1), g = -kT ln(1 + exp((mu - e) / kT)), by 2 M Gauss-Chebyshev
+    nodes, so that f = -dg/dmu coefficient by coefficient. At electron_kT = 0 in closed form, times
+    the Jackson kernel. For mu = -inf and +inf (no and all states filled) g stands for f e.
+    """
+    if not np.isfinite(mu):
+        filled = np.zeros((2, n_moments))
+        filled[:, :2] = (mu > 0) * np.array([[1, 0], [interval.center, interval.half_width]])
+        return filled
+    if electron_kT == 0:
+        return _step_coefficients(interval, n_moments, mu) * jackson_kernel(n_moments)
+    x = np.cos(np.pi * (np.arange(2 * n_moments) + 0.5) / (2 * n_moments))
+    excess = (interval.center + interval.half_width * x - mu) / electron_kT
+    values = np.stack([scipy.special.expit(-excess), -electron_kT * np.logaddexp(0, -excess)])
+    found = scipy.fft.dct(values, type=2)[:, :n_moments] / (2 * n_moments)
+    found[:, 0] /= 2
     return found
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
-def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
-    """Re r_i+ (sigma, 1) (f(H) r)_i of every block, (n_blocks, N, 4)."""
-    n_blocks, n_sites = first.shape[0], first.shape[2]
-    found = np.zeros((n_blocks, n_sites, 4))
-    for block in numba.prange(n_blocks):
-        part = np.empty(ROW, onsite.dtype)
-        probes, total = first[block, 0].copy(), coefficients[0] * first[block, 0]
-        for m in range(coefficients.shape[0] - 1):
-            x, y = first[block, m % 2], first[block, (m + 1) % 2]
-            factor, minus = factors[min(m, 1)]
-            _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
-            for i in range(n_sites):
-                for c in range(ROW):
-                    total[i, c] += coefficients[m + 1] * y[i, c]
-        for i in range(n_sites):
-            _add_expectation(total, probes, i, 1.0, found[block])
-    return found
+def _step_coefficients(interval: Interval, n_moments: int, mu: float) -> FloatArray:
+    """Of f = theta(mu - e) and g = (e - mu) f; with x = cos phi at mu, f_n = -2 sin(n phi) / n pi.
+
+    g' = f gives g_n = a (f_n-1 - f_n+1) / 2n, where f_0 counts twice.
+    """
+    phi = np.arccos(np.clip((mu - interval.center) / interval.half_width, -1, 1))
+    n = np.arange(1, n_moments + 1)
+    f = np.concatenate([[2 - 2 * phi / np.pi], -2 * np.sin(n * phi) / (n * np.pi)])
+    g = np.empty(n_moments)
+    g[0] = -(np.sin(phi) + (np.pi - phi) * np.cos(phi)) / np.pi
+    g[1:] = (f[:-2] - f[2:]) / (2 * n[:-1])
+    f[0] /= 2
+    return np.stack([f[:-1], interval.half_width * g])
 
 
-# --- torch, on any device: vectors (N, 2, n) complex
+def truncation_error(
+    interval: Interval, electron_kT: float, moments: FloatArray, mu: float
+) -> float:
+    """Root mean square over the levels of f(e) - sum_n f_n T_n, what the series makes wrong.
+
+    The levels are taken from the moments, broadened by the Jackson kernel.
+    """
+    if not np.isfinite(mu):
+        return 0.0
+    n = len(moments)
+    angle = np.pi * (np.arange(4 * n) + 0.5) / (4 * n)
+    excess = interval.center + interval.half_width * np.cos(angle) - mu
+    exact = scipy.special.expit(-excess / electron_kT) if electron_kT > 0 else excess < 0
+    series = _at_nodes(coefficients(interval, electron_kT, n, mu)[0] / _multiplicity(n))
+    weights = np.maximum(_at_nodes(jackson_kernel(n) * moments), 0)
+    return float(np.sqrt(weights @ (exact - series) ** 2 / weights.sum()))
 
 
-def _torch_twice(hamiltonian: Hamiltonian, x: torch.Tensor) -> torch.Tensor:
-    """2 H x."""
-    bx, by, bz, c = (2 * hamiltonian.onsite).unsqueeze(-1).unbind(1)
-    flip = torch.complex(bx, -by)
-    up, down = x[:, 0], x[:, 1]
-    out = torch.stack([(c + bz) * up + flip * down, (c - bz) * down + flip.conj() * up], dim=1)
-    for k in range(hamiltonian.neighbors.shape[1]):
-        amplitude = 2 * hamiltonian.amplitudes[:, k, None, None]
-        out += amplitude * x[hamiltonian.neighbors[:, k]]
-    return out
+def _multiplicity(n: int) -> FloatArray:
+    return np.where(np.arange(n) > 0, 2.0, 1.0)
 
 
-def _torch_forward(
-    hamiltonian: Hamiltonian, vectors: torch.Tensor, half: int
-) -> tuple[FloatArray, tuple[torch.Tensor, torch.Tensor]]:
-    """alpha_m+ alpha_m and alpha_m+1+ alpha_m, (half, 2), and (alpha_half-1, alpha_half)."""
-    products = torch.zeros((half, 2), dtype=torch.float64, device=vectors.device)
-    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
-    for m in range(half):
-        products[m, 0], products[m, 1] = _overlap(x, x), _overlap(x, y)
-        if m < half - 1:
-            x, y = y, _torch_twice(hamiltonian, y) - x
-    return products.cpu().numpy(), (x, y)
+def _at_nodes(values: FloatArray) -> FloatArray:
+    """v_0 + 2 sum_n v_n cos(n theta) at 4 M Gauss-Chebyshev nodes."""
+    return scipy.fft.dct(np.pad(values, (0, 3 * len(values))), type=3)
 
 
-def _overlap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Re sum x* y in double precision."""
-    product = torch.view_as_real(x) * torch.view_as_real(y)
-    return product.flatten(1).sum(dim=1).double().sum()
+def chemical_potential(
+    interval: Interval, electron_kT: float, moments: FloatArray, filling: float
+) -> float:
+    """mu at which sum_n f_n(mu) mu_n = N_e, to 1e-10 of the 2N = mu_0 states.
 
+    The middle of the interval of mu within that tolerance: where a gap makes the electron number
+    insensitive, both ends are exponentials of the same rate and the middle is the solution. Empty
+    and full bands give -inf and +inf.
+    """
+    if filling in (0, 1):
+        return np.inf if filling == 1 else -np.inf
 
-def _torch_backward(
-    hamiltonian: Hamiltonian, state: tuple[torch.Tensor, torch.Tensor], weights: FloatArray
-) -> FloatArray:
-    """dE/db, dE/dc, (N, 4)."""
-    a, b = state
-    p, q = float(weights[-1, 2]) * a, torch.zeros_like(a)
-    found = torch.zeros((a.shape[0], 4), dtype=torch.float64, device=a.device)
-    for m in range(len(weights) - 2, 0, -1):
-        w0, w1, w2 = map(float, weights[m])
-        found += 4 * _torch_pauli(p, a)
-        before = _torch_twice(hamiltonian, a) - b
-        back = _torch_twice(hamiltonian, p) - q + w0 * a + w1 * b + w2 * before
-        a, b, p, q = before, a, back, p
-    return (found + 2 * _torch_pauli(p, a)).cpu().numpy()
+    def excess(mu: float, offset: float) -> float:
+        found = coefficients(interval, electron_kT, len(moments), mu)[0] @ moments
+        return float(found / moments[0] - filling - offset)
 
-
-def _torch_expectation(
-    hamiltonian: Hamiltonian, vectors: torch.Tensor, coefficients: FloatArray
-) -> FloatArray:
-    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
-    total = float(coefficients[0]) * x + float(coefficients[1]) * y
-    for c in map(float, coefficients[2:]):
-        x, y = y, _torch_twice(hamiltonian, y) - x
-        total += c * y
-    return _torch_pauli(vectors, total).cpu().numpy()
-
-
-def _torch_pauli(p: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    """Re p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i summed over vectors, (N, 4) double."""
-    block = torch.einsum("isv,itv->ist", p.conj(), a).to(torch.complex128)
-    up, down = block[:, 0, 0].real, block[:, 1, 1].real
-    x = (block[:, 0, 1] + block[:, 1, 0]).real
-    y = (block[:, 0, 1] - block[:, 1, 0]).imag
-    return torch.stack([x, y, up - down, up + down], dim=1)
+    # Filling f of a single level lies kT ln(f / (1 - f)) away from it.
+    pad = electron_kT * (30 + abs(np.log(filling) - np.log1p(-filling)))
+    ends = interval.lower - pad, interval.upper + pad
+    tolerance = min(MU_TOLERANCE, filling / 2, (1 - filling) / 2)
+    roots = [
+        scipy.optimize.brentq(excess, *ends, args=(offset,), xtol=1e-13, rtol=1e-14)
+        for offset in (-tolerance, tolerance)
+    ]
+    return float(np.mean(roots))

@@ -70,7 +70,7 @@ def colored(lattice: Lattice, n_vectors: int, rng: np.random.Generator) -> Probe
 
     Sites of one color are far apart, so the error contains elements of A between far sites only.
     Both spins of a site have the same phase: an estimate does not depend on the spin axes.
-    Tang and Saad, Numer. Linear Algebra Appl. 19, 485 (2012), doi 10.1002/nla.779.
+    Tang and Saad, Numer. Linear Algebra Appl. 19, 485 (2012).
     """
     if n_vectors >= 2 * lattice.n_sites:
         return all_unit_vectors(lattice.n_sites)

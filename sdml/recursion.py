@@ -7,8 +7,8 @@ alpha_m = T_m(H) r, three quantities are computed for a set of probing vectors r
 - :func:`gradient`     the derivative of E = sum_n c_n mu_n with respect to H, site by site,
 - :func:`expectation`  the 2 x 2 blocks of sum_r f(H) r r+ with f = sum_n c_n T_n.
 
-A :class:`Hamiltonian` of numpy arrays is worked by compiled loops in parallel, one of tensors by
-torch on their device. Both give the same results.
+Compiled loops do the work in parallel over blocks of vectors on the CPU, or torch on any device.
+Both give the same results.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -43,19 +44,22 @@ class Hamiltonian:
     amplitudes : (N, z)
         t_ik, 0 for padding.
     onsite : (N, 4)
-        b_x, b_y, b_z and c of every site.
+        b_x, b_y, b_z and c of every site; float32 or float64 decides the precision of all.
+    compiled : bool
+        Whether compiled loops do the work, on the CPU, or torch, on the device of the tables.
     """
 
-    neighbors: Any
-    amplitudes: Any
-    onsite: Any
+    neighbors: Tensor
+    amplitudes: Tensor
+    onsite: Tensor
+    compiled: bool = False
 
 
 def moments(hamiltonian: Hamiltonian, vectors: Any, n_moments: int) -> tuple[FloatArray, Any]:
     """Moments mu_n = sum_r Re r+ T_n(H) r, n < n_moments, from n_moments / 2 applications of H.
 
     mu_2m = 2 alpha_m+ alpha_m - mu_0 and mu_2m+1 = 2 alpha_m+1+ alpha_m - mu_1; Weisse et al.,
-    Rev. Mod. Phys. 78, 275 (2006), eqs. (34) and (35).
+    Rev. Mod. Phys. 78, 275 (2006), section II.B.
 
     Parameters
     ----------
@@ -75,14 +79,15 @@ def moments(hamiltonian: Hamiltonian, vectors: Any, n_moments: int) -> tuple[Flo
         A vector has grown: the spectrum is not inside [-1, 1].
     """
     half = n_moments // 2
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        products, state = _torch_forward(hamiltonian, vectors, half)
+    if hamiltonian.compiled:
+        state = _packed(vectors, _numpy_type(hamiltonian))
+        with np.errstate(over="ignore", invalid="ignore"):  # judged below
+            products = _forward(*_tables(hamiltonian), state, half).sum(axis=0)
     else:
-        state = _packed(vectors, hamiltonian.onsite.dtype)
-        products = _forward(*_scaled(hamiltonian), state, half).sum(axis=0)
+        products, state = _torch_forward(hamiltonian, vectors, half)
     norm = products[0, 0]
     # |T_n| <= 1 on the spectrum, so that no vector is longer than the first one.
-    slack = 1e3 * float(np.finfo(_real_type(hamiltonian)).eps)
+    slack = 1e3 * float(np.finfo(_numpy_type(hamiltonian)).eps)
     if not products[:, 0].max() <= norm * (1 + slack):
         raise RuntimeError("energy bounds: the spectrum exceeds them, a Chebyshev vector grows")
     mu = 2 * products.ravel()
@@ -104,7 +109,7 @@ def gradient(hamiltonian: Hamiltonian, state: Any, coefficients: FloatArray) -> 
 
     No vector of the way forward is stored. The imaginary part, 2 Im of the same products, vanishes
     for the exact trace; it is about as large as the error that probing vectors leave. Wang, Chern,
-    Batista and Barros, J. Chem. Phys. 148, 094107 (2018), doi 10.1063/1.5017741.
+    Batista and Barros, J. Chem. Phys. 148, 094107 (2018), arXiv:1711.10570.
 
     Parameters
     ----------
@@ -114,10 +119,10 @@ def gradient(hamiltonian: Hamiltonian, state: Any, coefficients: FloatArray) -> 
         c_n, with the factor 2 of n > 0 included.
     """
     weights = _reverse_weights(np.asarray(coefficients, dtype=np.float64))
-    if isinstance(hamiltonian.onsite, torch.Tensor):
+    if not hamiltonian.compiled:
         return _torch_backward(hamiltonian, state, weights)
-    real = hamiltonian.onsite.dtype
-    return _complex(_backward(*_scaled(hamiltonian), state, weights.astype(real)))
+    weights = weights.astype(_numpy_type(hamiltonian))
+    return _complex(_backward(*_tables(hamiltonian), state, weights))
 
 
 def expectation(hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray) -> ComplexArray:
@@ -125,20 +130,11 @@ def expectation(hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray
 
     The expectation values are the real part; the imaginary part is as in :func:`gradient`.
     """
-    if isinstance(hamiltonian.onsite, torch.Tensor):
+    if not hamiltonian.compiled:
         return _torch_expectation(hamiltonian, vectors, coefficients)
-    real = hamiltonian.onsite.dtype
-    first = _packed(vectors, real)
-    return _complex(_expectation(*_scaled(hamiltonian), first, coefficients.astype(real)))
-
-
-def apply(hamiltonian: Hamiltonian, vectors: Any) -> Any:
-    """H x for vectors (N, 2, n), by torch where the Hamiltonian is one of tensors."""
-    if isinstance(hamiltonian.onsite, torch.Tensor):
-        return _torch_twice(hamiltonian, vectors) / 2
-    state = _packed(vectors, hamiltonian.onsite.dtype)
-    _forward(*_scaled(hamiltonian), state, 1)
-    return _unpacked(state[:, 1], vectors.shape[-1])
+    real = _numpy_type(hamiltonian)
+    first, weights = _packed(vectors, real), coefficients.astype(real)
+    return _complex(_expectation(*_tables(hamiltonian), first, weights))
 
 
 def _complex(parts: FloatArray) -> ComplexArray:
@@ -159,25 +155,24 @@ def _reverse_weights(c: FloatArray) -> FloatArray:
     return weights
 
 
-def _real_type(hamiltonian: Hamiltonian) -> Any:
-    onsite = hamiltonian.onsite
-    if isinstance(onsite, torch.Tensor):
-        return np.float64 if onsite.dtype == torch.float64 else np.float32
-    return onsite.dtype
+def _numpy_type(hamiltonian: Hamiltonian) -> Any:
+    return np.float64 if hamiltonian.onsite.dtype == torch.float64 else np.float32
 
 
 # --- compiled loops: vectors as rows (site, component, lane), component = up re, up im, down re, im
 
 
-def _scaled(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
-    """Neighbours, amplitudes and on-site terms of 2 H, and the factors of a step.
+def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
+    """Neighbours, amplitudes and on-site terms of 2 H, and the factors of a step, as arrays.
 
     Twice, because every step but the first applies 2 H. The on-site terms are written as
     (b_x, b_y, c + b_z, c - b_z).
     """
-    b = 2 * hamiltonian.onsite
-    onsite = np.stack([b[:, 0], b[:, 1], b[:, 3] + b[:, 2], b[:, 3] - b[:, 2]], axis=1)
-    return hamiltonian.neighbors, 2 * hamiltonian.amplitudes, onsite, FACTORS.astype(b.dtype)
+    bx, by, bz, c = (2 * hamiltonian.onsite.numpy()).T
+    onsite = np.stack([bx, by, c + bz, c - bz], axis=1)
+    # Unsigned indices spare the loops the test for negative ones.
+    neighbors = hamiltonian.neighbors.numpy().astype(np.uint64)
+    return neighbors, 2 * hamiltonian.amplitudes.numpy(), onsite, FACTORS.astype(onsite.dtype)
 
 
 def _packed(vectors: Any, real: Any) -> Any:
@@ -190,13 +185,6 @@ def _packed(vectors: Any, real: Any) -> Any:
         state[block, 0, :, :, 0, : part.shape[-1]] = part.real
         state[block, 0, :, :, 1, : part.shape[-1]] = part.imag
     return state.reshape(n_blocks, 2, n_sites, ROW)
-
-
-def _unpacked(rows: Any, n: int) -> Any:
-    """Inverse of :func:`_packed` for rows (n_blocks, N, ROW)."""
-    parts = rows.reshape(len(rows), -1, 2, 2, LANES)
-    vectors = parts[:, :, :, 0] + 1j * parts[:, :, :, 1]
-    return np.moveaxis(vectors, 0, 2).reshape(rows.shape[1], 2, -1)[:, :, :n]
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
@@ -356,7 +344,12 @@ def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
 # --- torch, on any device: vectors (N, 2, n) complex
 
 
-def _torch_twice(hamiltonian: Hamiltonian, x: torch.Tensor) -> torch.Tensor:
+def _as_tensor(hamiltonian: Hamiltonian, vectors: Any) -> Tensor:
+    kind = torch.complex128 if hamiltonian.onsite.dtype == torch.float64 else torch.complex64
+    return torch.as_tensor(vectors).to(hamiltonian.onsite.device, kind)
+
+
+def _torch_twice(hamiltonian: Hamiltonian, x: Tensor) -> Tensor:
     """2 H x."""
     bx, by, bz, c = (2 * hamiltonian.onsite).unsqueeze(-1).unbind(1)
     flip = torch.complex(bx, -by)
@@ -369,11 +362,12 @@ def _torch_twice(hamiltonian: Hamiltonian, x: torch.Tensor) -> torch.Tensor:
 
 
 def _torch_forward(
-    hamiltonian: Hamiltonian, vectors: torch.Tensor, half: int
-) -> tuple[FloatArray, tuple[torch.Tensor, torch.Tensor]]:
+    hamiltonian: Hamiltonian, vectors: Any, half: int
+) -> tuple[FloatArray, tuple[Tensor, Tensor]]:
     """alpha_m+ alpha_m and alpha_m+1+ alpha_m, (half, 2), and (alpha_half-1, alpha_half)."""
-    products = torch.zeros((half, 2), dtype=torch.float64, device=vectors.device)
-    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
+    x = _as_tensor(hamiltonian, vectors)
+    y = _torch_twice(hamiltonian, x) / 2
+    products = torch.zeros((half, 2), dtype=torch.float64, device=x.device)
     for m in range(half):
         products[m, 0], products[m, 1] = _overlap(x, x), _overlap(x, y)
         if m < half - 1:
@@ -381,14 +375,14 @@ def _torch_forward(
     return products.cpu().numpy(), (x, y)
 
 
-def _overlap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _overlap(x: Tensor, y: Tensor) -> Tensor:
     """Re sum x* y in double precision."""
     product = torch.view_as_real(x) * torch.view_as_real(y)
     return product.flatten(1).sum(dim=1).double().sum()
 
 
 def _torch_backward(
-    hamiltonian: Hamiltonian, state: tuple[torch.Tensor, torch.Tensor], weights: FloatArray
+    hamiltonian: Hamiltonian, state: tuple[Tensor, Tensor], weights: FloatArray
 ) -> ComplexArray:
     """See :func:`gradient`."""
     a, b = state
@@ -404,17 +398,18 @@ def _torch_backward(
 
 
 def _torch_expectation(
-    hamiltonian: Hamiltonian, vectors: torch.Tensor, coefficients: FloatArray
+    hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray
 ) -> ComplexArray:
-    x, y = vectors, _torch_twice(hamiltonian, vectors) / 2
+    x = probes = _as_tensor(hamiltonian, vectors)
+    y = _torch_twice(hamiltonian, x) / 2
     total = float(coefficients[0]) * x + float(coefficients[1]) * y
     for c in map(float, coefficients[2:]):
         x, y = y, _torch_twice(hamiltonian, y) - x
         total += c * y
-    return _torch_pauli(vectors, total).cpu().numpy()
+    return _torch_pauli(probes, total).cpu().numpy()
 
 
-def _torch_pauli(p: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+def _torch_pauli(p: Tensor, a: Tensor) -> Tensor:
     """p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i summed over vectors, (N, 4) complex128."""
     block = torch.einsum("isv,itv->ist", p.conj(), a).to(torch.complex128)
     up, down, raised, lowered = block[:, 0, 0], block[:, 1, 1], block[:, 0, 1], block[:, 1, 0]

@@ -9,9 +9,9 @@ import pytest
 from sdml import paths
 
 FLOORS = [
-    ["paths", "spins", "symmetry"],
+    ["paths", "spins", "symmetry", "chebyshev", "recursion"],
     ["lattice"],
-    ["model", "observables", "dynamics"],
+    ["model", "observables", "dynamics", "probing"],
     ["exact", "kpm", "descriptor"],
     ["forcefield", "locality"],
     ["simulation"],

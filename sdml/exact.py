@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Ele
 
 
 def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> ElectronicState:
-    eigenvalues, eigenvectors = torch.linalg.eigh(hamiltonian(model, spins, device))
+    eigenvalues, eigenvectors = _eigh(hamiltonian(model, spins, device))
     filled, mu = occupations(model, eigenvalues)
     moment, density = _site_expectations(eigenvectors, filled)
     return ElectronicState(
@@ -70,6 +71,20 @@ def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> Ele
         chemical_potential=mu,
         eigenvalues=eigenvalues,
     )
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Levels and orthonormal columns; the matrix may be overwritten.
+
+    On the CPU LAPACK's relatively robust representations (zheevr), a quarter faster here than the
+    divide and conquer (zheevd) that torch takes; see benchmarks/exact.py.
+    """
+    if matrix.device.type != "cpu":
+        return torch.linalg.eigh(matrix)
+    levels, columns = scipy.linalg.eigh(
+        matrix.numpy(), driver="evr", overwrite_a=True, check_finite=False
+    )
+    return torch.from_numpy(levels), torch.from_numpy(columns)
 
 
 def _site_expectations(eigenvectors: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:

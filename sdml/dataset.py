@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sdml import __version__, dynamics, exact, spins
+from sdml import __version__, dynamics, exact, paths, spins
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
@@ -160,15 +160,8 @@ def split(data: Dataset, held_out: Sequence[int]) -> tuple[Dataset, Dataset]:
 
 def save(data: Dataset, path: str | os.PathLike[str]) -> None:
     """Write a store; the file appears only when it is complete."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            _write(file, data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with paths.replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
+        _write(file, data)
 
 
 def _write(file: h5py.File, data: Dataset) -> None:

@@ -208,14 +208,8 @@ def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
     }
     text = json.dumps(description)
     metadata = {"description": text, "sha256": _digest(text, tensors)}
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    try:
+    with paths.replacing(Path(path)) as partial:
         safetensors.torch.save_file(tensors, partial, metadata)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(name_or_path: str | os.PathLike[str]) -> ForceField:
@@ -260,14 +254,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         description = json.loads(metadata["description"])
-        description["format"], metadata["sha256"]
+        checksum, found_format = metadata["sha256"], description["format"]
     except (SafetensorError, LookupError, TypeError, OSError, ValueError) as error:
         raise ValueError(f"path: {path.name!r} is not a readable force field ({error})") from error
-    if description["format"] != FILE_FORMAT:
-        raise ValueError(
-            f"path: {path.name!r} has format {description['format']!r}, need {FILE_FORMAT!r}"
-        )
-    if metadata["sha256"] != _digest(metadata["description"], tensors):
+    if found_format != FILE_FORMAT:
+        raise ValueError(f"path: {path.name!r} has format {found_format!r}, need {FILE_FORMAT!r}")
+    if checksum != _digest(metadata["description"], tensors):
         raise ValueError(f"path: {path.name!r} does not match its checksum")
     return description, tensors
 

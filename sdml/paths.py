@@ -6,6 +6,8 @@ checkout. ``SDML_BUILD`` is the folder that a run writes to; `sdml.reproduce` se
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DEFAULT_PROFILE = "quick"
@@ -28,6 +30,18 @@ def root() -> Path:
             f"SDML_HOME={home!r} is not an existing folder; unset it or name a checkout"
         )
     return folder
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path to write beside ``target``; it takes its place, whole, when the body succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def data() -> Path:

@@ -82,18 +82,6 @@ def chirality_map(axes: Axes, lattice: Lattice, chirality: NDArray[Any]) -> Poly
     return site_map(axes, lattice, chirality, cmap=DIVERGING, clim=(-0.77, 0.77))
 
 
-def spin_arrows(axes: Axes, lattice: Lattice, spins: NDArray[Any]) -> Any:
-    """In-plane components as arrows, coloured by S^z."""
-    x, y = wrapped_positions(lattice).T
-    artist = axes.quiver(
-        x, y, spins[:, 0], spins[:, 1], spins[:, 2],
-        cmap="coolwarm", clim=(-1, 1), pivot="mid", scale=1.2, scale_units="x", width=0.008,
-    )  # fmt: skip
-    axes.set(aspect="equal", xticks=[], yticks=[])
-    sns.despine(ax=axes, left=True, bottom=True)
-    return artist
-
-
 def environment(
     axes: Axes, vectors: NDArray[np.float64], values: NDArray[np.float64], title: str = ""
 ) -> Any:

@@ -342,13 +342,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file, and its folder, whole or not at all; an unchanged one keeps its time stamp."""
     if path.exists() and path.read_bytes() == content:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with paths.replacing(path) as partial:
+        partial.write_bytes(content)
     return path
 
 

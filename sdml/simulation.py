@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdml import __version__, dynamics
+from sdml import __version__, dynamics, paths
 from sdml.dynamics import LandauLifshitz, LocalField
 from sdml.lattice import Lattice
 from sdml.spins import as_tensor
@@ -204,21 +204,15 @@ def _resume(
 
 
 def _write(target: Path, header: dict[str, Any], progress: _Progress, dt: float) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            file.attrs["format"], file.attrs["sdml_version"] = FILE_FORMAT, __version__
-            file.attrs["header"] = json.dumps(header)
-            _write_rows(file, progress.rows, dt)
-            checkpoint = file.create_group("checkpoint")
-            checkpoint.attrs["step"] = progress.step
-            checkpoint["spins"] = progress.spins.cpu().numpy()
-            if progress.rng is not None:
-                checkpoint["generator"] = progress.rng.get_state().numpy()
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+        file.attrs["format"], file.attrs["sdml_version"] = FILE_FORMAT, __version__
+        file.attrs["header"] = json.dumps(header)
+        _write_rows(file, progress.rows, dt)
+        checkpoint = file.create_group("checkpoint")
+        checkpoint.attrs["step"] = progress.step
+        checkpoint["spins"] = progress.spins.cpu().numpy()
+        if progress.rng is not None:
+            checkpoint["generator"] = progress.rng.get_state().numpy()
 
 
 def _write_rows(file: h5py.File, rows: dict[str, list[Any]], dt: float) -> None:

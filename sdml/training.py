@@ -186,8 +186,9 @@ def predict(forcefield: ForceField, data: Dataset, batch_size: int = 16) -> NDAr
 
 def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
     """Errors of a force field on snapshots; see :func:`field_errors`, plus energy_rms per site."""
+    forcefield = _fitting(forcefield, data)
     errors = field_errors(data, predict(forcefield, data))
-    energies = np.array([_fitting(forcefield, data).energy(s) for s in data.spins])
+    energies = np.array([forcefield.energy(s) for s in data.spins])
     difference = (energies - data.energy) / data.model.lattice.n_sites
     return errors | {"energy_rms": float(np.sqrt((difference**2).mean()))}
 

@@ -290,7 +290,7 @@ def test_gpu_agrees_with_the_cpu(method):
             kpm.solve(model, s, probing=method, device=device, **arguments)
             for device in ("cpu", "cuda")
         )
-        assert_states_agree(gpu, cpu, atol=1e-3 if method.startswith("random") else 1e-4)
+        assert_states_agree(gpu, cpu, atol=1e-4)
 
 
 def test_vectors_that_do_not_fit_in_memory_are_recomputed(monkeypatch):

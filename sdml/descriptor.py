@@ -17,148 +17,42 @@ spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd import Function
 
-from sdml import lattice as lattices
 from sdml.lattice import Lattice
-from sdml.symmetry import PointGroup, irrep_basis
+from sdml.neighborhood import (
+    Descriptor,
+    cross,
+    kind_lattice,
+    pair_products,
+    pair_rows,
+    reordered,
+    require_environment,
+)
+from sdml.orbits import (
+    Feature,
+    Orbit,
+    environment_images,
+    find_orbits,
+    orbit_coefficients,
+    packed,
+    reference_irreps,
+    wedges,
+)
+from sdml.symmetry import PointGroup
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 PHASE_SOFTENING = 0.05
 """delta: about a tenth of the mean square of a coefficient in a random state."""
-
-
-@dataclass(frozen=True)
-class Orbit:
-    """Variables that the point group permutes among themselves.
-
-    Attributes
-    ----------
-    variable : {'bond', 'chirality'}
-    members : (n, 2) int
-        Pairs of environment sites; -1 stands for the centre.
-    images : (order, n) int
-        images[g, m] = the member that g carries member m to.
-    signs : (order, n)
-        -1 where a chirality arrives with its pair reversed.
-    """
-
-    variable: str
-    members: IntArray
-    images: IntArray
-    signs: FloatArray
-
-    @property
-    def representation(self) -> FloatArray:
-        """(order, n, n) signed permutation matrices."""
-        order, n = self.images.shape
-        matrices = np.zeros((order, n, n))
-        g, m = np.indices((order, n))
-        matrices[g, self.images, m] = self.signs
-        return matrices
-
-
-class Feature(NamedTuple):
-    """One number of the descriptor: which variables, which irrep and copy, which invariant."""
-
-    variable: str
-    orbit: int
-    members: int
-    irrep: str
-    copy: int
-    invariant: str
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Irrep coefficients of one dimension d, stacked over all orbits.
-
-    ``basis`` (n_copies, d, n_variables) maps bond and chirality variables to coefficients,
-    ``reference`` (n_copies,) numbers the reference irrep of each copy among those of dimension d.
-    """
-
-    basis: FloatArray
-    reference: IntArray
-    labels: tuple[Feature, ...]
-
-
-def environment_images(group: PointGroup, vectors: FloatArray) -> IntArray:
-    """images[g, j] = the environment site to which g carries site j, (order, K)."""
-    moved = np.einsum("gab,jb->gja", group.matrices, vectors)
-    distance = np.linalg.norm(moved[:, :, None] - vectors[None, None], axis=-1)
-    if distance.min(axis=-1).max() > 1e-6:
-        raise ValueError(f"vectors: the environment is not invariant under {group.name}")
-    return distance.argmin(axis=-1)
-
-
-def find_orbits(images: IntArray, variable: str, pairs: IntArray) -> list[Orbit]:
-    """Split (P, 2) pairs, closed under the group, into orbits in order of first appearance."""
-    order = len(images)
-    extended = np.column_stack([images, np.full(order, -1)])  # index -1, the centre, stays
-    moved = extended[:, pairs]
-    reversed_pair = moved[..., 0] > moved[..., 1]
-    reversed_pair &= moved[..., 1] >= 0
-    moved = np.where(reversed_pair[..., None], moved[..., ::-1], moved)
-    number = {tuple(pair): k for k, pair in enumerate(pairs)}
-    target = np.array([[number[tuple(pair)] for pair in row] for row in moved])
-    sign = np.where(reversed_pair & (variable == "chirality"), -1.0, 1.0)
-    orbits, seen = [], np.zeros(len(pairs), dtype=bool)
-    for first in range(len(pairs)):
-        if not seen[first]:
-            members = np.unique(target[:, first])
-            seen[members] = True
-            local = np.searchsorted(members, target[:, members])
-            orbits.append(Orbit(variable, pairs[members], local, sign[:, members]))
-    return orbits
-
-
-def wedges(group: PointGroup, vectors: FloatArray) -> FloatArray:
-    """Weight (order, K) of every environment site in the wedges between mirror lines.
-
-    Wedge m spans the angles m pi / n ... (m + 1) pi / n from the mirror axis; a site on a mirror
-    line counts half in both of its wedges.
-    """
-    angle = np.arctan2(vectors[:, 1], vectors[:, 0]) - group.mirror_angle
-    position = np.round(angle / (np.pi / group.n_fold), 6) % group.order
-    lower = np.floor(position).astype(int)
-    on_line = position == lower
-    weights = np.zeros((group.order, len(vectors)))
-    site = np.arange(len(vectors))
-    weights[lower, site] = np.where(on_line, 0.5, 1.0)
-    weights[(lower[on_line] - 1) % group.order, site[on_line]] = 0.5
-    return weights
-
-
-def wedge_pairs(group: PointGroup) -> IntArray:
-    """(order, 2): every wedge with the wedge one rotation C_n further, a regular orbit of pairs."""
-    m = np.arange(group.order)
-    return np.stack([m, (m + 2) % group.order], axis=-1)
-
-
-def reference_irreps(group: PointGroup, variable: str) -> dict[str, FloatArray]:
-    """Irrep -> (d, order): coefficients of the wedge-pair variables, the first copy of each."""
-    centers = (np.arange(group.order) + 0.5) * np.pi / group.n_fold + group.mirror_angle
-    directions = np.stack([np.cos(centers), np.sin(centers)], axis=-1)
-    images = environment_images(group, directions)
-    ordered = np.sort(wedge_pairs(group), axis=-1)
-    flipped = np.where(ordered[:, 0] != wedge_pairs(group)[:, 0], -1.0, 1.0)
-    (orbit,) = find_orbits(images, variable, ordered)
-    # find_orbits sorts pairs; undo the order and the orientation it chose.
-    column = np.array([np.flatnonzero((ordered == m).all(1))[0] for m in orbit.members])
-    basis = {}
-    for irrep, copies in irrep_basis(group, orbit.representation).items():
-        rows = np.zeros((copies.shape[1], group.order))
-        rows[:, column] = copies[0]
-        basis[irrep] = rows * (flipped if variable == "chirality" else 1.0)
-    return basis
 
 
 @dataclass(frozen=True)
@@ -179,18 +73,15 @@ class SymmetryEnvironment:
     pair_radius: float
 
     def __post_init__(self) -> None:
-        if self.kind not in ("square", "triangular"):
-            raise ValueError(f"kind: must be 'square' or 'triangular', got {self.kind!r}")
-        if not 1 <= self.pair_radius <= self.bond_radius < float("inf"):
-            raise ValueError(
-                "pair_radius, bond_radius: need 1 <= pair_radius <= bond_radius, "
-                f"got {self.pair_radius} and {self.bond_radius}"
-            )
+        require_environment(self.kind, self.bond_radius, self.pair_radius)
+
+    def descriptor(self) -> SymmetryDescriptor:
+        return SymmetryDescriptor(self)
 
     @property
     def lattice(self) -> Lattice:
         """A lattice of this kind, large enough for the environment."""
-        return getattr(lattices, self.kind)(2 * int(np.ceil(self.bond_radius)) + 3)
+        return kind_lattice(self.kind, self.bond_radius)
 
     @property
     def group(self) -> PointGroup:
@@ -229,23 +120,18 @@ class SymmetryEnvironment:
         j, k = orbit.members.T
         return shift + j * (2 * self.n_pair_sites - j - 1) // 2 + (k - j - 1)
 
-    def coefficients(self, dimension: int) -> Coefficients:
-        """All irrep coefficients of dimension 1 or 2."""
-        n_variables = len(self.sites()[0]) + 2 * len(self.pairs)
-        names = self.reference_names(dimension)
-        rows, reference, labels = [], [], []
-        for number, orbit in enumerate(self.orbits()):
-            columns = self.variable_number(orbit)
-            for irrep, copies in irrep_basis(self.group, orbit.representation).items():
-                if copies.shape[1] == dimension:
-                    for copy, block in enumerate(copies):
-                        row = np.zeros((dimension, n_variables))
-                        row[:, columns] = block
-                        rows.append(row)
-                        reference.append(names.index((orbit.variable, irrep)))
-                        label = (orbit.variable, number, len(columns), irrep, copy, "coefficient")
-                        labels.append(Feature(*label))
-        return Coefficients(np.array(rows), np.array(reference), tuple(labels))
+    @property
+    def n_products(self) -> int:
+        """Centre bonds, and the products of :func:`pair_products` for bonds and chiralities."""
+        return len(self.sites()[0]) + 2 * (self.n_pair_sites**2 // 2)
+
+    def product_rows(self) -> tuple[IntArray, IntArray]:
+        """Row among all products of every variable, and the sign with which it is stored there."""
+        n_sites, n_pairs = len(self.sites()[0]), self.n_pair_sites**2 // 2
+        rows, signs = pair_rows(self.pairs, self.n_pair_sites)
+        bonds = np.arange(n_sites)
+        number = np.concatenate([bonds, n_sites + rows, n_sites + n_pairs + rows])
+        return number, np.concatenate([np.ones_like(bonds), np.ones_like(signs), signs])
 
     def reference_names(self, dimension: int) -> list[tuple[str, str]]:
         """(variable, irrep) of the references of one dimension, in their order."""
@@ -253,123 +139,195 @@ class SymmetryEnvironment:
         return [(variable, irrep) for variable in ("bond", "chirality") for irrep in irreps]
 
     def reference_basis(self, dimension: int) -> FloatArray:
-        """(n_reference, d, 2 order): maps wedge bonds and chiralities to reference irreps."""
+        """(d, n_reference, 2 order): maps wedge bonds and chiralities to reference irreps."""
         blocks = []
         for variable, irrep in self.reference_names(dimension):
             half = reference_irreps(self.group, variable)[irrep]
             empty = np.zeros_like(half)
             blocks.append(np.concatenate([half, empty] if variable == "bond" else [empty, half], 1))
-        return np.array(blocks)
+        return np.stack(blocks, axis=1)
 
 
-class SymmetryDescriptor(nn.Module):
+class SymmetryDescriptor(Descriptor):
     """The paper's descriptor as a differentiable map (..., N, 3) spins -> (..., N, F) features.
 
-    Call it with the spins and the ``neighbor_table`` of their lattice. All tables are float64 and
-    are cast to the dtype of the spins.
+    Call it with the spins and the ``neighbor_table`` of their lattice. ``features`` labels the
+    columns: values of bond A1, then amplitudes and phases of the one-dimensional irreps, then of
+    the two-dimensional ones, each in the order of the orbits.
     """
 
     wedges: Tensor
-    wedge_pairs: Tensor
+    basis: Tensor
+    variable_order: Tensor
+    variable_inverse: Tensor
+    coefficient_order: Tensor
+    coefficient_inverse: Tensor
 
     def __init__(self, environment: SymmetryEnvironment) -> None:
-        super().__init__()
-        self.environment = environment
         corners, vectors = environment.sites()
-        self.corners, self.n_pair_sites = corners, environment.n_pair_sites
-        pairs = environment.pairs
-        self._table("pair_number", pairs[:, 0] * self.n_pair_sites + pairs[:, 1])
+        super().__init__(environment, corners)
+        self.n_pair_sites = environment.n_pair_sites
         self._table("wedges", wedges(environment.group, vectors))
-        self._table("wedge_pairs", wedge_pairs(environment.group))
-        one, two = environment.coefficients(1), environment.coefficients(2)
-        linear = np.array([(c.variable, c.irrep) == ("bond", "A1") for c in one.labels])
-        order = np.concatenate([np.flatnonzero(linear), np.flatnonzero(~linear)])
-        self.n_linear = int(linear.sum())
-        self._table("basis_1", one.basis[order, 0])
-        self._table("basis_2", two.basis.reshape(-1, two.basis.shape[-1]))
-        self._table("reference_1", one.reference[order])
-        self._table("reference_2", two.reference)
-        self._table("reference_basis_1", environment.reference_basis(1)[:, 0])
-        self._table(
-            "reference_basis_2",
-            environment.reference_basis(2).reshape(
-                len(two.basis[0]) * len(environment.reference_names(2)), -1
-            ),
-        )
-        self.features = _feature_list([one.labels[k] for k in order], two.labels, self.n_linear)
+        values, *others = self._add_transform(environment)
+        self._add_references(environment, others)
+        self.features = _feature_list(values, *others)
 
-    def _table(self, name: str, values: NDArray) -> None:
-        # Not persistent: the tables follow from the environment and are rebuilt on loading.
-        self.register_buffer(name, torch.as_tensor(values), persistent=False)
+    def _add_transform(self, environment: SymmetryEnvironment) -> list[list[Feature]]:
+        """Tables from variables to coefficients sorted by section, and the labels of sections."""
+        found = _orbits_in_blocks(environment)
+        section = [_section(*item) for item in zip(found.labels, found.partners, strict=True)]
+        by_section = np.argsort(section, kind="stable")
+        n_values, n_one, n_two, _ = np.bincount(section, minlength=4).tolist()
+        unused = np.full(len(found.variables) - len(section), -1)
+        self.n_padding = len(found.variables) - environment.n_products
+        self.sections = [n_values, n_one, 2 * n_two, len(unused)]
+        self._table("basis", found.basis)
+        self._permutation("variable", found.variables)
+        self._permutation("coefficient", np.concatenate([found.places[by_section], unused]))
+        ends = np.cumsum([n_values, n_one, n_two])
+        labels = [found.labels[k] for k in by_section]
+        return [labels[first:end] for first, end in pairwise([0, *ends])]
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SymmetryDescriptor:
-        # Tables follow the module to another device, but never lose digits: .float().double() must
-        # leave the symmetry exact.
-        tables = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, moved in self._buffers.items():
-            table = tables[name]
-            if moved is not None and table is not None:
-                self._buffers[name] = table.to(moved.device)
-        return self
+    def _permutation(self, name: str, order: IntArray) -> None:
+        """A permutation and its inverse; every -1 becomes one of the numbers left over."""
+        order = order.copy()
+        order[order < 0] = np.setdiff1d(np.arange(len(order)), order)
+        self._table(f"{name}_order", order)
+        self._table(f"{name}_inverse", order.argsort())
 
-    @property
-    def n_features(self) -> int:
-        return len(self.features)
+    def _add_references(
+        self, environment: SymmetryEnvironment, labels: list[list[Feature]]
+    ) -> None:
+        """Bases of the reference irreps, and 0/1 matrices that give each copy its reference."""
+        for dimension, copies in enumerate(labels, start=1):
+            names = environment.reference_names(dimension)
+            choice = [[name == (x.variable, x.irrep) for name in names] for x in copies]
+            self._table(f"reference_basis_{dimension}", environment.reference_basis(dimension))
+            self._table(f"reference_{dimension}", np.array(choice, dtype=np.float64))
 
-    def neighbor_table(self, lattice: Lattice) -> Tensor:
-        """(N, K) environment sites of every site of a lattice of this kind."""
-        if lattice.name != self.environment.kind or lattice.n_basis != 1:
-            raise ValueError(f"lattice: must be {self.environment.kind!r}, got {lattice.name!r}")
-        cells = lattice.cells[:, None] + self.corners[:, :2]
-        return torch.as_tensor(lattice.site_index(cells, 0), device=self.wedges.device)
-
-    def forward(self, spins: Tensor, table: Tensor) -> Tensor:
-        variables, wedge_variables = self.variables(spins, table)
-        features = []
-        for dimension in (1, 2):
-            f, reference = self._irreps(variables, wedge_variables, dimension)
-            features.extend(self._invariants(f, reference, dimension))
-        return torch.cat(features, dim=-1)
+    def rows(self, around: Tensor) -> Tensor:
+        variables, wedge_variables = self._variables(around)
+        values, one, two, _ = self._coefficients(variables).split(self.sections)
+        # f (d, n, M): one partner of the first irreps, two of the others
+        one, two = one.unflatten(0, (1, -1)), two.unflatten(0, (2, -1))
+        invariants = (self._invariants(f, wedge_variables, d) for d, f in ((1, one), (2, two)))
+        return torch.cat([values, *chain(*invariants)])
 
     def variables(self, spins: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Bonds and chiralities of the sites (..., N, V) and of the wedges (..., N, 2 order)."""
-        centre = spins.unsqueeze(-2)  # (..., N, 1, 3)
-        around = spins[..., table, :]  # (..., N, K, 3)
-        bonds = (around * centre).sum(-1)  # (..., N, K)
-        inner = around[..., : self.n_pair_sites, :]
+        """Bonds and chiralities of the sites (..., N, V) and of the wedges (..., N, 2 order).
+
+        Centre bonds, pair bonds and chiralities in the order of ``environment.pairs``.
+        """
+        found, wedge = self._variables(self.around(spins, table))
+        rows, signs = self.environment.product_rows()
+        chosen = found[rows] * torch.as_tensor(signs).to(found)[:, None]
+        variables, wedges = (x.unflatten(-1, spins.shape[:-1]) for x in (chosen, wedge))
+        return variables.movedim(0, -1), wedges.movedim(0, -1)
+
+    def _variables(self, around: Tensor) -> tuple[Tensor, Tensor]:
+        """All products of pairs, padded to full blocks, and the wedge variables, rows (., M)."""
+        centre, sites = around.split([1, around.shape[1] - 1], 1)
+        inner = sites[:, : self.n_pair_sites]
+        bonds = (sites * centre).sum(0)
         # S_i . (S_j x S_k) = S_j . (S_k x S_i): both kinds of pair variables are one product.
-        partner = torch.cat([inner, torch.linalg.cross(inner, centre)], dim=-2)
-        products = inner @ partner.transpose(-1, -2)  # (..., N, P, 2 P)
-        pair_bonds, chiralities = products.split(self.n_pair_sites, dim=-1)
-        pairs = [x.flatten(-2)[..., self.pair_number] for x in (pair_bonds, chiralities)]
-        sums = self.wedges.to(spins) @ around  # (..., N, order, 3)
-        first, second = (sums[..., column, :] for column in self.wedge_pairs.T)
-        wedge = [(first * second).sum(-1), (first * torch.linalg.cross(second, centre)).sum(-1)]
-        return torch.cat([bonds, *pairs], -1), torch.cat(wedge, -1)
+        pairs = [pair_products(inner, partner) for partner in (inner, cross(inner, centre))]
+        padding = bonds.new_zeros(self.n_padding, bonds.shape[-1])
+        sums = self.wedges.to(sites) @ sites  # (3, order, M)
+        following = sums.roll(-2, 1)  # one rotation C_n further
+        wedge = [(sums * following).sum(0), (sums * cross(following, centre)).sum(0)]
+        return torch.cat([bonds, *pairs, padding]), torch.cat(wedge)
 
-    def _irreps(self, variables: Tensor, wedges: Tensor, d: int) -> tuple[Tensor, Tensor]:
-        """Coefficients (..., n_copies, d) and, for each, its reference."""
-        f = variables @ getattr(self, f"basis_{d}").to(variables).T
-        reference = wedges @ getattr(self, f"reference_basis_{d}").to(wedges).T
-        number = getattr(self, f"reference_{d}")
-        return f.unflatten(-1, (-1, d)), reference.unflatten(-1, (-1, d))[..., number, :]
+    def _coefficients(self, variables: Tensor) -> Tensor:
+        """Orbit by orbit, then sorted: bond A1, dimension 1, first and second partners of 2."""
+        ordered = reordered(variables, self.variable_order, self.variable_inverse)
+        blocks = self.basis.to(variables) @ ordered.unflatten(0, self.basis.shape[:2])
+        return reordered(blocks.flatten(0, 1), self.coefficient_order, self.coefficient_inverse)
 
-    def _invariants(self, f: Tensor, reference: Tensor, dimension: int) -> list[Tensor]:
-        linear = self.n_linear if dimension == 1 else 0
-        features = [f[..., :linear, 0]] if linear else []
-        f, reference = f[..., linear:, :], reference[..., linear:, :]
-        power, norm = (f * f).sum(-1), (reference * reference).sum(-1)
-        scale = torch.rsqrt((power + PHASE_SOFTENING) * (norm + PHASE_SOFTENING))
-        return [*features, power, (f * reference).sum(-1) * scale]
+    def _invariants(self, f: Tensor, wedge_variables: Tensor, dimension: int) -> Any:
+        """Amplitudes and phases (n, M) of the coefficients (d, n, M)."""
+        basis, choice = (getattr(self, f"reference{x}_{dimension}").to(f) for x in ("_basis", ""))
+        reference = basis @ wedge_variables  # (d, n_reference, M)
+        softened = torch.rsqrt((reference * reference).sum(0) + PHASE_SOFTENING)
+        return _Invariants.apply(f, reference * softened, choice)
+
+
+class _Invariants(Function):
+    """|f|^2 and f.r / sqrt(|f|^2 + delta); r is the reference chosen by a 0/1 matrix.
+
+    The formula of the derivative saves half of the passes that autograd would make; it is
+    differentiable itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, references: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(f, references, choice)
+        power, overlap = (f * f).sum(0), (f * (choice @ references)).sum(0)
+        return power, overlap * torch.rsqrt(power + PHASE_SOFTENING)
+
+    @staticmethod
+    def backward(ctx: Any, on_power: Tensor, on_phase: Tensor) -> Any:
+        f, references, choice = ctx.saved_tensors
+        reference = choice @ references  # (d, n, M)
+        softened = torch.rsqrt((f * f).sum(0) + PHASE_SOFTENING)
+        on_overlap = on_phase.contiguous() * softened
+        slope = (f * reference).sum(0) * on_overlap * softened**2
+        on_f = (2 * on_power.contiguous() - slope) * f + on_overlap * reference
+        return on_f, choice.T @ (on_overlap * f), None
+
+
+class _OrbitBlocks(NamedTuple):
+    """All orbits side by side in blocks of the group's order: one batched product for all.
+
+    Attributes
+    ----------
+    basis : (n_blocks, order, order)
+        From variables to coefficients; zero where a block is not full.
+    variables : (n_blocks * order,) int
+        Row of the products of pairs that enters each place, -1 for none.
+    places : (n,) int
+        Place of every coefficient, in the order of ``labels`` and ``partners``.
+    """
+
+    basis: FloatArray
+    variables: IntArray
+    places: IntArray
+    labels: list[Feature]
+    partners: list[int]
+
+
+def _orbits_in_blocks(environment: SymmetryEnvironment) -> _OrbitBlocks:
+    order, orbits = environment.group.order, environment.orbits()
+    rows, signs = environment.product_rows()
+    offsets = packed([len(orbit.members) for orbit in orbits], order)
+    n_blocks = max(offsets.max() // order + 1, -(-environment.n_products // order))
+    basis, variables = np.zeros((n_blocks, order, order)), np.full(n_blocks * order, -1)
+    parts = [orbit_coefficients(environment.group, o, number) for number, o in enumerate(orbits)]
+    places = []
+    for orbit, part, offset in zip(orbits, parts, offsets, strict=True):
+        columns = environment.variable_number(orbit)
+        place = offset + np.arange(len(columns))
+        # Products are stored round the environment: a chirality may come with its pair reversed.
+        basis[offset // order, place[:, None] % order, place % order] = part.basis * signs[columns]
+        variables[place] = rows[columns]
+        places.append(place)
+    labels = [label for part in parts for label in part.labels]
+    partners = [partner for part in parts for partner in part.partners]
+    return _OrbitBlocks(basis, variables, np.concatenate(places), labels, partners)
+
+
+def _section(label: Feature, partner: int) -> int:
+    """0: bond A1, 1: other irreps of dimension 1, 2 and 3: the partners of dimension 2."""
+    if label.irrep.startswith("E"):
+        return 2 + partner
+    return 0 if (label.variable, label.irrep) == ("bond", "A1") else 1
 
 
 def _feature_list(
-    one: list[Feature], two: tuple[Feature, ...], n_linear: int
+    values: list[Feature], one: list[Feature], two: list[Feature]
 ) -> tuple[Feature, ...]:
     """Labels in the order of the columns of :class:`SymmetryDescriptor`."""
-    columns = [label._replace(invariant="value") for label in one[:n_linear]]
-    for labels in (one[n_linear:], two):
+    columns = [label._replace(invariant="value") for label in values]
+    for labels in (one, two):
         for invariant in ("amplitude", "phase"):
             columns += [label._replace(invariant=invariant) for label in labels]
     return tuple(columns)

@@ -1,19 +1,25 @@
 """The symmetry descriptor: invariant, local, smooth, and labelled."""
 
+import functools
+
 import laws
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
 
 from sdml import lattice, spins
-from sdml.descriptor import SymmetryDescriptor, SymmetryEnvironment, find_orbits
+from sdml.descriptor import PHASE_SOFTENING, SymmetryDescriptor, SymmetryEnvironment
+from sdml.orbits import orbit_coefficients, reference_irreps
 
 LATTICES = {"square": lattice.square(7), "triangular": lattice.triangular(7)}
 ENVIRONMENTS = {
     "square": SymmetryEnvironment("square", bond_radius=2.9, pair_radius=2.3),
     "triangular": SymmetryEnvironment("triangular", bond_radius=2.7, pair_radius=2.0),
 }
-DESCRIPTORS = {kind: SymmetryDescriptor(environment) for kind, environment in ENVIRONMENTS.items()}
+DESCRIPTORS = {kind: environment.descriptor() for kind, environment in ENVIRONMENTS.items()}
 every_kind = pytest.mark.parametrize("kind", ["square", "triangular"])
 
 
@@ -21,6 +27,48 @@ def features(kind, s, lat=None):
     """Float64 features (..., N, F) as an array."""
     table = DESCRIPTORS[kind].neighbor_table(lat or LATTICES[kind])
     return DESCRIPTORS[kind](torch.as_tensor(s), table).numpy()
+
+
+def plain_features(descriptor, s, table):
+    """Feature -> (N,), orbit by orbit from the definition."""
+    environment, found = descriptor.environment, {}
+    variables, wedge = (x.numpy() for x in descriptor.variables(torch.as_tensor(s), table))
+    wedge = dict(zip(("bond", "chirality"), np.split(wedge, 2, axis=-1), strict=True))
+    for number, orbit in enumerate(environment.orbits()):
+        basis, labels, _ = orbit_coefficients(environment.group, orbit, number)
+        values = variables[:, environment.variable_number(orbit)] @ basis.T
+        references = reference_irreps(environment.group, orbit.variable)
+        for label in set(labels):
+            f = values[:, [k for k, other in enumerate(labels) if other == label]]
+            reference = wedge[orbit.variable] @ references[label.irrep].T
+            power, scale = ((x**2).sum(-1) for x in (f, reference))
+            softened = np.sqrt((power + PHASE_SOFTENING) * (scale + PHASE_SOFTENING))
+            found[label._replace(invariant="value")] = f[:, 0]
+            found[label._replace(invariant="amplitude")] = power
+            found[label._replace(invariant="phase")] = (f * reference).sum(-1) / softened
+    return np.stack([found[label] for label in descriptor.features], axis=-1)
+
+
+@every_kind
+def test_features_are_what_their_labels_say(kind):
+    """The batched products of all orbits against one orbit at a time."""
+    s, descriptor = spins.random(49, seed=0), DESCRIPTORS[kind]
+    expected = plain_features(descriptor, s, descriptor.neighbor_table(LATTICES[kind]))
+    np.testing.assert_allclose(features(kind, s), expected, atol=1e-12)
+
+
+@every_kind
+def test_variables_are_bonds_and_chiralities(kind):
+    """Column by column against the spins of the neighbour table."""
+    s, descriptor = spins.random(49, seed=0), DESCRIPTORS[kind]
+    table = descriptor.neighbor_table(LATTICES[kind])
+    around, (j, k) = s[table], descriptor.environment.pairs.T
+    bonds = np.einsum("na,nka->nk", s, around)
+    pairs = (around[:, j] * around[:, k]).sum(-1)
+    chiralities = np.einsum("na,npa->np", s, np.cross(around[:, j], around[:, k]))
+    found = descriptor.variables(torch.as_tensor(s), table)[0]
+    expected = np.concatenate([bonds, pairs, chiralities], axis=-1)
+    np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
 @every_kind
@@ -101,6 +149,7 @@ def ordered_states(kind):
         lat = lattice.triangular(6)
         names = ("ferromagnetic", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
         states = {name: getattr(spins, name)(lat) for name in names}
+        states["tetrahedral, reversed"] = spins.tetrahedral(lat, -1)
     states["random"] = spins.random(lat.n_sites, seed=0)
     states["two equal spins"] = spins.random(lat.n_sites, seed=1)
     states["two equal spins"][1] = states["two equal spins"][0]
@@ -114,6 +163,7 @@ def test_features_are_smooth_where_amplitudes_vanish(lat, kind, s):
     """The gradient of a random sum of features is finite and equal to central differences."""
     weights = np.random.default_rng(0).standard_normal(DESCRIPTORS[kind].n_features)
     table = DESCRIPTORS[kind].neighbor_table(lat)
+    assert np.isfinite(features(kind, s, lat)).all()
 
     def energy(state):
         return DESCRIPTORS[kind](torch.as_tensor(state), table) @ torch.as_tensor(weights)
@@ -124,6 +174,85 @@ def test_features_are_smooth_where_amplitudes_vanish(lat, kind, s):
     found = laws.gradient(lambda s: energy(s).sum(-1).numpy(), s, 1, 1e-5)
     np.testing.assert_allclose(leaf.grad[1], found, atol=1e-6 * np.abs(weights).sum())
     assert leaf.grad.abs().max() < 100 * np.abs(weights).sum()
+
+
+@every_kind
+@pytest.mark.parametrize("state", ["ferromagnetic", "random", "zero"])
+def test_all_derivatives_are_finite_at_vanishing_amplitudes(kind, state):
+    """In a ferromagnet f = 0 but for A1; without spins every f and every reference is 0."""
+    lat, descriptor = LATTICES[kind], DESCRIPTORS[kind]
+    states = {"ferromagnetic": spins.ferromagnetic(lat), "random": spins.random(49, 0)}
+    s = torch.as_tensor(states.get(state, np.zeros((49, 3)))).requires_grad_(True)
+    found = descriptor(s, descriptor.neighbor_table(lat))
+    weights = torch.randn(found.shape, dtype=found.dtype)
+    (field,) = torch.autograd.grad((found * weights).sum(), s, create_graph=True)
+    (second,) = torch.autograd.grad((field * torch.randn_like(field)).sum(), s)
+    assert all(torch.isfinite(x).all() for x in (found, field, second))
+    if state == "zero":
+        assert not found.any() and not field.any()
+
+
+@every_kind
+def test_first_and_second_derivatives(kind):
+    """Torch's own check by finite differences, on a lattice smaller than the environment."""
+    lat = getattr(lattice, kind)(2, 3)
+    descriptor = SymmetryEnvironment(kind, 2.0, 1.0).descriptor()
+    table = descriptor.neighbor_table(lat)
+    s = torch.as_tensor(spins.random(6, 0)).requires_grad_(True)
+    assert gradcheck(lambda x: descriptor(x, table), s)
+    assert gradgradcheck(lambda x: descriptor(x, table), s, fast_mode=True)
+
+
+@functools.cache
+def built(kind, bond_radius, pair_radius):
+    return SymmetryEnvironment(kind, bond_radius, pair_radius).descriptor()
+
+
+radii = st.sampled_from([1.0, 1.5, 1.8, 2.0, 2.3, 2.7])
+drawn = st.builds(
+    lambda kind, a, b: built(kind, max(a, b), min(a, b)),
+    st.sampled_from(["square", "triangular"]),
+    radii,
+    radii,
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=40)
+@given(drawn, seeds, st.data())
+def test_random_environments_are_invariant(descriptor, seed, data):
+    """Any radii, state, operation, translation and orthogonal matrix, all at once."""
+    lat = getattr(lattice, descriptor.environment.kind)(5)
+    table = descriptor.neighbor_table(lat)
+    s = spins.perturbed(spins.ferromagnetic(lat), data.draw(st.floats(0.01, 10)), seed)
+    matrix = data.draw(st.sampled_from(list(lat.point_group.matrices)))
+    steps = data.draw(st.tuples(st.integers(-4, 4), st.integers(-4, 4)))
+    permutation = lat.translation(*steps)[lat.site_permutation(matrix)]
+    rotation = spins.random_rotation(seed, proper=data.draw(st.booleans()))
+    move = laws.Move("drawn", permutation, rotation)
+    expected, found = (descriptor(torch.as_tensor(x), table).numpy() for x in (s, move.vectors(s)))
+    laws.assert_close(found, move.scalars(expected), 1e-10, "features")
+
+
+@settings(max_examples=20)
+@given(drawn, seeds)
+def test_gradients_of_random_environments(descriptor, seed):
+    """Autograd against central differences along one random direction."""
+    lat = getattr(lattice, descriptor.environment.kind)(4)
+    table, rng = descriptor.neighbor_table(lat), np.random.default_rng(seed)
+    s = torch.as_tensor(spins.random(16, rng)).requires_grad_(True)
+    weights = torch.as_tensor(rng.standard_normal(descriptor.n_features))
+    direction = torch.as_tensor(rng.standard_normal((16, 3)))
+    weights, direction = weights / weights.norm(), direction / direction.norm()
+
+    def energy(x):
+        return (descriptor(x, table) @ weights).sum()
+
+    (gradient,) = torch.autograd.grad(energy(s), s)
+    step = 1e-5 * direction
+    with torch.no_grad():
+        expected = (energy(s + step) - energy(s - step)) / 2e-5
+    assert (gradient * direction).sum().item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -209,14 +338,6 @@ def test_single_precision_and_batches(kind):
     single = features(kind, s.astype(np.float32))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, expected, atol=2e-4)
-
-
-def test_one_orbit_of_two_swapped_members():
-    images = np.array([[0, 1], [1, 0]])
-    (bond,) = find_orbits(images, "bond", np.array([[0, 1]]))
-    (chirality,) = find_orbits(images, "chirality", np.array([[0, 1]]))
-    np.testing.assert_array_equal(bond.signs.ravel(), [1, 1])
-    np.testing.assert_array_equal(chirality.signs.ravel(), [1, -1])
 
 
 @laws.bad_input(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sdml import __version__
 
 if TYPE_CHECKING:
+    from sdml.forcefield import Environment
+    from sdml.model import SDModel
     from sdml.profiles import Job
     from sdml.reproduce import Advance, Report
 
@@ -117,12 +119,13 @@ def label(commands: Commands) -> None:
         _set_threads(given)
         model, folder = _model(given), Path(given.output)
         equation = LandauLifshitz(given.dt, given.damping, given.kT)
+        driver, names = _driver(given.driver, model)
         jobs = {}
         if given.random:
             jobs["random"] = partial(dataset.random_states, model, given.random, given.random_seed)
         for seed in given.quench_seeds:
             jobs[f"quench_{seed}"] = partial(
-                dataset.quench, model, equation, given.save_times, seed
+                dataset.quench, model, equation, given.save_times, seed, driver=driver, **names
             )
         for name, make in jobs.items():
             path = folder / f"{name}.h5"
@@ -139,47 +142,113 @@ def label(commands: Commands) -> None:
     command.add_argument("--random-seed", type=int, default=0)
     command.add_argument("--quench-seeds", type=int, nargs="*", default=[])
     command.add_argument("--save-times", type=float, nargs="+", default=[10.0, 30.0, 100.0])
+    command.add_argument(
+        "--driver", help="force field that drives the quenches; by default the exact fields do"
+    )
     command.add_argument("--output", required=True, help="folder of the stores")
     command.set_defaults(run=run)
+
+
+def _driver(name: str | None, model: "SDModel") -> tuple[Any, dict[str, Any]]:
+    """The local field of a force field, and what the provenance says of it."""
+    if name is None:
+        return None, {}
+    from sdml import forcefield
+
+    field = forcefield.load(name).on(model.lattice)
+    return field.local_field, {"force_field": forcefield.checksum(field)}
 
 
 def train(commands: Commands) -> None:
     """`sdml train`: fit a force field to stores and save it with its held-out errors."""
 
     def run(given: Arguments) -> None:
-        from sdml import dataset, forcefield, training
-        from sdml.descriptor import SymmetryEnvironment
+        from sdml import dataset, evaluation, forcefield, training
 
         _set_threads(given)
         data = dataset.join([dataset.load(path) for path in given.stores])
+        if given.evaluate:
+            field = forcefield.load(given.evaluate)
+            print(evaluation.report(field, data))
+            return
         fitted, held_out = dataset.split(data, given.hold_out)
-        environment = SymmetryEnvironment(
-            data.model.lattice.name, given.bond_radius, given.pair_radius
+        judged = (
+            dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
         )
-        field = forcefield.ForceField(data.model, environment, given.hidden_widths, given.seed)
+        environment = _environment(given, data.model)
+        field = forcefield.ForceField(
+            data.model, environment, given.hidden_widths, given.seed, given.grand_canonical
+        )
         settings = training.TrainingSettings(
-            given.epochs, given.batch_size, given.learning_rate, seed=given.seed
+            given.epochs,
+            given.batch_size,
+            given.learning_rate,
+            longitudinal_weight=given.longitudinal_weight,
+            averaging=given.averaging,
+            patience=given.patience,
+            seed=given.seed,
         )
-        training.train(field, fitted, settings, held_out, lambda row: print(row, flush=True))
-        field.card = training.card(field, fitted, held_out, settings, given.remark)
+        training.train(
+            field,
+            fitted,
+            settings,
+            held_out if given.hold_out else None,
+            lambda row: print(row, flush=True),
+            given.checkpoint,
+        )
+        forcefield.save(field, given.output)  # judging can fail, the weights must not be lost
+        field.card = training.card(field, fitted, judged, settings, given.remark)
         forcefield.save(field, given.output)
         Path(given.output).with_suffix(".md").write_text(training.card_text(field))
         print(training.card_text(field))
 
     command = commands.add_parser("train", help="fit a force field to labelled snapshots")
     command.add_argument("stores", nargs="+", help="files made by sdml label")
-    command.add_argument("--hold-out", type=int, nargs="+", required=True, metavar="TRAJECTORY")
-    command.add_argument("--bond-radius", type=float, default=2.0)
-    command.add_argument("--pair-radius", type=float, default=2.0)
+    command.add_argument(
+        "--hold-out",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="TRAJECTORY",
+        help="quenches that are not learned, but scored after every epoch",
+    )
+    command.add_argument(
+        "--judge", nargs="+", help="stores to judge the result by, by default what is held out"
+    )
+    command.add_argument(
+        "--evaluate", metavar="WEIGHTS", help="only judge these weights by all the stores"
+    )
+    command.add_argument("--descriptor", choices=["moments", "symmetry", "raw"], default="moments")
+    command.add_argument("--radius", type=int, default=4, help="of moments: reach in bonds")
+    command.add_argument("--n-steps", type=int, default=12, help="of moments: length of a walk")
+    command.add_argument("--bond-radius", type=float, default=2.0, help="of symmetry and raw")
+    command.add_argument("--pair-radius", type=float, default=2.0, help="of symmetry and raw")
+    command.add_argument("--grand-canonical", action="store_true", help="the network reads mu")
     command.add_argument("--hidden-widths", type=int, nargs="+", default=[64, 32])
     command.add_argument("--epochs", type=int, default=30)
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--learning-rate", type=float, default=3e-3)
+    command.add_argument("--longitudinal-weight", type=float, default=0.2)
+    command.add_argument("--averaging", type=float, default=0.99, help="decay of the mean weights")
+    command.add_argument("--patience", type=int, default=0, help="epochs without gain; 0: never")
+    command.add_argument("--checkpoint", help="file to write every epoch and to go on from")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--threads", type=int)
     command.add_argument("--remark", default="", help="a sentence for the card")
-    command.add_argument("--output", required=True, help="the .safetensors file")
+    command.add_argument("--output", help="the .safetensors file")
     command.set_defaults(run=run)
+
+
+def _environment(given: Arguments, model: "SDModel") -> "Environment":
+    from sdml.descriptor import SymmetryEnvironment
+    from sdml.moments import MomentEnvironment
+    from sdml.rawbonds import RawBondEnvironment
+
+    kind = model.lattice.name
+    if given.descriptor == "moments":
+        return MomentEnvironment(kind, given.radius, given.n_steps, model.exchange_coupling)
+    bonds = SymmetryEnvironment if given.descriptor == "symmetry" else RawBondEnvironment
+    return bonds(kind, given.bond_radius, given.pair_radius)
 
 
 def quench(commands: Commands) -> None:

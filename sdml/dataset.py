@@ -21,16 +21,23 @@ from sdml import __version__, dynamics, exact, paths, spins
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
-FILE_FORMAT = "sdml-snapshots-1"
+FILE_FORMAT = "sdml-snapshots-2"
 DIMENSIONS = {
     "spins": ("snapshot", "site", "component"),
     "local_field": ("snapshot", "site", "component"),
     "density": ("snapshot", "site"),
     "energy": ("snapshot",),
+    "chemical_potential": ("snapshot",),
     "trajectory": ("snapshot",),
     "time": ("snapshot",),
 }
-UNITS = {"local_field": "t", "density": "electrons per site", "energy": "t", "time": "hbar/t"}
+UNITS = {
+    "local_field": "t",
+    "density": "electrons per site",
+    "energy": "t",
+    "chemical_potential": "t",
+    "time": "hbar/t",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Dataset:
     density : (n, N)
     energy : (n,)
         Total energies.
+    chemical_potential : (n,)
+        What holds the number of electrons.
     trajectory : (n,) int
         Snapshots with the same number come from the same run; they are held out together.
     time : (n,)
@@ -57,6 +66,7 @@ class Dataset:
     local_field: NDArray[np.float64]
     density: NDArray[np.float64]
     energy: NDArray[np.float64]
+    chemical_potential: NDArray[np.float64]
     trajectory: NDArray[np.int64]
     time: NDArray[np.float64]
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -93,6 +103,7 @@ def label(
         state.local_field,
         state.density,
         state.energy,
+        np.broadcast_to(state.chemical_potential, state.energy.shape).copy(),
         np.asarray(trajectory, dtype=np.int64),
         np.asarray(time, dtype=np.float64),
         {"engine": getattr(solver, "func", solver).__module__, **provenance},
@@ -117,25 +128,31 @@ def quench(
     save_times: Sequence[float],
     seed: int,
     solver: Solver = exact.solve,
+    driver: dynamics.LocalField | None = None,
+    **provenance: Any,
 ) -> Dataset:
-    """One quench from random spins driven by the engine's own fields, trajectory number = seed.
+    """One quench from random spins, labelled by an engine, trajectory number = seed.
 
     The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
-    to ``save_times`` (ascending, hbar / t).
+    to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
+    ``driver``, a force field for instance: then only the kept frames cost a label, and they are the
+    states that this force field visits.
     """
     steps = np.unique(np.round(np.asarray(save_times) / equation.dt).astype(int))
     if len(steps) == 0 or steps[0] < 0:
         raise ValueError(f"save_times: must be times >= 0, got {save_times}")
+    field = driver or (lambda s: solver(model, s).local_field)
     state = spins.as_tensor(spins.random(model.lattice.n_sites, seed))
     rng = dynamics.generator(equation, seed)
     frames, done = [], 0
     for step in steps:
         for _ in range(step - done):
-            state = dynamics.advance(state, lambda s: solver(model, s).local_field, equation, rng)
+            state = dynamics.advance(state, field, equation, rng)
         frames.append(state.numpy())
         done = int(step)
     numbers = np.full(len(steps), seed)
     recipe = {"dt": equation.dt, "damping": equation.damping, "kT": equation.kT, "seed": seed}
+    recipe |= provenance
     return label(model, np.stack(frames), numbers, steps * equation.dt, solver, quenches=[recipe])
 
 

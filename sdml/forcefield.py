@@ -6,6 +6,17 @@ with the descriptors C_i of the directions S / |S|. On unit spins E = sum eps, i
 the sphere is the transverse field, and m is the longitudinal field h_i . S_i. The exact energy
 depends on the length of a spin too; the second term carries that dependence to first order, so that
 the full vector h is the gradient of one energy and the torque is learned by eps alone.
+
+At a fixed number of electrons the chemical potential depends on all spins, and no function of an
+environment can know it. A grand-canonical force field learns the potential omega(C_i, mu) of a site
+as a function of mu too, with the density n_i = -d omega / d mu, and finds mu from the number of
+electrons:
+
+    E(S) = sum_i omega(C_i, mu) + mu N_e,     sum_i n_i(C_i, mu) = N_e.
+
+On unit spins E is stationary in mu, so that h is still the gradient at that mu. Such a charge
+equilibration is the idea of Ko, Finkler, Goedecker and Behler, Nat. Commun. 12, 398 (2021),
+doi 10.1038/s41467-020-20427-2.
 Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi 10.1103/PhysRevLett.98.146401.
 """
 
@@ -21,6 +32,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,12 +40,24 @@ from torch import Tensor, nn
 
 from sdml import lattice as lattices
 from sdml import paths
-from sdml.descriptor import SymmetryDescriptor, SymmetryEnvironment
+from sdml.descriptor import SymmetryEnvironment
 from sdml.lattice import Lattice
 from sdml.model import SDModel, describe, from_description, spin_energy
+from sdml.moments import MomentEnvironment
+from sdml.rawbonds import RawBondEnvironment
 from sdml.spins import as_tensor, like
 
-FILE_FORMAT = "sdml-forcefield-1"
+FILE_FORMAT = "sdml-forcefield-2"
+ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
+Environment = SymmetryEnvironment | MomentEnvironment | RawBondEnvironment
+MU_MARGINS = (0.05, 0.2, 0.5, 1.0)
+"""How far beyond the training data the chemical potential is searched, in t."""
+COMPRESSIBILITY = 0.05
+"""d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
+density whatever mu is; without this an ill-trained network could make it flat."""
+MU_ITERATIONS = 60
+CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+"""Error of the mean number of electrons a site; float32 sums carry 1e-7."""
 
 
 class ForceField(nn.Module):
@@ -43,11 +67,14 @@ class ForceField(nn.Module):
     ----------
     model : SDModel
         What the network stands for. Its Zeeman and easy-axis terms are added exactly.
-    environment : SymmetryEnvironment
+    environment : SymmetryEnvironment, MomentEnvironment or RawBondEnvironment
+        Which descriptor the network reads.
     hidden_widths : sequence of int
         Widths of the hidden layers of the network F - ... - 2.
     seed : int
         Seed of the initial weights.
+    grand_canonical : bool
+        The network reads the chemical potential too, which follows from the model's filling.
 
     Notes
     -----
@@ -60,29 +87,42 @@ class ForceField(nn.Module):
     feature_scale: Tensor
     output_mean: Tensor
     output_scale: Tensor
+    mu_range: Tensor
+    compressibility: Tensor
+    network: nn.Sequential
 
     def __init__(
         self,
         model: SDModel,
-        environment: SymmetryEnvironment,
+        environment: Environment,
         hidden_widths: Sequence[int] = (64, 32),
         seed: int = 0,
+        grand_canonical: bool = False,
     ) -> None:
         super().__init__()
         if model.lattice.name != environment.kind:
             raise ValueError(
                 f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice"
             )
+        if isinstance(environment, MomentEnvironment):
+            _require_same_electrons(model, environment)
         if not hidden_widths or any(n < 1 for n in hidden_widths):
             raise ValueError(f"hidden_widths: must be positive integers, got {hidden_widths}")
-        self.model = model
+        if grand_canonical and not 0 < (model.filling or 0) < 1:
+            raise ValueError(
+                f"grand_canonical: True needs a model of filling in (0, 1), got {model.filling}"
+            )
+        self.model, self.grand_canonical = model, bool(grand_canonical)
         self.hidden_widths = tuple(int(n) for n in hidden_widths)
         self.card: dict[str, Any] = {}
-        self.descriptor = SymmetryDescriptor(environment)
-        self.network = _perceptron([self.descriptor.n_features, *self.hidden_widths, 2], seed)
-        for name, size in (("feature_mean", self.descriptor.n_features), ("output_mean", 2)):
+        self.descriptor = environment.descriptor()
+        n_inputs = self.descriptor.n_features + self.grand_canonical
+        self.network = _perceptron([n_inputs, *self.hidden_widths, 2], seed)
+        for name, size in (("feature_mean", n_inputs), ("output_mean", 2)):
             self.register_buffer(name, torch.zeros(size))
             self.register_buffer(name.replace("mean", "scale"), torch.ones(size))
+        self.register_buffer("mu_range", torch.tensor([-1.0, 1.0]))
+        self.register_buffer("compressibility", torch.tensor(0.0))
         self._lattice: Lattice | None = None
         self._tables: dict[Any, Tensor] = {}
 
@@ -116,27 +156,147 @@ class ForceField(nn.Module):
             self._tables[key] = self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device)
         return self._tables[key]
 
-    def site_outputs(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """Local energies eps (..., N) and longitudinal fields m (..., N) of unit spins."""
+    def features(self, spins: Tensor) -> Tensor:
+        """Descriptors (..., N, F) of unit spins, not standardised."""
         table = self.neighbor_table(spins.shape[-2], spins.device)
-        features = self.descriptor(spins, table)
-        standardised = (features - self.feature_mean) / self.feature_scale
+        return self.descriptor(spins, table)
+
+    def site_outputs(self, features: Tensor, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Local energies eps or potentials omega (..., N), and longitudinal fields m (..., N).
+
+        ``mu`` (..., N) or (..., 1), of a grand-canonical force field only.
+        """
+        if mu is None:
+            standardised = (features - self.feature_mean) / self.feature_scale
+        else:
+            parts = [features, mu.expand(features.shape[:-1])]
+            merged = torch.cat([parts[0], parts[1].unsqueeze(-1)], dim=-1)
+            standardised = (merged - self.feature_mean) / self.feature_scale
         outputs = self.network(standardised) * self.output_scale + self.output_mean
-        return outputs[..., 0], outputs[..., 1]
+        if mu is None:
+            return outputs[..., 0], outputs[..., 1]
+        # The mean density is right from the start and rises with mu; the network learns the rest.
+        shift = mu - self.feature_mean[-1]
+        start = self._electrons_per_site * shift + 0.5 * self.compressibility * shift**2
+        return outputs[..., 0] - start, outputs[..., 1]
 
-    def forward(self, spins: Tensor) -> Tensor:
-        """Total energy (...) in the network's dtype; spins of any length, no guard."""
+    @property
+    def _electrons_per_site(self) -> float:
+        return 2 * float(self.model.filling or 0)
+
+    def forward(self, spins: Tensor, mu: Tensor | None = None) -> Tensor:
+        """Total energy (...) in the network's dtype; spins of any length, no guard.
+
+        ``mu`` (..., 1) or (..., N) fixes the chemical potential of a grand-canonical force field;
+        by default it follows from the number of electrons, and second derivatives are not defined.
+        """
+        if mu is not None and not self.grand_canonical:
+            raise ValueError("mu: must be None, the force field is not grand-canonical")
         square = (spins * spins).sum(-1)  # (..., N)
-        local_energies, longitudinal = self.site_outputs(spins * square.rsqrt().unsqueeze(-1))
-        electrons = (local_energies - 0.5 * longitudinal * (square - 1)).sum(-1)
-        return electrons + spin_energy(self.model, spins)
+        features = self.features(spins * square.rsqrt().unsqueeze(-1))
+        if self.grand_canonical and mu is None:
+            mu = self._equilibrated(features.detach())[..., None]
+        local, longitudinal = self.site_outputs(features, mu)
+        if mu is not None:
+            local = local + self._electrons_per_site * mu
+        energy = (local - 0.5 * longitudinal * (square - 1)).sum(-1)
+        return energy + spin_energy(self.model, spins)
 
-    def field(self, spins: Tensor, create_graph: bool = False) -> Tensor:
-        """-dE/dS (..., N, 3) of a tensor in the network's dtype, no guard: for inner loops."""
+    @torch.no_grad()
+    def _equilibrated(self, features: Tensor) -> Tensor:
+        """The chemical potential (...) at which the densities sum to the number of electrons.
+
+        False position with Illinois' rule, every fourth step a bisection, all configurations of a
+        batch at once; RuntimeError if the densities miss that number for every mu in reach.
+        """
+        first_layer = self._first_layer(features)
+        low, high, f_low, f_high = self._mu_bracket(first_layer)
+        before, mu, found = torch.zeros_like(low), low, torch.zeros_like(low, dtype=torch.bool)
+        for step in range(MU_ITERATIONS):
+            crossing = (low * f_high - high * f_low) / (f_high - f_low)
+            crossing = (low + high) / 2 if step % 4 == 3 else crossing
+            # What is found stays: it does not depend on the rest of the batch.
+            mu = torch.where(found, mu, crossing)
+            excess = self._excess(first_layer, mu)
+            found = excess.abs() < CHARGE_TOLERANCE[self.dtype]
+            if bool(found.all()):
+                return mu
+            side = excess.sign()
+            # An end that stays for the second time counts half: else it would stay for ever.
+            weight = torch.where(side == before, 0.5, 1.0)
+            below, before = side < 0, side
+            low, high = torch.where(below, mu, low), torch.where(below, high, mu)
+            f_low, f_high = (
+                torch.where(below, excess, f_low * weight),
+                torch.where(below, f_high * weight, excess),
+            )
+        raise RuntimeError(
+            f"chemical potential: last estimate {mu.flatten()[0]:.5f} leaves "
+            f"{float(excess.abs().max()):.1e} electrons per site after {MU_ITERATIONS} steps"
+        )
+
+    def _mu_bracket(self, first_layer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ends with too few and too many electrons, (...) each, and their excess densities.
+
+        The ends leave the range of the training data only as far as they must: beyond it the
+        network is not to be trusted.
+        """
+        low, high = (x.expand(first_layer.shape[:-2]) for x in self.mu_range.unbind())
+        f_low, f_high = torch.full_like(low, torch.nan), torch.full_like(low, torch.nan)
+        for margin in MU_MARGINS:
+            found = (f_low < 0) & (f_high > 0)
+            low = torch.where(found, low, self.mu_range[0] - margin)
+            high = torch.where(found, high, self.mu_range[1] + margin)
+            f_low, f_high = self._excess(first_layer, low), self._excess(first_layer, high)
+            if bool(((f_low < 0) & (f_high > 0)).all()):
+                return low, high, f_low, f_high
+        raise RuntimeError(
+            f"chemical potential: none in [{float(low.min()):.2f}, {float(high.max()):.2f}] "
+            "holds the electrons; the spins are unlike all training data"
+        )
+
+    def _excess(self, first_layer: Tensor, mu: Tensor) -> Tensor:
+        """Mean density (...) less the number of electrons per site."""
+        density = self._density(first_layer, mu)
+        return density.double().mean(-1).to(mu) - self._electrons_per_site
+
+    def _first_layer(self, features: Tensor) -> Tensor:
+        """What the first layer makes of the features, (..., N, width): the same for every mu."""
+        standardised = (features - self.feature_mean[:-1]) / self.feature_scale[:-1]
+        weight, bias = (self.network.get_parameter(f"0.{name}") for name in ("weight", "bias"))
+        return nn.functional.linear(standardised, weight[:, :-1], bias)
+
+    def _site_density(self, features: Tensor, mu: Tensor) -> Tensor:
+        """n_i = -d omega_i / d mu, (..., N)."""
+        return self._density(self._first_layer(features), mu)
+
+    def _density(self, first_layer: Tensor, mu: Tensor) -> Tensor:
+        """The density by forward mode: value and slope of every layer."""
+        column = self.network.get_parameter("0.weight")[:, -1] / self.feature_scale[-1]
+        value = first_layer + (mu - self.feature_mean[-1])[..., None, None] * column
+        slope = column
+        for layer in list(self.network)[1:]:
+            if isinstance(layer, nn.SiLU):
+                gate = torch.sigmoid(value)
+                value = value * gate
+                slope = slope * (gate + value - value * gate)
+            else:
+                value = layer(value)
+                slope = nn.functional.linear(slope, layer.get_parameter("weight"))
+        start = self._electrons_per_site + self.compressibility * (mu - self.feature_mean[-1])
+        return start[..., None] - slope[..., 0] * self.output_scale[0]
+
+    def field(self, spins: Tensor, create_graph: bool = False, mu: Tensor | None = None) -> Tensor:
+        """-dE/dS (..., N, 3) of a tensor in the network's dtype, no guard: for inner loops.
+
+        ValueError for ``create_graph`` where mu would follow from the spins and the weights.
+        """
+        if create_graph and self.grand_canonical and mu is None:
+            raise ValueError("mu: must be given with create_graph=True, got None")
         with torch.enable_grad():
             leaf = spins if create_graph and spins.requires_grad else spins.detach()
             leaf.requires_grad_(True)
-            energy = self(leaf).sum()
+            energy = self(leaf, mu).sum()
             (gradient,) = torch.autograd.grad(energy, leaf, create_graph=create_graph)
         return -gradient
 
@@ -147,10 +307,32 @@ class ForceField(nn.Module):
             return like(self(self._own(s)).to(s), spins)
 
     def local_energies(self, spins: Any) -> Any:
-        """Energy eps of every site, (..., N)."""
+        """Energy of every site, (..., N): eps, or omega + mu n of a grand-canonical force field."""
         s = as_tensor(spins)
         with torch.no_grad():
-            return like(self.site_outputs(self._own(s))[0].to(s), spins)
+            features = self.features(self._own(s))
+            mu = self._equilibrated(features) if self.grand_canonical else None
+            local, _ = self.site_outputs(features, None if mu is None else mu[..., None])
+            if mu is not None:
+                local = local + mu[..., None] * self._site_density(features, mu)
+            return like(local.to(s), spins)
+
+    def density(self, spins: Any) -> Any:
+        """Electrons on every site, (..., N), of a grand-canonical force field."""
+        if not self.grand_canonical:
+            raise ValueError("density: needs a grand-canonical force field, this one is not")
+        s = as_tensor(spins)
+        with torch.no_grad():
+            features = self.features(self._own(s))
+            return like(self._site_density(features, self._equilibrated(features)).to(s), spins)
+
+    def chemical_potential(self, spins: Any) -> Any:
+        """mu (...) of a grand-canonical force field."""
+        if not self.grand_canonical:
+            raise ValueError("chemical_potential: needs a grand-canonical force field")
+        s = as_tensor(spins)
+        with torch.no_grad():
+            return like(self._equilibrated(self.features(self._own(s))).to(s), spins)
 
     def local_field(self, spins: Any) -> Any:
         """h_i = -dE/dS_i, the full vector (..., N, 3), in the kind and dtype of ``spins``."""
@@ -160,7 +342,13 @@ class ForceField(nn.Module):
     def _own(self, spins: Tensor) -> Tensor:
         return spins.detach().to(self.feature_mean)
 
-    def standardise(self, spins: Tensor, energies: Tensor, longitudinal: Tensor) -> None:
+    def standardise(
+        self,
+        spins: Tensor,
+        energies: Tensor,
+        longitudinal: Tensor,
+        mu: Tensor,
+    ) -> None:
         """Fix the scales of input and output from training data.
 
         Parameters
@@ -170,16 +358,38 @@ class ForceField(nn.Module):
             Total energies; their mean per site becomes the offset of eps.
         longitudinal : (n, N)
             h . S; mean and deviation scale the second output.
+        mu : (n,)
+            Chemical potentials, used by a grand-canonical force field.
         """
         with torch.no_grad():
-            table = self.neighbor_table(spins.shape[-2], spins.device)
-            features = self.descriptor(spins.to(self.feature_mean), table).flatten(0, -2)
-            self.feature_mean.copy_(features.mean(0))
-            self.feature_scale.copy_(features.std(0).clamp_min(1e-3))
+            features = self.features(spins.to(self.feature_mean)).flatten(0, -2)
+            mean, scale = features.mean(0), features.std(0).clamp_min(1e-3)
             offset = (energies / spins.shape[-2]).mean()
+            if self.grand_canonical:
+                offset = offset - self._electrons_per_site * mu.mean()
+                mean = torch.cat([mean, mu.mean()[None]])
+                scale = torch.cat([scale, mu.std(correction=0).clamp_min(0.1)[None]])
+                self.mu_range.copy_(torch.stack([mu.min(), mu.max()]))
+                self.compressibility.fill_(COMPRESSIBILITY)
+            self.feature_mean.copy_(mean)
+            self.feature_scale.copy_(scale)
             self.output_mean.copy_(torch.stack([offset, longitudinal.mean()]))
             # The energy scale matches the longitudinal one: both come from the same exchange.
             self.output_scale.copy_(longitudinal.std().clamp_min(1e-3).expand(2))
+
+
+def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> None:
+    """ValueError unless the moments are those of the model's Hamiltonian."""
+    hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
+    if hopping.tolist() != [1.0]:
+        raise ValueError(
+            f"model: hopping must be 1.0 to nearest neighbours for moments, got {model.hopping}"
+        )
+    if coupling != environment.exchange_coupling:
+        raise ValueError(
+            f"environment: exchange_coupling must be {coupling} as in the model, "
+            f"got {environment.exchange_coupling}"
+        )
 
 
 def _perceptron(widths: Sequence[int], seed: int) -> nn.Sequential:
@@ -198,18 +408,28 @@ def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
     The description holds the model, the environment, the widths and the card; a SHA-256 covers it
     and the weights.
     """
+    text, tensors = _packed(forcefield)
+    metadata = {"description": text, "sha256": digest(text, tensors)}
+    with paths.replacing(Path(path)) as partial:
+        safetensors.torch.save_file(tensors, partial, metadata)
+
+
+def checksum(forcefield: ForceField) -> str:
+    """SHA-256 of weights and description, the one that :func:`save` writes."""
+    return digest(*_packed(forcefield))
+
+
+def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
     tensors = {k: v.detach().cpu().contiguous() for k, v in forcefield.state_dict().items()}
     description = {
         "format": FILE_FORMAT,
         "model": describe(forcefield.model),
-        "environment": dataclasses.asdict(forcefield.descriptor.environment),
+        "environment": _describe_environment(forcefield.descriptor.environment),
         "hidden_widths": forcefield.hidden_widths,
+        "grand_canonical": forcefield.grand_canonical,
         "card": forcefield.card,
     }
-    text = json.dumps(description)
-    metadata = {"description": text, "sha256": _digest(text, tensors)}
-    with paths.replacing(Path(path)) as partial:
-        safetensors.torch.save_file(tensors, partial, metadata)
+    return json.dumps(description), tensors
 
 
 def load(name_or_path: str | os.PathLike[str]) -> ForceField:
@@ -225,14 +445,24 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     try:
         forcefield = ForceField(
             from_description(description["model"]),
-            SymmetryEnvironment(**description["environment"]),
+            _environment(description["environment"]),
             description["hidden_widths"],
+            grand_canonical=description["grand_canonical"],
         )
         forcefield.to(tensors["feature_mean"].dtype).load_state_dict(tensors)
         forcefield.card = description["card"]
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"path: {path.name!r} is incomplete or does not fit ({error})") from error
     return forcefield
+
+
+def _describe_environment(environment: Any) -> dict[str, Any]:
+    return {"type": type(environment).__name__, **dataclasses.asdict(environment)}
+
+
+def _environment(description: dict[str, Any]) -> Environment:
+    fields = dict(description)
+    return ENVIRONMENTS[fields.pop("type")](**fields)
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
@@ -259,14 +489,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"path: {path.name!r} is not a readable force field ({error})") from error
     if found_format != FILE_FORMAT:
         raise ValueError(f"path: {path.name!r} has format {found_format!r}, need {FILE_FORMAT!r}")
-    if checksum != _digest(metadata["description"], tensors):
+    if checksum != digest(metadata["description"], tensors):
         raise ValueError(f"path: {path.name!r} does not match its checksum")
     return description, tensors
 
 
-def _digest(description: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(description.encode())
+def digest(description: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a text and of tensors with their names."""
+    sha = hashlib.sha256(description.encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        sha.update(name.encode())
+        sha.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

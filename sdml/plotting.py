@@ -83,10 +83,14 @@ def chirality_map(axes: Axes, lattice: Lattice, chirality: NDArray[Any]) -> Poly
 
 
 def environment(
-    axes: Axes, vectors: NDArray[np.float64], values: NDArray[np.float64], title: str = ""
+    axes: Axes,
+    vectors: NDArray[np.float64],
+    values: NDArray[np.float64],
+    title: str = "",
+    limit: float | None = None,
 ) -> Any:
-    """Numbers on the sites (K, 2) around a centre as coloured discs, symmetric scale."""
-    limit = max(float(np.abs(values).max()), 1e-12)
+    """Numbers on the sites (K, 2) around a centre as coloured discs, scale -limit ... limit."""
+    limit = limit or max(float(np.abs(values).max()), 1e-12)
     artist = axes.scatter(
         vectors[:, 0],
         vectors[:, 1],
@@ -98,10 +102,85 @@ def environment(
         edgecolors="0.4",
     )
     axes.plot(0, 0, "k+")
+    _bare(axes, title)
+    return artist
+
+
+def spins_around(
+    axes: Axes, vectors: NDArray[np.float64], spins: NDArray[np.float64], title: str = ""
+) -> Any:
+    """Spins (1 + K, 3) on a centre and the sites (K, 2) around it: arrows for x and y, colour z."""
+    places = np.concatenate([np.zeros((1, 2)), vectors])
+    axes.scatter(places[:, 0], places[:, 1], s=12, color="0.8")
+    axes.plot(0, 0, "o", ms=15, mfc="none", mec="0.6", mew=0.8)
+    artist = axes.quiver(
+        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap=SEQUENTIAL,
+        clim=(-1, 1), angles="xy", scale_units="xy", scale=1.3, width=0.02, ec="0.2", lw=0.3,
+    )  # fmt: skip
+    _bare(axes, title)
+    return artist
+
+
+def _bare(axes: Axes, title: str) -> None:
+    """A picture of sites: true proportions, no frame."""
     axes.set(aspect="equal", xticks=[], yticks=[], title=title)
     axes.margins(0.15)
     sns.despine(ax=axes, left=True, bottom=True)
-    return artist
+
+
+def before_and_after(
+    axes: Axes,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    names: Sequence[str],
+    ylabel: str = "",
+) -> Axes:
+    """Named numbers, open circles before and dots after a change, joined where they moved."""
+    place = np.arange(len(before))
+    axes.vlines(place, before, after, color="0.6", lw=0.8)
+    axes.plot(place, before, "o", ms=5.5, mfc="w", mec="0.4", label="before")
+    axes.plot(place, after, "o", ms=2.8, color="C3", label="after")
+    axes.set_xticks(place, names, rotation=90, fontsize="x-small")
+    axes.set(ylabel=ylabel)
+    axes.margins(x=0.02)
+    return axes
+
+
+def descriptor_change(
+    axes: Sequence[Axes], vectors: NDArray[np.float64], before: Any, after: Any, title: str = ""
+) -> Any:
+    """A row of :func:`change_panels`: spins, covariant and invariant numbers before and after.
+
+    ``before`` and ``after`` are two :class:`sdml.widgets.View`.
+    """
+    spins_around(axes[0], vectors, before.spins, "before")
+    arrows = spins_around(axes[1], vectors, after.spins, title or "after")
+    names = before.covariant_names
+    before_and_after(axes[2], before.covariants, after.covariants, names, "coefficient")
+    names = before.feature_names
+    before_and_after(axes[3], before.centre_features, after.centre_features, names, "feature")
+    change = np.abs(after.features - before.features).max()
+    axes[2].set_title("irrep coefficients of the centre bonds")
+    axes[3].set_title(f"features; largest change of all {len(before.features)}: {change:.1g}")
+    axes[2].legend(fontsize="x-small", ncols=2, loc="upper center")
+    for panel in axes[2:4]:
+        panel.margins(y=0.2)
+    return arrows
+
+
+def change_panels(rows: int) -> tuple[Figure, Any]:
+    """A figure with rows of four panels for :func:`descriptor_change`; axes (rows, 4)."""
+    widths = (1, 1, 1.6, 1.8)
+    size = (11.0, 2.5 * rows)
+    return plt.subplots(rows, 4, figsize=size, squeeze=False, width_ratios=widths)
+
+
+def descriptor_figure(vectors: NDArray[np.float64], before: Any, after: Any) -> Figure:
+    """A new figure of :func:`descriptor_change`, for the explorer."""
+    figure, axes = change_panels(1)
+    arrows = descriptor_change(axes[0], vectors, before, after)
+    figure.colorbar(arrows, ax=axes[0, 0], label="$S^z$", location="left")
+    return figure
 
 
 def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str = "t") -> Any:
@@ -141,3 +220,52 @@ def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure
     draw(axes, *arrays)
     axes.set_title(title)
     return figure
+
+
+def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -> Axes:
+    """Relative changes by operation, one column of ``changes`` a descriptor, and a tolerance."""
+    markers = ("o", "^", "x")
+    for shift, (name, column) in enumerate(changes.items()):
+        # Zeros are drawn at the lower edge.
+        values, place = np.maximum(column, 1e-17), np.arange(len(column)) + 0.2 * (shift - 1)
+        axes.semilogy(place, values, markers[shift % 3], color=f"C{shift}", ms=4, label=name)
+    axes.axhline(tolerance, color="0.5", lw=0.8, ls="--")
+    axes.set_xticks(np.arange(len(column)), column.index, rotation=90)
+    axes.set(ylabel="largest relative change", ylim=(3e-18, 30))
+    return axes
+
+
+def locality_floors(axes: Axes, floors: Any) -> Axes:
+    """Floors of the transverse field of one model against the cutoff.
+
+    ``floors`` is a DataFrame with rows of data/reference/locality.json: mean squares per component,
+    t^2. Colour is the kind of states; full symbols and lines are the higher of two electron
+    temperatures, open symbols and dashed lines the lower; squares are at fixed filling; the dotted
+    lines are mean square fields.
+    """
+    model, warm = floors.case.iloc[0].split("-")[0], floors.case.max()
+    temperatures = {case.split("-")[1]: case == warm for case in floors.case}
+    for (case, states, ensemble), rows in floors.groupby(["case", "states", "ensemble"]):
+        color = {"random": "C0", "quench": "C1"}[states]
+        filling = ensemble == "finite"
+        if case == warm and not filling:
+            axes.axhline(rows.signal.iloc[0], color=color, ls=":", lw=1)
+        axes.errorbar(
+            rows.radius + 0.1 * filling, rows.floor, rows.floor_error, color=color, lw=1, ms=4,
+            marker="s" if filling else "o", mfc=color if case == warm else "w",
+            ls="none" if filling else "-" if case == warm else "--",
+            label=f"{states}, fixed {'filling' if filling else 'µ'}" if case == warm else None,
+        )  # fmt: skip
+    cases = [f"{kT} ({'full' if hot else 'open'})" for kT, hot in temperatures.items()]
+    axes.set(yscale="log", title=f"{model}, $k_BT/t$ = {', '.join(cases)}")
+    axes.set(xlabel=r"cutoff $r_c$ (lattice constants)")
+    axes.set_ylabel("unknown mean square field ($t^2$)")
+    return axes
+
+
+def error_band(axes: Axes, low: float, high: float, label: str) -> Axes:
+    """A grey band across the axes, named at its left end."""
+    axes.axhspan(low, high, color="0.88", zorder=0)
+    axes.text(0.02, (low * high) ** 0.5, label, transform=axes.get_yaxis_transform(), va="center",
+              fontsize="x-small", color="0.25")  # fmt: skip
+    return axes

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdml import cli
+from sdml import cli, forcefield
+from sdml.moments import MomentEnvironment
 
 CLAIM = {
     "id": "field-mse",
@@ -109,6 +110,104 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch, capsys):
 def test_a_project_without_notebooks_is_named(home, capsys):
     assert cli.main(["reproduce"]) == 2
     assert "no notebooks" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> list[str]:
+    """Labelled snapshots of 6 x 6 sites: random states (-1 ... -6) and the quench of seed 3."""
+    folder = tmp_path_factory.mktemp("stores")
+    model = "--lattice square --length 6 --exchange-coupling 6 --filling 0.485 --electron-kT 0.05"
+    runs = "--random 6 --quench-seeds 3 --save-times 0 1 2"
+    assert cli.main(["label", *model.split(), *runs.split(), "--output", str(folder)]) == 0
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def train(stores: list[str], output: Path, *options: str) -> int:
+    """`sdml train` for two epochs with the quench held out."""
+    fixed = ["--hold-out", "3", "--epochs", "2", "--hidden-widths", "4", "--output", str(output)]
+    return cli.main(["train", *stores, *fixed, *options])
+
+
+MOMENTS = ("--descriptor", "moments", "--radius", "2", "--n-steps", "3")
+DESCRIPTORS = {
+    "MomentEnvironment": MOMENTS,
+    "SymmetryEnvironment": ("--descriptor", "symmetry", "--pair-radius", "1"),
+    "RawBondEnvironment": ("--descriptor", "raw", "--bond-radius", "1.5", "--pair-radius", "1"),
+}
+
+
+@pytest.mark.parametrize("environment", DESCRIPTORS)
+def test_train_takes_every_descriptor(stores, tmp_path, capsys, environment):
+    path = tmp_path / "ff.safetensors"
+    assert train(stores, path, *DESCRIPTORS[environment], "--remark", "a trial") == 0
+    found = forcefield.load(path)
+    assert type(found.descriptor.environment).__name__ == environment
+    assert not found.grand_canonical
+    assert found.card["held_out_quenches"] == [3]
+    text = path.with_suffix(".md").read_text()
+    assert environment in text and "a trial" in text and "canonical" in text
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert printed.count("'epoch'") == 2
+
+
+def test_moments_take_the_coupling_of_the_data(stores, tmp_path):
+    """By default a far-sighted descriptor."""
+    path = tmp_path / "ff.safetensors"
+    assert train(stores, path, "--radius", "1", "--n-steps", "2") == 0
+    expected = MomentEnvironment("square", 1, 2, exchange_coupling=6.0)
+    assert forcefield.load(path).descriptor.environment == expected
+
+
+def test_train_a_grand_canonical_force_field(stores, tmp_path):
+    path = tmp_path / "ff.safetensors"
+    # Before it has learned the densities it finds no chemical potential.
+    learned = ("--epochs", "20", "--batch-size", "1", "--learning-rate", "1e-2")
+    assert train(stores, path, *MOMENTS, "--grand-canonical", *learned) == 0
+    assert forcefield.load(path).grand_canonical
+    assert "grand-canonical" in path.with_suffix(".md").read_text()
+
+
+def test_train_goes_on_from_a_checkpoint(stores, tmp_path, capsys):
+    """The second call finds the run finished and saves the same weights."""
+    path, checkpoint = tmp_path / "ff.safetensors", tmp_path / "run.ckpt"
+    options = (*MOMENTS, "--checkpoint", str(checkpoint), "--patience", "5", "--averaging", "0.5")
+    assert train(stores, path, *options) == 0
+    first = forcefield.checksum(forcefield.load(path))
+    settings = forcefield.load(path).card["settings"]
+    assert (settings["patience"], settings["averaging"]) == (5, 0.5)
+    capsys.readouterr()
+    assert train(stores, path, *options) == 0
+    assert "'epoch'" not in capsys.readouterr().out
+    assert forcefield.checksum(forcefield.load(path)) == first
+    assert train(stores, path, *options, "--learning-rate", "1e-2") == 2
+    assert "checkpoint" in capsys.readouterr().err
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    assert train(stores, path, *options) == 2
+    assert "run.ckpt" in capsys.readouterr().err
+    assert forcefield.checksum(forcefield.load(path)) == first
+
+
+@pytest.mark.parametrize(
+    "options, mentioned",
+    [
+        (("--radius", "3", "--n-steps", "2"), "radius <= n_steps"),
+        (("--averaging", "1"), "averaging"),
+        (("--patience", "-1"), "patience"),
+        (("--hold-out", "7"), "held_out"),
+    ],
+)
+def test_settings_that_are_not_allowed(stores, tmp_path, capsys, options, mentioned):
+    assert train(stores, tmp_path / "ff.safetensors", *options) == 2
+    assert mentioned in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train(stores, tmp_path / "ff.safetensors", "--descriptor", "cubic")
+    assert stop.value.code == 2
+    assert "moments" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])

@@ -36,8 +36,33 @@ def assert_same(a, b):
 def test_labels_are_the_exact_state(snapshots):
     for k in (0, 1, 4, 7):
         state = exact.solve(MODEL, snapshots.spins[k])
-        for name in ("energy", "local_field", "density"):
+        for name in ("energy", "local_field", "density", "chemical_potential"):
             np.testing.assert_array_equal(getattr(snapshots, name)[k], getattr(state, name))
+
+
+def test_the_chemical_potential_holds_the_electrons(snapshots):
+    """Filled to it, the levels of every snapshot hold 2 N filling electrons."""
+    assert snapshots.chemical_potential.shape == (len(snapshots),)
+    assert np.ptp(snapshots.chemical_potential) > 1e-3
+    for s, mu, density in zip(
+        snapshots.spins, snapshots.chemical_potential, snapshots.density, strict=True
+    ):
+        fixed = replace(MODEL, filling=None, chemical_potential=mu)
+        np.testing.assert_allclose(exact.solve(fixed, s).density, density, atol=1e-10)
+
+
+def test_a_fixed_chemical_potential_is_that_of_every_snapshot(tmp_path):
+    model = replace(MODEL, filling=None, chemical_potential=-1.5)
+    data = dataset.random_states(model, 3, seed=0)
+    np.testing.assert_array_equal(data.chemical_potential, [-1.5, -1.5, -1.5])
+    dataset.save(data, tmp_path / "data.h5")
+    assert_same(dataset.load(tmp_path / "data.h5"), data)
+
+
+def test_labels_can_be_written_to(snapshots):
+    """Torch warns of arrays that cannot."""
+    assert snapshots.chemical_potential.flags.writeable
+    assert dataset.random_states(MODEL, 1, seed=0).chemical_potential.flags.writeable
 
 
 def test_random_states_are_trajectories_of_their_own():
@@ -97,6 +122,8 @@ def test_xarray_opens_a_store(snapshots, tmp_path):
         assert opened["local_field"].dims == ("snapshot", "site", "component")
         assert opened["local_field"].attrs["units"] == "t"
         assert opened["time"].attrs["units"] == "hbar/t"
+        assert opened["chemical_potential"].dims == ("snapshot",)
+        assert opened["chemical_potential"].attrs["units"] == "t"
         for name in DIMENSIONS:
             np.testing.assert_array_equal(opened[name], getattr(snapshots, name))
 
@@ -124,7 +151,17 @@ def test_missing_foreign_and_other_files_are_refused(tmp_path):
         laws.assert_refused(lambda name=name: dataset.load(tmp_path / name), "path", name)
 
 
-@pytest.mark.parametrize("missing", ["spins", "time", "model", "provenance"])
+def test_stores_of_the_first_format_are_refused(snapshots, tmp_path):
+    """They have no chemical potential."""
+    path = tmp_path / "data.h5"
+    dataset.save(snapshots, path)
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = "sdml-snapshots-1"
+        del file["chemical_potential"]
+    laws.assert_refused(lambda: dataset.load(path), "data.h5", dataset.FILE_FORMAT)
+
+
+@pytest.mark.parametrize("missing", ["spins", "time", "chemical_potential", "model", "provenance"])
 def test_incomplete_stores_are_refused(snapshots, tmp_path, missing):
     path = tmp_path / "data.h5"
     dataset.save(snapshots, path)
@@ -178,6 +215,12 @@ def two():
             lambda: replace(two(), local_field=two().local_field[:1]),
             "local_field",
             "(1, 16, 3)",
+        ),
+        "chemical potential": (
+            lambda: replace(two(), chemical_potential=two().chemical_potential[:1]),
+            "chemical_potential",
+            "(2,)",
+            "(1,)",
         ),
         "sites": (lambda: replace(two(), spins=two().spins[:, :9]), "spins", "(2, 9, 3)"),
         "spins nan": (lambda: replace(two(), spins=np.nan * two().spins), "spins", "nan"),

@@ -12,73 +12,106 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from sdml import dataset, dynamics, forcefield, lattice, paths, spins, training
+from sdml import dataset, dynamics, evaluation, forcefield, lattice, paths, spins
 from sdml.descriptor import SymmetryEnvironment
 from sdml.forcefield import ForceField
 from sdml.model import SDModel
+from sdml.moments import MomentEnvironment
+from sdml.rawbonds import RawBondEnvironment
 
 ENVIRONMENTS = {
-    "square": SymmetryEnvironment("square", bond_radius=2.3, pair_radius=1.5),
-    "triangular": SymmetryEnvironment("triangular", bond_radius=2.0, pair_radius=1.0),
+    "square symmetry": SymmetryEnvironment("square", bond_radius=2.3, pair_radius=1.5),
+    "triangular symmetry": SymmetryEnvironment("triangular", bond_radius=2.0, pair_radius=1.0),
+    "square moments": MomentEnvironment("square", radius=2, n_steps=4, exchange_coupling=3.0),
+    "triangular moments": MomentEnvironment("triangular", 2, 3, exchange_coupling=3.0),
+    "square raw": RawBondEnvironment("square", bond_radius=2.0, pair_radius=1.5),
+    "triangular raw": RawBondEnvironment("triangular", bond_radius=1.8, pair_radius=1.0),
 }
+GRAND = ["square moments, grand", "triangular moments, grand", "triangular symmetry, grand"]
+CANONICAL = list(ENVIRONMENTS)
 RELEASED = ["triangular", "square"]
+ENVIRONMENT_OF_OTHER_SIZE = {
+    "type": "MomentEnvironment",
+    "kind": "square",
+    "radius": 2,
+    "n_steps": 3,
+    "exchange_coupling": 3.0,
+}
 STATE = spins.random(49, seed=0)
-every_kind = pytest.mark.parametrize("kind", ["square", "triangular"])
+ANISOTROPY = {"zeeman": (0.3, -0.2, 0.5), "easy_axis": 0.4}
+every_field = pytest.mark.parametrize("name", CANONICAL + GRAND)
+every_canonical_field = pytest.mark.parametrize("name", CANONICAL)
+every_grand_field = pytest.mark.parametrize("name", GRAND)
 
 
-def random_force_field(kind, **terms):
+def random_force_field(name, **terms):
     """Random weights and scales of a random data set, in double precision."""
-    model = SDModel(getattr(lattice, kind)(7), 3.0, 0.25, electron_kT=0.05, **terms)
-    ff = ForceField(model, ENVIRONMENTS[kind], hidden_widths=(8, 4), seed=1)
+    environment, grand = ENVIRONMENTS[name.partition(",")[0]], name in GRAND
+    model = SDModel(getattr(lattice, environment.kind)(7), 3.0, 0.25, electron_kT=0.05, **terms)
+    ff = ForceField(model, environment, (8,) if grand else (8, 4), 1, grand)
     rng = np.random.default_rng(2)
-    states = torch.as_tensor(spins.random(4 * 49, rng).reshape(4, 49, 3))
+    states = spins.random(4 * 49, rng).reshape(4, 49, 3)
     energies, longitudinal = rng.normal(-120, 2, 4), rng.normal(1.2, 0.1, (4, 49))
-    ff.standardise(states, torch.as_tensor(energies), torch.as_tensor(longitudinal))
+    labels = (states, energies, longitudinal, rng.uniform(-3, -1, 4))
+    ff.standardise(*map(torch.as_tensor, labels))
+    if grand:
+        let_density_grow(ff)
     ff.card = {"note": "random weights", "errors": {"torque_r2": 0.0}}
     return ff.double()
 
 
-@every_kind
-def test_energy_and_field_have_the_symmetries_of_the_model(kind):
-    ff = random_force_field(kind)
-    moves = laws.symmetries(ff.model.lattice)
-    fluctuation = ff.energy(STATE) - 49 * float(ff.output_mean[0])
-    assert abs(fluctuation) > 0.1
-    laws.assert_invariant(
-        lambda s: ff.energy(s) - 49 * float(ff.output_mean[0]), STATE, moves, rtol=1e-10
-    )
+def let_density_grow(ff):
+    """Two hidden units make omega concave in mu, as the potential of electrons is."""
+    first, last = ff.network[0], ff.network[-1]
+    with torch.no_grad():
+        first.weight[0, -1] = 1
+        first.weight[1], first.bias[1] = -first.weight[0], -first.bias[0]
+        last.weight[0, :2] = -5
+
+
+def symmetries(ff):
+    """Raw products know translations and rotations only."""
+    lat = ff.model.lattice
+    if isinstance(ff.descriptor.environment, RawBondEnvironment):
+        return laws.translations(lat) + laws.spin_rotations(lat)[:2]
+    return laws.symmetries(lat)
+
+
+@every_field
+def test_energy_and_field_have_the_symmetries_of_the_model(name):
+    ff = random_force_field(name)
+    moves, offset = symmetries(ff), ff.energy(spins.ferromagnetic(ff.model.lattice))
+    laws.assert_invariant(lambda s: ff.energy(s) - offset, STATE, moves, rtol=1e-10)
     laws.assert_equivariant(ff.local_field, STATE, moves, rtol=1e-10)
     laws.assert_site_invariant(lambda s: ff.local_energies(s)[:, None], STATE, moves, rtol=1e-10)
 
 
-@every_kind
-@pytest.mark.parametrize(
-    "terms", [{}, {"zeeman": (0.3, -0.2, 0.5), "easy_axis": 0.4}], ids=["bare", "anisotropy"]
-)
-def test_field_is_minus_the_gradient(kind, terms):
-    ff = random_force_field(kind, **terms)
+@every_field
+@pytest.mark.parametrize("terms", [{}, ANISOTROPY], ids=["bare", "anisotropy"])
+def test_field_is_minus_the_gradient(name, terms):
+    """Of a grand-canonical force field too, although mu follows from the spins."""
+    ff = random_force_field(name, **terms)
     laws.assert_field_is_gradient(ff.energy, ff.local_field, STATE)
     laws.assert_transverse_field_is_gradient(ff.energy, ff.local_field, STATE, atol=1e-7)
 
 
-@every_kind
-def test_field_is_minus_the_gradient_off_the_sphere(kind):
-    ff = random_force_field(kind, zeeman=(0.3, -0.2, 0.5), easy_axis=0.4)
+@every_field
+def test_field_is_minus_the_gradient_off_the_sphere(name):
+    """Of a grand-canonical force field at a fixed mu: E is stationary in mu on unit spins only."""
+    ff = random_force_field(name, **ANISOTROPY)
+    mu = torch.tensor([-2.1], dtype=torch.float64) if ff.grand_canonical else None
     lengths = np.random.default_rng(0).uniform(0.7, 1.3, (49, 1))
     laws.assert_field_is_gradient(
-        lambda s: ff(torch.as_tensor(s)).detach().numpy(),
-        lambda s: ff.field(torch.as_tensor(s)).numpy(),
+        lambda s: ff(torch.as_tensor(s), mu).detach().numpy(),
+        lambda s: ff.field(torch.as_tensor(s), mu=mu).numpy(),
         lengths * STATE,
         step=1e-5,
     )
 
 
-@every_kind
-def test_energy_is_the_sum_over_sites_and_the_exact_anisotropy(kind):
-    bare, full = (
-        random_force_field(kind, **terms)
-        for terms in ({}, {"zeeman": (0.3, -0.2, 0.5), "easy_axis": 0.4})
-    )
+@every_field
+def test_energy_is_the_sum_over_sites_and_the_exact_anisotropy(name):
+    bare, full = (random_force_field(name, **terms) for terms in ({}, ANISOTROPY))
     np.testing.assert_allclose(bare.energy(STATE), bare.local_energies(STATE).sum(), rtol=1e-12)
     zeeman = np.array([0.3, -0.2, 0.5])
     anisotropy = -(STATE @ zeeman).sum() - 0.4 * (STATE[:, 2] ** 2).sum()
@@ -87,41 +120,46 @@ def test_energy_is_the_sum_over_sites_and_the_exact_anisotropy(kind):
     np.testing.assert_allclose(full.local_field(STATE) - bare.local_field(STATE), field, atol=1e-10)
 
 
-@every_kind
-def test_the_second_output_is_the_longitudinal_field(kind):
+@every_field
+def test_the_second_output_is_the_longitudinal_field(name):
     """The local energies know directions only, so that the torque is theirs alone."""
-    ff = random_force_field(kind)
-    _, longitudinal = ff.site_outputs(torch.as_tensor(STATE))
+    ff = random_force_field(name)
+    s = torch.as_tensor(STATE)
+    mu = torch.as_tensor(ff.chemical_potential(STATE))[None] if ff.grand_canonical else None
+    _, longitudinal = ff.site_outputs(ff.features(s), mu)
     along = (ff.local_field(STATE) * STATE).sum(-1)
     np.testing.assert_allclose(along, longitudinal.detach(), atol=1e-12)
 
 
-@every_kind
-def test_energy_is_extensive(kind):
+@every_field
+def test_energy_is_extensive(name):
     """A state repeated 2 x 2 has four times the energy and the same fields."""
-    ff = random_force_field(kind)
+    ff = random_force_field(name)
     tiled = np.tile(STATE.reshape(7, 7, 3), (2, 2, 1)).reshape(196, 3)
     np.testing.assert_allclose(ff.energy(tiled), 4 * ff.energy(STATE), rtol=1e-12)
     field = np.tile(ff.local_field(STATE).reshape(7, 7, 3), (2, 2, 1)).reshape(196, 3)
     np.testing.assert_allclose(ff.local_field(tiled), field, atol=1e-12)
 
 
-@every_kind
-def test_a_field_reaches_twice_the_radius_of_the_environment(kind):
-    ff = random_force_field(kind)
-    lat = getattr(lattice, kind)(12)
+@every_canonical_field
+def test_a_field_reaches_twice_the_radius_of_the_environment(name):
+    ff = random_force_field(name)
+    environment = ff.descriptor.environment
+    lat = getattr(lattice, environment.kind)(12)
     s = spins.random(144, seed=0)
     changed = s.copy()
     changed[0] = -s[0]
     moved = np.abs(ff.local_field(changed) - ff.local_field(s)).max(-1) > 1e-10
-    corners, _ = lat.displacements(2 * ENVIRONMENTS[kind].bond_radius)
+    radius = getattr(environment, "bond_radius", None) or environment.radius
+    corners, _ = lat.displacements(2 * radius)
     within = lat.site_index(corners[:, :2], 0)
     assert set(np.flatnonzero(moved)) <= {0, *within.tolist()}
     assert moved[[0, 1, 2]].all()
 
 
-def test_other_shapes_of_the_lattice():
-    ff = random_force_field("triangular")
+@pytest.mark.parametrize("name", [n for n in CANONICAL + GRAND if "triangular" in n])
+def test_other_shapes_of_the_lattice(name):
+    ff = random_force_field(name)
     oblong = lattice.triangular(14, 7)
     tiled = np.tile(STATE.reshape(7, 7, 3), (1, 2, 1)).reshape(98, 3)
     np.testing.assert_allclose(ff.on(oblong).energy(tiled), 2 * ff.energy(STATE), rtol=1e-12)
@@ -134,17 +172,104 @@ def test_other_shapes_of_the_lattice():
     np.testing.assert_array_equal(ff.lattice_of(49).shape, (7, 7))
 
 
+@every_grand_field
+@pytest.mark.parametrize("precision, atol", [("float", 1e-5), ("double", 1e-11)])
+def test_the_number_of_electrons_is_conserved(name, precision, atol):
+    ff = getattr(random_force_field(name), precision)()
+    many = np.stack([STATE, spins.random(49, 5), spins.ferromagnetic(ff.model.lattice)])
+    density = ff.density(many)
+    assert density.shape == (3, 49)
+    np.testing.assert_allclose(density.mean(-1), 2 * ff.model.filling, rtol=0, atol=atol)
+    assert density[:2].std() > 1e-4
+
+
+@every_grand_field
+def test_density_is_minus_the_slope_of_the_potential_in_mu(name):
+    """Site by site: E = sum omega_i + mu_i N_e / N, with a mu of its own on every site."""
+    ff, s, step = random_force_field(name), torch.as_tensor(STATE), 1e-4
+    mu = torch.full((49,), float(ff.chemical_potential(STATE)), dtype=torch.float64)
+    shifts = step * torch.eye(49, dtype=torch.float64)
+    many = s.expand(49, 49, 3)
+    with torch.no_grad():
+        slope = (ff(many, mu + shifts) - ff(many, mu - shifts)) / (2 * step)
+    expected = 2 * ff.model.filling - slope.numpy()
+    np.testing.assert_allclose(ff.density(STATE), expected, rtol=0, atol=1e-7)
+
+
+@every_grand_field
+def test_the_energy_is_stationary_at_the_chemical_potential(name):
+    ff, s = random_force_field(name), torch.as_tensor(STATE)
+    mu = ff.chemical_potential(s)
+    assert mu.shape == ()
+    with torch.no_grad():
+        energies = [float(ff(s, mu[None] + h)) for h in (-1e-4, 0, 1e-4)]
+    assert energies[1] == pytest.approx(ff.energy(STATE), rel=1e-14)
+    assert abs(energies[2] - energies[0]) / 2e-4 < 1e-6
+    # A maximum: omega is concave, its density grows with mu.
+    assert energies[1] > max(energies[0], energies[2])
+
+
+@every_grand_field
+@pytest.mark.parametrize("tolerance", [1e-12, 1e-3])
+def test_the_chemical_potential_does_not_depend_on_the_rest_of_a_batch(
+    name, tolerance, monkeypatch
+):
+    """Neither do the ends between which it is searched, nor the number of steps."""
+    monkeypatch.setitem(forcefield.CHARGE_TOLERANCE, torch.float64, tolerance)
+    ff = random_force_field(name)
+    uniform = spins.ferromagnetic(ff.model.lattice)
+    many = np.stack([STATE, uniform, spins.perturbed(uniform, 0.1, 0)])
+    ff.mu_range.copy_(ff.chemical_potential(torch.as_tensor(STATE)) + torch.tensor([-0.01, 0.01]))
+    found = ff.chemical_potential(many)
+    assert np.ptp(found) > 0.07  # beyond the first margin
+    np.testing.assert_allclose(found, [ff.chemical_potential(s) for s in many], rtol=0, atol=1e-12)
+    pairs = [ff.chemical_potential(many[[0, k]])[0] for k in (1, 2)]
+    np.testing.assert_allclose(pairs, found[0], rtol=0, atol=1e-12)
+
+
+@every_grand_field
+def test_a_given_chemical_potential_is_taken(name):
+    ff, s = random_force_field(name), torch.as_tensor(STATE)
+    own = ff.chemical_potential(s)[None]
+    torch.testing.assert_close(ff.field(s, mu=own), ff.field(s), rtol=0, atol=1e-12)
+    assert float((ff.field(s, mu=own + 0.5) - ff.field(s)).abs().max()) > 1e-4
+
+
+@every_grand_field
+def test_a_search_without_result_says_so(name):
+    ff = random_force_field(name)
+    ff.mu_range += 50
+    with pytest.raises(RuntimeError, match="chemical potential: none in"):
+        ff.energy(STATE)
+
+
+def test_a_search_that_does_not_end_carries_the_last_estimate(monkeypatch):
+    ff = random_force_field(GRAND[0])
+    monkeypatch.setattr(forcefield, "MU_ITERATIONS", 2)
+    with pytest.raises(RuntimeError, match=r"last estimate -?[0-9.]+ leaves .* after 2 steps"):
+        ff.energy(STATE)
+
+
+def test_fields_can_be_trained_at_a_given_chemical_potential_only():
+    """One that follows from the weights would lack its part in their gradient."""
+    ff, s = random_force_field(GRAND[0]), torch.as_tensor(STATE)
+    mu = ff.chemical_potential(s)[None]
+    assert ff.field(s, create_graph=True, mu=mu).requires_grad
+    laws.assert_refused(lambda: ff.field(s, create_graph=True), "mu", "given", None)
+
+
 def test_weights_are_shared_with_other_shapes():
-    ff = random_force_field("square")
+    ff = random_force_field("square symmetry")
     other = ff.on(lattice.square(7))
     with torch.no_grad():
         ff.network[0].weight.mul_(1.1)
     assert other.energy(STATE) == ff.energy(STATE)
 
 
+@every_field
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 2)])
-def test_batches_equal_singles(batch):
-    ff = random_force_field("square")
+def test_batches_equal_singles(name, batch):
+    ff = random_force_field(name)
     s = spins.random(49 * int(np.prod(batch)), seed=4).reshape(*batch, 49, 3)
     energies, fields = ff.energy(s), ff.local_field(s)
     assert energies.shape == batch
@@ -157,7 +282,7 @@ def test_batches_equal_singles(batch):
 @pytest.mark.parametrize("as_kind", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_are_in_the_kind_and_dtype_of_the_spins(as_kind, dtype):
-    ff = random_force_field("square").float()
+    ff = random_force_field("square symmetry").float()
     s = as_kind(STATE.astype(dtype))
     field = ff.local_field(s)
     assert type(field) is type(s)
@@ -167,14 +292,14 @@ def test_results_are_in_the_kind_and_dtype_of_the_spins(as_kind, dtype):
 
 
 def test_precisions_agree():
-    double = random_force_field("triangular")
+    double = random_force_field("triangular symmetry")
     expected, energy = double.local_field(STATE), double.energy(STATE)
     single = double.float()
     assert single.dtype == torch.float32
     np.testing.assert_allclose(single.local_field(STATE), expected, atol=1e-5)
     np.testing.assert_allclose(single.energy(STATE), energy, rtol=1e-6)
     # Tables stay float64, so that going back loses only the rounding of the weights.
-    assert single.double().descriptor.basis_1.dtype == torch.float64
+    assert single.double().descriptor.basis.dtype == torch.float64
     laws.assert_invariant(single.energy, STATE, laws.symmetries(lattice.triangular(7)))
 
 
@@ -184,14 +309,15 @@ def test_a_seed_fixes_the_weights_and_leaves_the_global_generator_alone():
     expected = torch.rand(3)
     torch.manual_seed(0)
     energies = [
-        ForceField(model, ENVIRONMENTS["square"], (8,), seed).energy(STATE) for seed in (1, 1, 2)
+        ForceField(model, ENVIRONMENTS["square symmetry"], (8,), seed).energy(STATE)
+        for seed in (1, 1, 2)
     ]
     np.testing.assert_array_equal(torch.rand(3), expected)
     assert energies[0] == energies[1] != energies[2]
 
 
 def test_precession_in_its_field_conserves_the_energy():
-    ff = random_force_field("triangular")
+    ff = random_force_field("triangular symmetry")
 
     def drift(dt):
         end = dynamics.integrate(STATE, ff.local_field, dt, round(2 / dt), damping=0.0)
@@ -200,17 +326,23 @@ def test_precession_in_its_field_conserves_the_energy():
     assert drift(0.02) < min(drift(0.08) / 8, 1e-3)
 
 
-@every_kind
+@every_field
 @pytest.mark.parametrize("precision", ["float", "double"])
-def test_saving_and_loading_changes_no_bit(tmp_path, kind, precision):
-    ff = getattr(random_force_field(kind), precision)()
+def test_saving_and_loading_changes_no_bit(tmp_path, name, precision):
+    ff = getattr(random_force_field(name), precision)()
     forcefield.save(ff, tmp_path / "ff.safetensors")
     again = forcefield.load(tmp_path / "ff.safetensors")
     assert again.dtype == ff.dtype
     assert (again.model, again.card, again.hidden_widths) == (ff.model, ff.card, ff.hidden_widths)
     assert again.descriptor.environment == ff.descriptor.environment
+    assert again.grand_canonical == ff.grand_canonical
     np.testing.assert_array_equal(again.local_field(STATE), ff.local_field(STATE))
     assert again.energy(STATE) == ff.energy(STATE)
+    for tensor, expected in zip(again.state_dict().values(), ff.state_dict().values(), strict=True):
+        assert torch.equal(tensor, expected)
+    if ff.grand_canonical:
+        np.testing.assert_array_equal(again.density(STATE), ff.density(STATE))
+        assert again.chemical_potential(STATE) == ff.chemical_potential(STATE)
     assert [p.name for p in tmp_path.iterdir()] == ["ff.safetensors"]
 
 
@@ -218,7 +350,7 @@ def test_saving_and_loading_changes_no_bit(tmp_path, kind, precision):
 def saved(tmp_path):
     """A saved force field."""
     path = tmp_path / "ff.safetensors"
-    forcefield.save(random_force_field("square"), path)
+    forcefield.save(random_force_field("square symmetry"), path)
     return path
 
 
@@ -262,15 +394,49 @@ def test_an_altered_description_is_refused(saved, what):
     laws.assert_refused(lambda: forcefield.load(saved), saved.name, "checksum")
 
 
-@pytest.mark.parametrize("missing", ["format", "model", "environment", "hidden_widths", "card"])
+@pytest.mark.parametrize(
+    "missing", ["format", "model", "environment", "hidden_widths", "grand_canonical", "card"]
+)
 def test_an_incomplete_description_is_refused(saved, missing):
     """Also where the checksum fits: the file was written so."""
     description, tensors = description_of(saved)
     del description[missing]
     text = json.dumps(description)
-    metadata = {"description": text, "sha256": forcefield._digest(text, tensors)}
+    metadata = {"description": text, "sha256": forcefield.digest(text, tensors)}
     safetensors.torch.save_file(tensors, saved, metadata)
     laws.assert_refused(lambda: forcefield.load(saved), saved.name, missing)
+
+
+def rewritten(path, description):
+    """The file with another description and the checksum that fits it."""
+    tensors, text = description_of(path)[1], json.dumps(description)
+    metadata = {"description": text, "sha256": forcefield.digest(text, tensors)}
+    safetensors.torch.save_file(tensors, path, metadata)
+    return path
+
+
+def test_files_of_the_first_format_are_refused(saved):
+    """Their descriptors had other features."""
+    description = description_of(saved)[0] | {"format": "sdml-forcefield-1"}
+    rewritten(saved, description)
+    laws.assert_refused(
+        lambda: forcefield.load(saved), saved.name, "sdml-forcefield-1", "sdml-forcefield-2"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": {"type": "Cubic"}},
+        {"environment": ENVIRONMENT_OF_OTHER_SIZE},
+        {"hidden_widths": [4, 8]},
+        {"grand_canonical": True},
+    ],
+    ids=["unknown environment", "other features", "other widths", "one more input"],
+)
+def test_weights_that_do_not_fit_their_description_are_refused(saved, changes):
+    rewritten(saved, description_of(saved)[0] | changes)
+    laws.assert_refused(lambda: forcefield.load(saved), saved.name, "does not fit")
 
 
 def test_weights_without_checksum_are_refused(saved):
@@ -313,7 +479,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch, 
     module, name = failing.rsplit(".", 1)
     monkeypatch.setattr(os if module == "os" else safetensors.torch, name, break_off)
     with pytest.raises(OSError, match="disk full"):
-        forcefield.save(random_force_field("square"), saved)
+        forcefield.save(random_force_field("square symmetry"), saved)
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
@@ -339,13 +505,25 @@ def test_released_weights_know_the_exact_field(released):
     model = replace(released.model, lattice=getattr(lattice, released.model.lattice.name)(12))
     equation = dynamics.LandauLifshitz(dt=0.5, damping=0.1)
     data = dataset.quench(model, equation, (0, 5, 10), seed=7)
-    assert training.evaluate(released, data)["torque_r2"] > 0.5
+    assert evaluation.evaluate(released, data)["torque_r2"] > 0.5
 
 
 @functools.cache
 def square_field():
     """One force field for all refusals."""
-    return random_force_field("square")
+    return random_force_field("square symmetry")
+
+
+def of_moments(exchange_coupling, **terms):
+    """A force field of moments at J = 3 for a model of any electrons."""
+    model = SDModel(lattice.square(7), exchange_coupling, 0.25, **terms)
+    return ForceField(model, ENVIRONMENTS["square moments"])
+
+
+def test_moments_of_a_model_with_fields_on_the_spins():
+    """What the electrons do not see does not matter, nor do hoppings that are zero."""
+    for terms in ({"hopping": (1.0, 0.0)}, ANISOTROPY, {"electron_kT": 0.1}):
+        of_moments(3.0, **terms)
 
 
 @laws.bad_input(
@@ -357,17 +535,58 @@ def square_field():
         "lattice": (lambda: square_field().on(lattice.triangular(7)), "lattice", "triangular"),
         "size": (lambda: square_field().on(lattice.square(7, 8)).energy(STATE), "spins", 56, 49),
         "environment": (
-            lambda: ForceField(SDModel(lattice.square(7), 1, 0.5), ENVIRONMENTS["triangular"]),
+            lambda: ForceField(
+                SDModel(lattice.square(7), 1, 0.5), ENVIRONMENTS["triangular symmetry"]
+            ),
             "environment",
             "triangular",
             "square",
         ),
         "widths": (
             lambda: ForceField(
-                SDModel(lattice.square(7), 1, 0.5), ENVIRONMENTS["square"], hidden_widths=(8, 0)
+                SDModel(lattice.square(7), 1, 0.5),
+                ENVIRONMENTS["square symmetry"],
+                hidden_widths=(8, 0),
             ),
             "hidden_widths",
             0,
+        ),
+        "no filling": (
+            lambda: ForceField(
+                SDModel(lattice.square(7), 3, chemical_potential=-2),
+                ENVIRONMENTS["square moments"],
+                grand_canonical=True,
+            ),
+            "grand_canonical",
+            "filling",
+            None,
+        ),
+        "no electrons": (
+            lambda: ForceField(
+                SDModel(lattice.square(7), 3, 0), ENVIRONMENTS["square raw"], grand_canonical=True
+            ),
+            "grand_canonical",
+            "(0, 1)",
+            0.0,
+        ),
+        "density": (lambda: square_field().density(STATE), "density", "grand-canonical"),
+        "chemical potential": (
+            lambda: square_field().chemical_potential(STATE),
+            "chemical_potential",
+            "grand-canonical",
+        ),
+        "mu": (
+            lambda: square_field().field(torch.as_tensor(STATE), mu=torch.zeros(1)),
+            "mu",
+            "grand-canonical",
+        ),
+        "coupling of the moments": (lambda: of_moments(4.0), "exchange_coupling", 4.0, 3.0),
+        "sign of the coupling": (lambda: of_moments(-3.0), "exchange_coupling", -3.0, 3.0),
+        "hopping of the moments": (lambda: of_moments(3.0, hopping=-1.0), "hopping", -1.0),
+        "far hopping of the moments": (
+            lambda: of_moments(3.0, hopping=(1.0, 0.0, 0.5)),
+            "hopping",
+            "(1.0, 0.0, 0.5)",
         ),
     }
 )

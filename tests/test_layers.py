@@ -11,11 +11,12 @@ from sdml import paths
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion"],
     ["lattice"],
-    ["model", "observables", "dynamics", "probing"],
-    ["exact", "kpm", "descriptor"],
+    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
+    ["exact", "kpm", "descriptor", "rawbonds", "moments"],
     ["forcefield", "locality"],
     ["simulation"],
     ["dataset"],
+    ["evaluation"],
     ["training", "record"],
     ["plotting", "widgets", "profiles"],
     ["reproduce"],
@@ -23,7 +24,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-PHYSICS_TOP = 7
+PHYSICS_TOP = 8
 PHYSICS_LIBRARIES = {"torch", "numpy", "scipy", "numba", "h5py", "safetensors", "tqdm"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "core", "io", "helpers", "misc"}
 

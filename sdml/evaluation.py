@@ -1,0 +1,192 @@
+"""The numbers by which a force field is judged: errors of the torque, by stage of the quench.
+
+Only the transverse part h - (h.S) S of a field moves the spins, and it is small beside the
+longitudinal part, which hides it in every error of the full field. All errors are therefore
+reported on the transverse part too, stage by stage, beside the best pair exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdml import spins as spin_arrays
+from sdml.dataset import Dataset
+from sdml.forcefield import ForceField
+
+FloatArray = NDArray[np.float64]
+SIGNAL = 1e-5
+"""Frames with a smaller mean square transverse field are not scored: nothing is left to predict."""
+HOLE_DENSITY = 0.9
+"""Sites with fewer electrons carry the holes of a doped antiferromagnet."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How the frames after the random start are told apart.
+
+    Attributes
+    ----------
+    before, after : str
+        Names of the frames before and after ``boundary``.
+    boundary : float
+        Time, hbar / t.
+    holes : bool
+        Whether the sites with fewer than 0.9 electrons are judged separately.
+    """
+
+    before: str
+    after: str
+    boundary: float
+    holes: bool = False
+
+
+STAGES = {
+    "triangular": Stages("forming", "coarsening", 120.0),
+    "square": Stages("early", "late", 200.0, holes=True),
+}
+
+
+def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
+    """Name -> sites (n, N) of every stage: pooled, random, before and after, and the holes.
+
+    Frames whose mean square transverse field is below 1e-5 t^2 belong to no stage.
+    """
+    stages = STAGES[data.model.lattice.name]
+    transverse = spin_arrays.transverse(data.spins, data.local_field)
+    alive = (transverse**2).mean(axis=(1, 2)) > SIGNAL
+    frames = {
+        "pooled": alive,
+        "random": alive & (data.time == 0),
+        stages.before: alive & (data.time > 0) & (data.time < stages.boundary),
+        stages.after: alive & (data.time >= stages.boundary),
+    }
+    shape = data.density.shape
+    sites = {name: np.broadcast_to(chosen[:, None], shape) for name, chosen in frames.items()}
+    if stages.holes:
+        quenched = (alive & (data.time > 0))[:, None]
+        sites["holes"] = quenched & (data.density < HOLE_DENSITY)
+    return {name: chosen for name, chosen in sites.items() if chosen.any()}
+
+
+def stage_errors(data: Dataset, field: FloatArray) -> dict[str, dict[str, float]]:
+    """Stage -> errors of fields (n, N, 3), as of :func:`field_errors`."""
+    return {name: field_errors(data, field, sites) for name, sites in stage_sites(data).items()}
+
+
+def stage_table(errors: dict[str, dict[str, float]]) -> str:
+    """Errors by stage as a Markdown table; MSE per component, three times that per spin."""
+    lines = [
+        "| stage | sites | transverse MSE | per spin | R² | correlation | full-field MSE |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in errors.items():
+        lines.append(
+            f"| {name} | {row['sites']:.0f} | {row['torque_mse']:.2e} | "
+            f"{3 * row['torque_mse']:.2e} | {row['torque_r2']:.3f} | "
+            f"{row['torque_correlation']:.3f} | {row['field_mse']:.2e} |"
+        )
+    return "\n".join(lines)
+
+
+def report(forcefield: ForceField, data: Dataset) -> str:
+    """Tables of the force field and of the best pair exchange, which is fitted to the same data."""
+    tables = {
+        "force field": predict(forcefield, data),
+        "pair exchange of three shells, fitted to these snapshots": pair_exchange_field(data, data),
+    }
+    return "\n\n".join(
+        f"{name}\n\n{stage_table(stage_errors(data, field))}" for name, field in tables.items()
+    )
+
+
+def on_lattice_of(data: Dataset, forcefield: ForceField, argument: str = "data") -> ForceField:
+    """The force field on the lattice of the data; ValueError if they are of different models."""
+    ours, theirs = forcefield.model, data.model
+    if replace(ours, lattice=theirs.lattice) != theirs:
+        raise ValueError(f"{argument}: must be snapshots of the model {ours}, got {theirs}")
+    return forcefield.on(theirs.lattice)
+
+
+def predict(
+    forcefield: ForceField, data: Dataset, batch_size: int = 16, labelled_mu: bool = False
+) -> FloatArray:
+    """The force field's local fields on all snapshots, (n, N, 3).
+
+    With ``labelled_mu`` a grand-canonical force field takes the chemical potential of the labels
+    instead of finding its own.
+    """
+    forcefield = on_lattice_of(data, forcefield)
+    parts = []
+    for k in range(0, len(data), batch_size):
+        batch = data.select(np.arange(k, min(k + batch_size, len(data))))
+        s = torch.as_tensor(batch.spins).to(forcefield.feature_mean)
+        mu = torch.as_tensor(batch.chemical_potential).to(s)[:, None]
+        given = mu if labelled_mu and forcefield.grand_canonical else None
+        parts.append(forcefield.field(s, mu=given).double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
+    """Errors of a force field on snapshots; see :func:`field_errors`, plus energy_rms per site."""
+    forcefield = on_lattice_of(data, forcefield)
+    errors = field_errors(data, predict(forcefield, data))
+    energies = np.array([forcefield.energy(s) for s in data.spins])
+    difference = (energies - data.energy) / data.model.lattice.n_sites
+    return errors | {"energy_rms": float(np.sqrt((difference**2).mean()))}
+
+
+def field_errors(
+    data: Dataset, field: FloatArray, sites: NDArray[np.bool_] | None = None
+) -> dict[str, float]:
+    """Errors of fields (n, N, 3) against the labels of the same snapshots.
+
+    Parameters
+    ----------
+    sites : (n, N), optional
+        Which sites count; by default all.
+
+    Returns
+    -------
+    dict
+        ``sites``: their number; ``field_mse`` and ``torque_mse``: mean over them and the 3
+        Cartesian components of the squared error of the full and of the transverse field ("per
+        spin" is 3 times that); ``torque_r2`` = 1 - torque_mse / mean square of the transverse
+        field; ``torque_correlation``: Pearson's, over the components of the transverse field.
+    """
+    if field.shape != data.local_field.shape:
+        raise ValueError(f"field: shape must be {data.local_field.shape}, got {field.shape}")
+    chosen = np.ones(field.shape[:2], dtype=bool) if sites is None else sites
+    exact, found = data.local_field[chosen], field[chosen]  # (n_chosen, 3)
+    exact_t = spin_arrays.transverse(data.spins[chosen], exact)
+    found_t = spin_arrays.transverse(data.spins[chosen], found)
+    torque_mse = float(((found_t - exact_t) ** 2).mean())
+    return {
+        "sites": float(len(exact)),
+        "field_mse": float(((found - exact) ** 2).mean()),
+        "torque_mse": torque_mse,
+        "torque_r2": 1 - torque_mse / float((exact_t**2).mean()),
+        "torque_correlation": float(np.corrcoef(found_t.ravel(), exact_t.ravel())[0, 1]),
+    }
+
+
+def pair_exchange_field(training: Dataset, evaluation: Dataset, n_shells: int = 3) -> FloatArray:
+    """The baseline of every table: transverse fields (n, N, 3) of the best pair exchange.
+
+    h_i = sum_shell J_shell sum_j S_j with the J_shell from least squares on the transverse field of
+    the training snapshots.
+    """
+    columns = _shell_fields(training, n_shells).reshape(n_shells, -1).T
+    target = spin_arrays.transverse(training.spins, training.local_field).ravel()
+    exchange = np.linalg.lstsq(columns, target, rcond=None)[0]
+    return np.einsum("s,s...->...", exchange, _shell_fields(evaluation, n_shells))
+
+
+def _shell_fields(data: Dataset, n_shells: int) -> FloatArray:
+    """Transverse part of the sum of neighbours in each shell, (n_shells, n, N, 3)."""
+    lattice = data.model.lattice
+    sums = [data.spins[:, lattice.neighbors(k)].sum(2) for k in range(1, n_shells + 1)]
+    return np.stack([spin_arrays.transverse(data.spins, h) for h in sums])

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sdml import __version__
 
 if TYPE_CHECKING:
-    from sdml.forcefield import Environment
+    from sdml.dataset import Dataset
+    from sdml.forcefield import Environment, ForceField
     from sdml.model import SDModel
     from sdml.profiles import Job
     from sdml.reproduce import Advance, Report
@@ -160,10 +161,10 @@ def _driver(name: str | None, model: "SDModel") -> tuple[Any, dict[str, Any]]:
 
 
 def train(commands: Commands) -> None:
-    """`sdml train`: fit a force field to stores and save it with its held-out errors."""
+    """`sdml train`: fit force fields to stores and save them with their held-out errors."""
 
     def run(given: Arguments) -> None:
-        from sdml import dataset, evaluation, forcefield, training
+        from sdml import dataset, evaluation, forcefield
 
         _set_threads(given)
         data = dataset.join([dataset.load(path) for path in given.stores])
@@ -175,32 +176,12 @@ def train(commands: Commands) -> None:
         judged = (
             dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
         )
-        environment = _environment(given, data.model)
-        field = forcefield.ForceField(
-            data.model, environment, given.hidden_widths, given.seed, given.grand_canonical
-        )
-        settings = training.TrainingSettings(
-            given.epochs,
-            given.batch_size,
-            given.learning_rate,
-            longitudinal_weight=given.longitudinal_weight,
-            averaging=given.averaging,
-            patience=given.patience,
-            seed=given.seed,
-        )
-        training.train(
-            field,
-            fitted,
-            settings,
-            held_out if given.hold_out else None,
-            lambda row: print(row, flush=True),
-            given.checkpoint,
-        )
-        forcefield.save(field, given.output)  # judging can fail, the weights must not be lost
-        field.card = training.card(field, fitted, judged, settings, given.remark)
-        forcefield.save(field, given.output)
-        Path(given.output).with_suffix(".md").write_text(training.card_text(field))
-        print(training.card_text(field))
+        members = [
+            _trained(given, number, fitted, held_out, judged)
+            for number in range(1, given.members + 1)
+        ]
+        if given.members > 1:
+            _calibrate(given, members, judged)
 
     command = commands.add_parser("train", help="fit a force field to labelled snapshots")
     command.add_argument("stores", nargs="+", help="files made by sdml label")
@@ -233,10 +214,61 @@ def train(commands: Commands) -> None:
     command.add_argument("--patience", type=int, default=0, help="epochs without gain; 0: never")
     command.add_argument("--checkpoint", help="file to write every epoch and to go on from")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--members",
+        type=_count,
+        default=1,
+        help="of a committee: as many seeds from --seed on, in output, output_2, ...",
+    )
     command.add_argument("--threads", type=int)
     command.add_argument("--remark", default="", help="a sentence for the card")
     command.add_argument("--output", help="the .safetensors file")
     command.set_defaults(run=run)
+
+
+def _trained(
+    given: Arguments, number: int, fitted: "Dataset", held_out: "Dataset", judged: "Dataset"
+) -> "ForceField":
+    """Member 1, 2, ... trained, saved and judged; its seed and files go by its number."""
+    from sdml import committee, forcefield, training
+
+    seed, output = given.seed + number - 1, committee.numbered(given.output, number)
+    environment = _environment(given, fitted.model)
+    field = forcefield.ForceField(
+        fitted.model, environment, given.hidden_widths, seed, given.grand_canonical
+    )
+    settings = training.TrainingSettings(
+        given.epochs,
+        given.batch_size,
+        given.learning_rate,
+        longitudinal_weight=given.longitudinal_weight,
+        averaging=given.averaging,
+        patience=given.patience,
+        seed=seed,
+    )
+    training.train(
+        field,
+        fitted,
+        settings,
+        held_out if given.hold_out else None,
+        lambda row: print(row, flush=True),
+        committee.numbered(given.checkpoint, number) if given.checkpoint else None,
+    )
+    forcefield.save(field, output)  # judging can fail, the weights must not be lost
+    field.card = training.card(field, fitted, judged, settings, given.remark)
+    forcefield.save(field, output)
+    output.with_suffix(".md").write_text(training.card_text(field))
+    print(training.card_text(field))
+    return field
+
+
+def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Dataset") -> None:
+    """Save the members as a committee that knows its errors, and print how well it does."""
+    from sdml import committee
+
+    made = committee.Committee(members).calibrated(judged)
+    committee.save(made, given.output)
+    print(f"{made.calibration}\n\n{made.reliability(judged).table()}")
 
 
 def _environment(given: Arguments, model: "SDModel") -> "Environment":
@@ -330,6 +362,13 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
 def _add_list(command: argparse.ArgumentParser, name: str, item: str, text: str) -> None:
     command.add_argument(name, action="extend", nargs="+", default=[], metavar=item, help=text)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
 
 
 def _positive(text: str) -> float:

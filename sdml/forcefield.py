@@ -58,6 +58,9 @@ density whatever mu is; without this an ill-trained network could make it flat."
 MU_ITERATIONS = 60
 CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Error of the mean number of electrons a site; float32 sums carry 1e-7."""
+VARIANCE_FLOOR = 1e-4
+"""Added to the variances of standardised features: what float32 resolves, and what hardly varies
+among the training data still counts when it does elsewhere."""
 
 
 class ForceField(nn.Module):
@@ -89,6 +92,7 @@ class ForceField(nn.Module):
     output_scale: Tensor
     mu_range: Tensor
     compressibility: Tensor
+    whitening: Tensor | None
     network: nn.Sequential
 
     def __init__(
@@ -123,6 +127,7 @@ class ForceField(nn.Module):
             self.register_buffer(name.replace("mean", "scale"), torch.ones(size))
         self.register_buffer("mu_range", torch.tensor([-1.0, 1.0]))
         self.register_buffer("compressibility", torch.tensor(0.0))
+        self.register_buffer("whitening", None)  # released weights may be without
         self._lattice: Lattice | None = None
         self._tables: dict[Any, Tensor] = {}
 
@@ -194,13 +199,26 @@ class ForceField(nn.Module):
             raise ValueError("mu: must be None, the force field is not grand-canonical")
         square = (spins * spins).sum(-1)  # (..., N)
         features = self.features(spins * square.rsqrt().unsqueeze(-1))
+        return self.electron_energy(features, square, mu) + spin_energy(self.model, spins)
+
+    def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
+        """Total energy (...) without the model's Zeeman and easy-axis terms.
+
+        Parameters
+        ----------
+        features : (..., N, F)
+            Of the directions of the spins, see :meth:`features`.
+        square : (..., N)
+            |S|^2.
+        mu : (..., 1) or (..., N), optional
+            As in :meth:`forward`.
+        """
         if self.grand_canonical and mu is None:
             mu = self._equilibrated(features.detach())[..., None]
         local, longitudinal = self.site_outputs(features, mu)
         if mu is not None:
             local = local + self._electrons_per_site * mu
-        energy = (local - 0.5 * longitudinal * (square - 1)).sum(-1)
-        return energy + spin_energy(self.model, spins)
+        return (local - 0.5 * longitudinal * (square - 1)).sum(-1)
 
     @torch.no_grad()
     def _equilibrated(self, features: Tensor) -> Tensor:
@@ -310,12 +328,13 @@ class ForceField(nn.Module):
         """Energy of every site, (..., N): eps, or omega + mu n of a grand-canonical force field."""
         s = as_tensor(spins)
         with torch.no_grad():
-            features = self.features(self._own(s))
-            mu = self._equilibrated(features) if self.grand_canonical else None
-            local, _ = self.site_outputs(features, None if mu is None else mu[..., None])
-            if mu is not None:
-                local = local + mu[..., None] * self._site_density(features, mu)
-            return like(local.to(s), spins)
+            return like(self.site_energies(self.features(self._own(s))).to(s), spins)
+
+    def site_energies(self, features: Tensor) -> Tensor:
+        """The :meth:`local_energies` (..., N) of features (..., N, F), no guard."""
+        mu = self._equilibrated(features) if self.grand_canonical else None
+        local, _ = self.site_outputs(features, None if mu is None else mu[..., None])
+        return local if mu is None else local + mu[..., None] * self._site_density(features, mu)
 
     def density(self, spins: Any) -> Any:
         """Electrons on every site, (..., N), of a grand-canonical force field."""
@@ -338,6 +357,32 @@ class ForceField(nn.Module):
         """h_i = -dE/dS_i, the full vector (..., N, 3), in the kind and dtype of ``spins``."""
         s = as_tensor(spins)
         return like(self.field(self._own(s)).to(s), spins)
+
+    def extrapolation(self, spins: Any) -> Any:
+        """How far the environments are from the training data, (..., N); outside where above 1.
+
+        The Mahalanobis distance d of the standardised features z with covariance C among all sites
+        of the training data, in units of the largest distance among them:
+
+            d_i^2 = z_i . (C + 1e-4)^-1 z_i,     d_i / max_training d.
+
+        De Maesschalck, Jouan-Rimbaud and Massart, Chemom. Intell. Lab. Syst. 50, 1 (2000),
+        doi 10.1016/S0169-7439(99)00047-7. ValueError if the weights were saved without it.
+        """
+        s = as_tensor(spins)
+        with torch.no_grad():
+            return like(self.feature_distance(self.features(self._own(s))).to(s), spins)
+
+    def feature_distance(self, features: Tensor) -> Tensor:
+        """The :meth:`extrapolation` (..., N) of features (..., N, F), no guard of the spins."""
+        if self.whitening is None:
+            raise ValueError(
+                "extrapolation: the force field holds no spread of its training features, "
+                "got whitening = None; train it anew"
+            )
+        n = self.descriptor.n_features  # a grand-canonical network has one more input
+        standardised = (features - self.feature_mean[:n]) / self.feature_scale[:n]
+        return torch.linalg.vector_norm(standardised @ self.whitening, dim=-1)
 
     def _own(self, spins: Tensor) -> Tensor:
         return spins.detach().to(self.feature_mean)
@@ -364,6 +409,7 @@ class ForceField(nn.Module):
         with torch.no_grad():
             features = self.features(spins.to(self.feature_mean)).flatten(0, -2)
             mean, scale = features.mean(0), features.std(0).clamp_min(1e-3)
+            self.whitening = _whitening((features - mean) / scale)
             offset = (energies / spins.shape[-2]).mean()
             if self.grand_canonical:
                 offset = offset - self._electrons_per_site * mu.mean()
@@ -376,6 +422,16 @@ class ForceField(nn.Module):
             self.output_mean.copy_(torch.stack([offset, longitudinal.mean()]))
             # The energy scale matches the longitudinal one: both come from the same exchange.
             self.output_scale.copy_(longitudinal.std().clamp_min(1e-3).expand(2))
+
+
+def _whitening(standardised: Tensor) -> Tensor:
+    """W (F, F) with |z W| the Mahalanobis distance over its largest value among the rows (n, F)."""
+    rows = standardised.split(1 << 14)  # in double precision all rows at once would be large
+    products = torch.stack([z.double().T @ z.double() for z in rows])
+    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardised))
+    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardised)
+    farthest = max(float(torch.linalg.vector_norm(z @ whitening, dim=-1).max()) for z in rows)
+    return (whitening / max(farthest, 1.0)).contiguous()
 
 
 def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> None:
@@ -440,7 +496,7 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     ValueError
         Unknown name, missing, truncated, altered or foreign file. Nothing is unpickled.
     """
-    path = _locate(name_or_path)
+    path = locate(name_or_path)
     description, tensors = _read(path)
     try:
         forcefield = ForceField(
@@ -449,6 +505,9 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
             description["hidden_widths"],
             grand_canonical=description["grand_canonical"],
         )
+        if "whitening" in tensors:
+            n_features = forcefield.descriptor.n_features
+            forcefield.whitening = torch.zeros(n_features, n_features)
         forcefield.to(tensors["feature_mean"].dtype).load_state_dict(tensors)
         forcefield.card = description["card"]
     except (KeyError, TypeError, RuntimeError) as error:
@@ -465,7 +524,8 @@ def _environment(description: dict[str, Any]) -> Environment:
     return ENVIRONMENTS[fields.pop("type")](**fields)
 
 
-def _locate(name_or_path: str | os.PathLike[str]) -> Path:
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a released force field or the path itself; ValueError if there is none."""
     released = paths.models() / f"{name_or_path}.safetensors"
     path = Path(name_or_path)
     if path.is_file():

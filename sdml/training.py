@@ -310,9 +310,10 @@ class TrainingRun:
                 raise ValueError("it is of a run on other data")
 
     def _scales(self) -> dict[str, Tensor]:
-        """What the force field took from the training data."""
+        """What the force field took from the training data and the next epoch depends on."""
         tensors = self.forcefield.state_dict()
-        return {name: values for name, values in tensors.items() if name not in self.parameters}
+        others = {*self.parameters, "whitening"}
+        return {name: values for name, values in tensors.items() if name not in others}
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self._set({name: tensors[f"weight.{name}"] for name in self.parameters})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdml import cli, forcefield
+from sdml import cli, committee, forcefield
 from sdml.moments import MomentEnvironment
 
 CLAIM = {
@@ -186,6 +186,44 @@ def test_train_goes_on_from_a_checkpoint(stores, tmp_path, capsys):
     assert train(stores, path, *options) == 2
     assert "run.ckpt" in capsys.readouterr().err
     assert forcefield.checksum(forcefield.load(path)) == first
+
+
+def test_train_the_members_of_a_committee(stores, tmp_path, capsys):
+    """Seeds in a row, each with files of its own; a second call finds all runs finished."""
+    path = tmp_path / "ff.safetensors"
+    options = (
+        *MOMENTS,
+        "--members",
+        "2",
+        "--seed",
+        "5",
+        "--checkpoint",
+        str(tmp_path / "run.ckpt"),
+    )
+    assert train(stores, path, *options) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("'epoch'") == 4
+    assert "| spread | error | sites |" in printed
+    names = {"ff.safetensors", "ff_2.safetensors", "ff.md", "ff_2.md", "run.ckpt", "run_2.ckpt"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    made = committee.load(path)
+    assert [ff.card["settings"]["seed"] for ff in made.members] == [5, 6]
+    assert made.calibration.snapshots == 3
+    assert train(stores, path, *options) == 0
+    assert "'epoch'" not in capsys.readouterr().out
+    assert committee.load(path).calibration == made.calibration
+    single = tmp_path / "single.safetensors"
+    assert train(stores, single, *MOMENTS, "--seed", "6") == 0
+    weights = [ff.state_dict() for ff in (forcefield.load(single), made.members[1])]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+@pytest.mark.parametrize("members", ["0", "-1", "two"])
+def test_a_committee_has_members(stores, tmp_path, capsys, members):
+    with pytest.raises(SystemExit) as stop:
+        train(stores, tmp_path / "ff.safetensors", f"--members={members}")
+    assert stop.value.code == 2
+    assert "--members" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

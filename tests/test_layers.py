@@ -14,7 +14,7 @@ FLOORS = [
     ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
     ["exact", "kpm", "descriptor", "rawbonds", "moments"],
     ["forcefield", "locality"],
-    ["simulation"],
+    ["simulation", "committee"],
     ["dataset"],
     ["evaluation"],
     ["training", "record"],

@@ -298,7 +298,8 @@ def test_the_card_tells_data_and_errors(snapshots, trained):
     text = training.card_text(described)
     for word in ("a test", "J = 6.0", "0.485", "24 snapshots", "8 snapshots"):
         assert word in text
-    assert f"torque_r2 | {card['held_out_errors']['torque_r2']:.3g}" in text
+    assert f"transverse R² {card['held_out_errors']['torque_r2']:.3g}" in text
+    assert f"| random | 288 | {card['held_out_stages']['random']['torque_mse']:.2e} |" in text
 
 
 @pytest.fixture(scope="module")

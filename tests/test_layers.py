@@ -13,7 +13,7 @@ FLOORS = [
     ["lattice"],
     ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
     ["exact", "kpm", "descriptor", "rawbonds", "moments"],
-    ["forcefield", "locality"],
+    ["forcefield", "locality", "finite_size"],
     ["simulation"],
     ["dataset"],
     ["evaluation"],

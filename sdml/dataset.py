@@ -274,9 +274,12 @@ def _write(file: h5py.File, data: Dataset, complete: bool = True) -> None:
     file.attrs["sdml_version"] = __version__
 
 
-def checksums(data: Dataset) -> list[str]:
-    """SHA-256 of every snapshot: of its arrays, its model and its provenance."""
-    origin = hashlib.sha256("\n".join(_origin_texts(data)).encode())
+def checksums(data: Dataset, origin_texts: tuple[str, str] | None = None) -> list[str]:
+    """SHA-256 of every snapshot: of its arrays, its model and its provenance.
+
+    ``origin_texts`` are the last two as a store has them; a later version may word them otherwise.
+    """
+    origin = hashlib.sha256("\n".join(origin_texts or _origin_texts(data)).encode())
     found = []
     for k in range(len(data)):
         digest = origin.copy()
@@ -321,12 +324,12 @@ def _read(file: h5py.File) -> Dataset:
     arrays = {f.name: file[f.name][()] for f in fields(Dataset) if f.name in DIMENSIONS}
     data = Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
     if file.attrs["format"] != WITHOUT_CHECKSUMS:
-        _verify(data, file["sha256"].asstr()[()].tolist())
+        texts = (file.attrs["model"], file.attrs["provenance"])
+        _verify(checksums(data, texts), file["sha256"].asstr()[()].tolist())
     return data
 
 
-def _verify(data: Dataset, expected: list[str]) -> None:
-    found = checksums(data)
+def _verify(found: list[str], expected: list[str]) -> None:
     altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
     if altered or len(expected) != len(found):
         raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")

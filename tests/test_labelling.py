@@ -14,7 +14,7 @@ import pytest
 
 from sdml import cli, dataset, dynamics, forcefield, labelling, lattice
 from sdml.dynamics import LandauLifshitz
-from sdml.model import SDModel
+from sdml.model import SDModel, describe
 
 MODEL = SDModel(lattice.triangular(4), 3.0, 0.25, electron_kT=0.05)
 NOISY = LandauLifshitz(dt=0.5, damping=0.2, kT=0.01)
@@ -177,6 +177,19 @@ def test_an_altered_origin_is_refused(tmp_path, name):
     with h5py.File(path, "a") as file:
         file.attrs[name] = file.attrs[name].replace("0.05", "0.04").replace("7", "8")
     laws.assert_refused(lambda: dataset.load(path), "data.h5", "SHA-256")
+
+
+def test_a_store_may_word_its_model_otherwise(tmp_path, monkeypatch):
+    """Checksums are of the text that is there: a later version describes models with more words."""
+    path, data = tmp_path / "data.h5", dataset.random_states(MODEL, 1, seed=7)
+
+    def fewer_words(model):
+        return {k: v for k, v in describe(model).items() if k != "easy_axis"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "describe", fewer_words)
+        dataset.save(data, path)
+    assert_same(dataset.load(path), data)
 
 
 def test_stores_before_checksums_are_read(tmp_path):

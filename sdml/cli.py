@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,28 +110,34 @@ def claims(commands: Commands) -> None:
 
 
 def label(commands: Commands) -> None:
-    """`sdml label`: make labelled snapshots, one store a quench; stores already there are kept."""
+    """`sdml label`: make labelled snapshots, one store a quench; what is already there is kept."""
 
     def run(given: Arguments) -> None:
-        from sdml import dataset
+        from sdml import forcefield, labelling, workers
         from sdml.dynamics import LandauLifshitz
 
         _set_threads(given)
         model, folder = _model(given), Path(given.output)
         equation = LandauLifshitz(given.dt, given.damping, given.kT)
-        driver, names = _driver(given.driver, model)
-        jobs = {}
+        if given.driver is not None:
+            forcefield.load(given.driver).on(model.lattice)  # refused before the first label
+        random: labelling.RandomStates | None = None
+        jobs: dict[str, labelling.Job] = {}
         if given.random:
-            jobs["random"] = partial(dataset.random_states, model, given.random, given.random_seed)
+            path = folder / "random.h5"
+            random = labelling.RandomStates(path, model, given.random, given.random_seed)
+            jobs |= random.jobs()
         for seed in given.quench_seeds:
-            jobs[f"quench_{seed}"] = partial(
-                dataset.quench, model, equation, given.save_times, seed, driver=driver, **names
+            path = folder / f"quench_{seed}.h5"
+            jobs[path.name] = labelling.quench_job(
+                path, model, equation, given.save_times, seed, given.driver
             )
-        for name, make in jobs.items():
-            path = folder / f"{name}.h5"
-            if not path.exists():
-                dataset.save(make(), path)
-                print(f"wrote {path.name}", flush=True)
+        with _failing_jobs():
+            for name, labelled in workers.run(jobs, given.workers, given.scheduler, given.threads):
+                if labelled:
+                    print(f"wrote {name}", flush=True)
+        if random is not None and random.gather():
+            print("wrote random.h5", flush=True)
 
     command = commands.add_parser("label", help="make snapshots labelled by exact fields")
     _add_model_options(command)
@@ -146,18 +151,26 @@ def label(commands: Commands) -> None:
     command.add_argument(
         "--driver", help="force field that drives the quenches; by default the exact fields do"
     )
+    command.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="Dask scheduler whose workers, seeing the same files, do the work (extra: cluster)",
+    )
     command.add_argument("--output", required=True, help="folder of the stores")
     command.set_defaults(run=run)
 
 
-def _driver(name: str | None, model: "SDModel") -> tuple[Any, dict[str, Any]]:
-    """The local field of a force field, and what the provenance says of it."""
-    if name is None:
-        return None, {}
-    from sdml import forcefield
+@contextmanager
+def _failing_jobs() -> Iterator[None]:
+    """Jobs that failed twice become exit code 1."""
+    from sdml.workers import JobError
 
-    field = forcefield.load(name).on(model.lattice)
-    return field.local_field, {"force_field": forcefield.checksum(field)}
+    try:
+        yield
+    except JobError as failure:
+        print(f"FAILED {failure}; the same command goes on from here", file=sys.stderr)
+        sys.exit(1)
 
 
 def train(commands: Commands) -> None:

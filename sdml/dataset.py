@@ -1,27 +1,33 @@
 """Labelled snapshots: generate, label with exact fields, store, load, split.
 
 A store is one HDF5 file with named dimensions (xarray opens it with the h5netcdf engine), written
-whole or not at all, with the model, the engine and the seeds in its attributes.
+whole or not at all, with the model, the engine and the seeds in its attributes and the SHA-256 of
+every snapshot. The store of a quench can be written frame by frame: then it is replaced after every
+frame, holds what is needed to go on, and is ``complete`` only with the last.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sdml import __version__, dynamics, exact, paths, spins
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
-FILE_FORMAT = "sdml-snapshots-2"
+FILE_FORMAT = "sdml-snapshots-3"
+WITHOUT_CHECKSUMS = "sdml-snapshots-2"
 DIMENSIONS = {
     "spins": ("snapshot", "site", "component"),
     "local_field": ("snapshot", "site", "component"),
@@ -106,19 +112,28 @@ def label(
         np.broadcast_to(state.chemical_potential, state.energy.shape).copy(),
         np.asarray(trajectory, dtype=np.int64),
         np.asarray(time, dtype=np.float64),
-        {"engine": getattr(solver, "func", solver).__module__, **provenance},
+        {"engine": engine_name(solver), **provenance},
     )
 
 
+def engine_name(solver: Solver) -> str:
+    """What provenances say of an engine: its module."""
+    return str(getattr(solver, "func", solver).__module__)
+
+
 def random_states(
-    model: SDModel, n_snapshots: int, seed: int, solver: Solver = exact.solve
+    model: SDModel, n_snapshots: int, seed: int, solver: Solver = exact.solve, first: int = 0
 ) -> Dataset:
-    """Independent random states, each a trajectory of its own (numbers -1, -2, ...)."""
+    """Independent random states, each a trajectory of its own (numbers -1, -2, ...).
+
+    ``first`` states of the seed are left out: blocks of states are joined to the whole.
+    """
     if n_snapshots < 1:
         raise ValueError(f"n_snapshots: must be at least 1, got {n_snapshots}")
     rng = np.random.default_rng(seed)
-    states = np.stack([spins.random(model.lattice.n_sites, rng) for _ in range(n_snapshots)])
-    numbers = -1 - np.arange(n_snapshots)
+    drawn = [spins.random(model.lattice.n_sites, rng) for _ in range(first + n_snapshots)]
+    states = np.stack(drawn[first:])
+    numbers = -1 - np.arange(first, first + n_snapshots)
     return label(model, states, numbers, np.zeros(n_snapshots), solver, random_seed=seed)
 
 
@@ -129,6 +144,7 @@ def quench(
     seed: int,
     solver: Solver = exact.solve,
     driver: dynamics.LocalField | None = None,
+    path: str | os.PathLike[str] | None = None,
     **provenance: Any,
 ) -> Dataset:
     """One quench from random spins, labelled by an engine, trajectory number = seed.
@@ -137,23 +153,74 @@ def quench(
     to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
     ``driver``, a force field for instance: then only the kept frames cost a label, and they are the
     states that this force field visits.
+
+    With ``path`` every frame is written there as soon as it is labelled, and the quench that is
+    found there goes on after its last frame, bit for bit on the same machine. ValueError if the
+    file cannot be read or holds another quench.
     """
-    steps = np.unique(np.round(np.asarray(save_times) / equation.dt).astype(int))
-    if len(steps) == 0 or steps[0] < 0:
-        raise ValueError(f"save_times: must be times >= 0, got {save_times}")
-    field = driver or (lambda s: solver(model, s).local_field)
-    state = spins.as_tensor(spins.random(model.lattice.n_sites, seed))
+    steps = save_steps(save_times, equation)
     rng = dynamics.generator(equation, seed)
-    frames, done = [], 0
-    for step in steps:
+    recipe = {"dt": equation.dt, "damping": equation.damping, "kT": equation.kT, "seed": seed}
+    origin = {"quenches": [recipe | provenance]}
+    target = None if path is None else Path(path)
+    data = None
+    if target is not None and target.exists():
+        data, complete = _begun(target, rng)
+        require_origin(target, data, model, {"engine": engine_name(solver)} | origin)
+        _require_times(target, data, steps * equation.dt, complete)
+    state = spins.as_tensor(spins.random(model.lattice.n_sites, seed))
+    field, done, n_kept = driver or (lambda s: solver(model, s).local_field), 0, 0
+    if data is not None:
+        state, n_kept = torch.from_numpy(data.spins[-1].copy()), len(data)
+        done = int(steps[n_kept - 1])
+    for step in steps[n_kept:]:
         for _ in range(step - done):
             state = dynamics.advance(state, field, equation, rng)
-        frames.append(state.numpy())
         done = int(step)
-    numbers = np.full(len(steps), seed)
-    recipe = {"dt": equation.dt, "damping": equation.damping, "kT": equation.kT, "seed": seed}
-    recipe |= provenance
-    return label(model, np.stack(frames), numbers, steps * equation.dt, solver, quenches=[recipe])
+        kept = state.numpy()[None]
+        frame = label(model, kept, [seed], [done * equation.dt], solver, **origin)
+        data = frame if data is None else _appended(data, frame)
+        if target is not None:
+            _save_begun(data, target, rng, complete=len(data) == len(steps))
+    assert data is not None  # there is at least one step
+    return data
+
+
+def save_steps(save_times: Sequence[float], equation: dynamics.LandauLifshitz) -> NDArray[np.int64]:
+    """Steps nearest to the times, each once, ascending. ValueError if there are none."""
+    steps = np.unique(np.round(np.asarray(save_times) / equation.dt).astype(np.int64))
+    if len(steps) == 0 or steps[0] < 0:
+        raise ValueError(f"save_times: must be times >= 0, got {save_times}")
+    return steps
+
+
+def _begun(target: Path, rng: torch.Generator | None) -> tuple[Dataset, bool]:
+    """The frames of a store and whether they are all; sets the generator to where they end."""
+    with _opened(target) as file:
+        data, complete = _read(file), _is_complete(file)
+        if rng is not None and not complete:
+            rng.set_state(torch.from_numpy(file["checkpoint/generator"][()]))
+    return data, complete
+
+
+def require_origin(target: Path, data: Dataset, model: SDModel, provenance: dict[str, Any]) -> None:
+    """ValueError if the store was made of another model or in another way."""
+    expected = {"model": model, "provenance": json.loads(json.dumps(provenance))}
+    different = [name for name, value in expected.items() if getattr(data, name) != value]
+    if different:
+        raise ValueError(f"path: {target.name!r} holds other snapshots, different in {different}")
+
+
+def _require_times(target: Path, data: Dataset, times: NDArray[Any], complete: bool) -> None:
+    if not np.array_equal(data.time, times if complete else times[: len(data)]):
+        raise ValueError(
+            f"path: {target.name!r} holds other snapshots, of the times {data.time.tolist()}"
+        )
+
+
+def _appended(data: Dataset, frame: Dataset) -> Dataset:
+    """The frames of one run, their common provenance kept."""
+    return replace(join([data, frame]), provenance=data.provenance)
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:
@@ -181,7 +248,15 @@ def save(data: Dataset, path: str | os.PathLike[str]) -> None:
         _write(file, data)
 
 
-def _write(file: h5py.File, data: Dataset) -> None:
+def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, complete: bool) -> None:
+    """Write the frames so far; the last spins and the state of the generator are all it needs."""
+    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+        _write(file, data, complete)
+        if rng is not None and not complete:
+            file["checkpoint/generator"] = rng.get_state().numpy()
+
+
+def _write(file: h5py.File, data: Dataset, complete: bool = True) -> None:
     sizes = dict(zip(DIMENSIONS["spins"], data.spins.shape, strict=True))
     for name, size in sizes.items():
         file[name] = np.arange(size)
@@ -191,21 +266,82 @@ def _write(file: h5py.File, data: Dataset) -> None:
         variable.attrs["units"] = UNITS.get(name, "1")
         for axis, dimension in enumerate(dimensions):
             variable.dims[axis].attach_scale(file[dimension])
+    file.create_dataset("sha256", data=checksums(data), dtype=h5py.string_dtype())
+    file["sha256"].dims[0].attach_scale(file["snapshot"])
     file.attrs["format"] = FILE_FORMAT
-    file.attrs["model"] = json.dumps(describe(data.model))
-    file.attrs["provenance"] = json.dumps(data.provenance)
+    file.attrs["complete"] = complete
+    file.attrs["model"], file.attrs["provenance"] = _origin_texts(data)
     file.attrs["sdml_version"] = __version__
 
 
+def checksums(data: Dataset, origin_texts: tuple[str, str] | None = None) -> list[str]:
+    """SHA-256 of every snapshot: of its arrays, its model and its provenance.
+
+    ``origin_texts`` are the last two as a store has them; a later version may word them otherwise.
+    """
+    origin = hashlib.sha256("\n".join(origin_texts or _origin_texts(data)).encode())
+    found = []
+    for k in range(len(data)):
+        digest = origin.copy()
+        for name in DIMENSIONS:
+            digest.update(np.ascontiguousarray(getattr(data, name)[k]).tobytes())
+        found.append(digest.hexdigest())
+    return found
+
+
+def _origin_texts(data: Dataset) -> tuple[str, str]:
+    return json.dumps(describe(data.model)), json.dumps(data.provenance)
+
+
 def load(path: str | os.PathLike[str]) -> Dataset:
-    """Read a store. ValueError if the file is missing, truncated, altered in form or foreign."""
-    name = Path(path).name
+    """Read a store. ValueError if the file is missing, unfinished, altered or foreign.
+
+    Stores of the format before checksums are read without them.
+    """
+    target = Path(path)
+    with _opened(target) as file:
+        data = _read(file)
+        if not _is_complete(file):
+            raise ValueError(f"unfinished, {len(data)} snapshots so far; label it again to go on")
+    return data
+
+
+def is_complete(path: str | os.PathLike[str]) -> bool:
+    """Whether a store exists and is finished; ValueError if it cannot be read."""
+    target = Path(path)
+    if not target.exists():
+        return False
+    with _opened(target) as file:
+        return _is_complete(file)
+
+
+def _is_complete(file: h5py.File) -> bool:
+    return bool(file.attrs.get("complete", file.attrs["format"] == WITHOUT_CHECKSUMS))
+
+
+def _read(file: h5py.File) -> Dataset:
+    model = from_description(json.loads(file.attrs["model"]))
+    arrays = {f.name: file[f.name][()] for f in fields(Dataset) if f.name in DIMENSIONS}
+    data = Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
+    if file.attrs["format"] != WITHOUT_CHECKSUMS:
+        texts = (file.attrs["model"], file.attrs["provenance"])
+        _verify(checksums(data, texts), file["sha256"].asstr()[()].tolist())
+    return data
+
+
+def _verify(found: list[str], expected: list[str]) -> None:
+    altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
+    if altered or len(expected) != len(found):
+        raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")
+
+
+@contextmanager
+def _opened(target: Path) -> Iterator[h5py.File]:
+    """The store for reading; whatever is wrong with it becomes one ValueError with its name."""
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FILE_FORMAT:
-                raise ValueError(f"path: {name!r} is not a store of format {FILE_FORMAT!r}")
-            model = from_description(json.loads(file.attrs["model"]))
-            arrays = {f.name: file[f.name][()] for f in fields(Dataset) if f.name in DIMENSIONS}
-            return Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
+        with h5py.File(target, "r") as file:
+            if file.attrs.get("format") not in (FILE_FORMAT, WITHOUT_CHECKSUMS):
+                raise ValueError(f"not a store of format {FILE_FORMAT!r}")
+            yield file
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"path: {name!r} is not a readable store ({error})") from error
+        raise ValueError(f"path: {target.name!r} is not a readable store ({error})") from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdml.model import (
+    TWISTS,
     ElectronicState,
     SDModel,
     electronic_energy,
@@ -50,13 +51,17 @@ def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Ele
     s = as_tensor(spins, model.lattice.n_sites)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
     # One matrix at a time: memory stays bounded, and one large eigen-solve uses all threads.
-    if not len(batch):
-        raise ValueError(f"spins: at least one configuration is needed, got {tuple(s.shape)}")
-    states = [_solve_one(model, one, device) for one in batch]
+    return _stacked([_solve_one(model, one, device) for one in batch], s, spins)
+
+
+def _stacked(states: list[ElectronicState], batch: Tensor, spins: Any) -> ElectronicState:
+    """The states of a batch (..., N, 3) as one, numpy arrays if ``spins`` is one."""
+    if not states:
+        raise ValueError(f"spins: at least one configuration is needed, got {tuple(batch.shape)}")
     fields = {}
     for field in dataclasses.fields(ElectronicState):
         values = torch.stack([getattr(state, field.name) for state in states])
-        fields[field.name] = like(values.reshape(s.shape[:-2] + values.shape[1:]), spins)
+        fields[field.name] = like(values.reshape(batch.shape[:-2] + values.shape[1:]), spins)
     return ElectronicState(**fields)
 
 
@@ -66,6 +71,43 @@ def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> Ele
     moment, density = _site_expectations(eigenvectors, filled)
     return ElectronicState(
         energy=electronic_energy(model, eigenvalues, filled, mu) + spin_energy(model, spins),
+        local_field=model.exchange_coupling * moment + spin_field(model, spins),
+        density=density,
+        chemical_potential=mu,
+        eigenvalues=eigenvalues,
+    )
+
+
+def twist_averaged(
+    model: SDModel, spins: Any, device: str | torch.device = "cpu"
+) -> ElectronicState:
+    """Energy, local field and density averaged over periodic and antiperiodic boundaries.
+
+    The four boundary twists share one chemical potential. This is, site by site, the state of a
+    lattice of twice the length and width on which ``spins`` are repeated, whose one-electron levels
+    are those of the four twists together: a sixteenth of the work.
+
+    Parameters, result and errors as of :func:`solve`; ``energy`` is that of one of the four copies
+    and ``eigenvalues`` (..., 8N) are those of all. Source: Lin, Zong and Ceperley, Phys. Rev. E 64,
+    016702 (2001), doi 10.1103/PhysRevE.64.016702.
+    """
+    s = as_tensor(spins, model.lattice.n_sites)
+    batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
+    return _stacked([_average_one(model, one, device) for one in batch], s, spins)
+
+
+def _average_one(model: SDModel, spins: Tensor, device: str | torch.device) -> ElectronicState:
+    solved = [_eigh(hamiltonian(model, spins, device, twist=twist)) for twist in TWISTS]
+    eigenvalues, order = torch.cat([levels for levels, _ in solved]).sort()
+    filled, mu = occupations(model, eigenvalues)
+    of_twist = filled[order.argsort()].chunk(len(TWISTS))
+    expectations = [
+        _site_expectations(columns, own) for (_, columns), own in zip(solved, of_twist, strict=True)
+    ]
+    moment, density = (torch.stack(each).mean(0) for each in zip(*expectations, strict=True))
+    electrons = electronic_energy(model, eigenvalues, filled, mu) / len(TWISTS)
+    return ElectronicState(
+        energy=electrons + spin_energy(model, spins),
         local_field=model.exchange_coupling * moment + spin_field(model, spins),
         density=density,
         chemical_potential=mu,

@@ -176,6 +176,17 @@ class Lattice:
         targets = self.site_index(self.cells[sites, None] + corners[:, :2], corners[:, 2])
         return np.stack([np.repeat(sites, len(corners)), targets.ravel()], axis=-1)
 
+    def windings(self, shell: int = 1) -> IntArray:
+        """(n, 2) signed crossings of the two boundaries by the :meth:`directed_bonds`."""
+        distance = self.shell_distances(shell)[-1]
+        counts = []
+        for b in range(self.n_basis):
+            corners, vectors = self.displacements(distance + 1e-6, b)
+            on_shell = np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6
+            cells = self.cells[self.sublattices == b][:, None] + corners[on_shell, :2]
+            counts.append((cells // np.array(self.shape)).reshape(-1, 2))
+        return np.concatenate(counts)
+
     def bonds(self, shell: int = 1) -> IntArray:
         """(n_bonds, 2) pairs of a shell, each bond once per displacement."""
         pairs = self.directed_bonds(shell)

@@ -23,8 +23,9 @@ def project() -> dict:
 
 @pytest.fixture(scope="module")
 def required(project) -> dict[str, Requirement]:
-    """All requirements, those of development included, by canonical name."""
-    texts = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    """All requirements, those of the extras included, by canonical name."""
+    extras = project["project"]["optional-dependencies"].values()
+    texts = sum(extras, project["project"]["dependencies"])
     return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
 
 

@@ -1,0 +1,141 @@
+"""Labelling at scale: independent jobs, each of which can be killed and goes on where it stopped.
+
+A job is a callable without arguments that can be sent to another process; it returns whether there
+was anything left to do. One job is a whole quench, resumable frame by frame, or a block of random
+states, written whole. What it writes does not depend on where and in which order the jobs run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from sdml import dataset, exact, forcefield
+from sdml.dynamics import LandauLifshitz
+from sdml.model import SDModel
+
+Job = Callable[[], bool]
+BLOCK = 8
+"""Random states that a killed job loses at most."""
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """``n_snapshots`` random states of a seed, in a store made of blocks.
+
+    Parameters
+    ----------
+    path : path
+        The store; its blocks lie beside it, in the folder ``<path>.blocks``, until it is there.
+    model : SDModel
+    n_snapshots, seed : int
+    """
+
+    path: Path
+    model: SDModel
+    n_snapshots: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n_snapshots < 1:
+            raise ValueError(f"n_snapshots: must be at least 1, got {self.n_snapshots}")
+        object.__setattr__(self, "path", Path(self.path).absolute())
+
+    @property
+    def folder(self) -> Path:
+        """Where the blocks are until all are there."""
+        return self.path.with_name(self.path.name + ".blocks")
+
+    def sizes(self) -> dict[int, int]:
+        """Number of the first state of a block -> its length."""
+        starts = range(0, self.n_snapshots, BLOCK)
+        return {first: min(BLOCK, self.n_snapshots - first) for first in starts}
+
+    def jobs(self) -> dict[str, Job]:
+        """Name -> job of every block; none if the store is there. ValueError if it is another."""
+        if self.path.exists():
+            self._checked(self.path, self.n_snapshots)
+            return {}
+        names = {first: f"{self.path.stem}_{first:06d}" for first in self.sizes()}
+        return {name: partial(self.label_block, first) for first, name in names.items()}
+
+    def label_block(self, first: int) -> bool:
+        """Write one block, unless it is there."""
+        target, size = self._block(first), self.sizes()[first]
+        if target.exists():
+            self._checked(target, size)
+            return False
+        dataset.save(dataset.random_states(self.model, size, self.seed, first=first), target)
+        return True
+
+    def gather(self) -> bool:
+        """Join the blocks to the store and remove them; False if the store was there."""
+        if not self.path.exists():
+            parts = [self._checked(self._block(k), size) for k, size in self.sizes().items()]
+            whole = replace(dataset.join(parts), provenance=parts[0].provenance)
+            dataset.save(whole, self.path)
+            shutil.rmtree(self.folder)
+            return True
+        return False
+
+    def _block(self, first: int) -> Path:
+        return self.folder / f"{first:06d}.h5"
+
+    def _checked(self, target: Path, size: int) -> dataset.Dataset:
+        data = dataset.load(target)
+        provenance = {"engine": dataset.engine_name(exact.solve), "random_seed": self.seed}
+        dataset.require_origin(target, data, self.model, provenance)
+        if len(data) != size:
+            raise ValueError(f"path: {target.name!r} holds {len(data)} snapshots, not {size}")
+        return data
+
+
+def quench_job(
+    path: str | os.PathLike[str],
+    model: SDModel,
+    equation: LandauLifshitz,
+    save_times: Sequence[float],
+    seed: int,
+    driver: str | None = None,
+) -> Job:
+    """The job of one quench; ``driver`` names the force field that drives it, released or a file.
+
+    ValueError for times that are not allowed.
+    """
+    dataset.save_steps(save_times, equation)
+    # A worker of a cluster may run in another folder.
+    if driver is not None and Path(driver).is_file():
+        driver = str(Path(driver).absolute())
+    target = Path(path).absolute()
+    return partial(label_quench, target, model, equation, tuple(save_times), seed, driver)
+
+
+def label_quench(
+    path: Path,
+    model: SDModel,
+    equation: LandauLifshitz,
+    save_times: Sequence[float],
+    seed: int,
+    driver: str | None,
+) -> bool:
+    """Begin the quench of a store or go on with it; False if it was finished."""
+    finished = dataset.is_complete(path)
+    if driver is None:
+        dataset.quench(model, equation, save_times, seed, path=path)
+    else:
+        field = forcefield.load(driver).on(model.lattice)
+        weights = forcefield.checksum(field)
+        dataset.quench(
+            model,
+            equation,
+            save_times,
+            seed,
+            driver=field.local_field,
+            path=path,
+            force_field=weights,
+        )
+    return not finished

@@ -1,0 +1,179 @@
+"""Run independent jobs here, in processes of this machine, or on a Dask cluster.
+
+A job is a callable without arguments that can be sent to another process. A job that fails, or
+whose process dies, is tried once more; the others go on, and what failed twice is told at the end.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+Job = Callable[[], Any]
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class JobError(RuntimeError):
+    """Some jobs failed twice; the message names them and their last error."""
+
+
+def run(
+    jobs: Mapping[str, Job],
+    n_workers: int = 1,
+    scheduler: str | None = None,
+    n_threads: int | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Name and result of every job, as they end.
+
+    Parameters
+    ----------
+    jobs : dict
+        Name -> callable without arguments.
+    n_workers : int
+        Processes of this machine; with 1 the jobs run in this one, in their order.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``tcp://host:port``: the jobs run on its workers, which must
+        see the same files. Needs the extra ``cluster``.
+    n_threads : int, optional
+        Of each process, by default its share of the cores. Those of a cluster are set there.
+
+    Raises
+    ------
+    ValueError
+        Bad argument, no such scheduler, or the first ValueError of a job, which is not tried again.
+    JobError
+        Jobs failed twice. Both are raised when all other jobs have ended.
+    """
+    if n_workers < 1:
+        raise ValueError(f"workers: must be at least 1, got {n_workers}")
+    if scheduler is not None:
+        ended = _on_cluster(jobs, scheduler)
+    elif n_workers == 1:
+        ended = ((name, _outcome(job)) for name, job in jobs.items())
+    else:
+        ended = _in_processes(jobs, n_workers, n_threads)
+    errors: dict[str, BaseException] = {}
+    for name, outcome in ended:
+        error = outcome.exception()
+        if error is None:
+            yield name, outcome.result()
+        else:
+            errors[name] = error
+    _raise_errors(errors)
+
+
+def _raise_errors(errors: Mapping[str, BaseException]) -> None:
+    for error in errors.values():
+        if isinstance(error, ValueError):
+            raise error
+    if errors:
+        listed = "; ".join(f"{name} ({error!r})" for name, error in errors.items())
+        raise JobError(f"{len(errors)} jobs failed twice: {listed}")
+
+
+def _twice(call: Callable[[], Any]) -> Any:
+    """The result at the first or second attempt; input that is not allowed stays so."""
+    try:
+        return call()
+    except ValueError:
+        raise
+    except Exception:
+        return call()
+
+
+def _outcome(job: Job) -> Future[Any]:
+    outcome: Future[Any] = Future()
+    try:
+        outcome.set_result(_twice(job))
+    except Exception as error:
+        outcome.set_exception(error)
+    return outcome
+
+
+def _in_processes(
+    jobs: Mapping[str, Job], n_workers: int, n_threads: int | None
+) -> Iterator[tuple[str, Future[Any]]]:
+    """Each process is a pool of its own, so that one that dies takes only its job along."""
+    share = n_threads or max(1, (os.cpu_count() or 1) // n_workers)
+    idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+    for _ in range(min(n_workers, len(jobs))):
+        idle.put(_process())
+
+    def call(job: Job) -> Any:
+        process = idle.get()
+        try:
+            return process.submit(job).result()
+        except BrokenProcessPool:
+            process = _process()
+            raise
+        finally:
+            idle.put(process)
+
+    threads = ThreadPoolExecutor(n_workers)
+    with _thread_numbers(share):
+        try:
+            names = {threads.submit(_twice, partial(call, job)): n for n, job in jobs.items()}
+            for outcome in as_completed(names):
+                yield names[outcome], outcome
+        finally:
+            threads.shutdown(cancel_futures=True)
+            while not idle.empty():
+                idle.get().shutdown()
+
+
+def _process() -> ProcessPoolExecutor:
+    """One fresh interpreter; forking would copy locks of the threads of torch."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no process behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # runs in a child only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _thread_numbers(n_threads: int) -> Iterator[None]:
+    """Environment of the processes that are started meanwhile; libraries read it when loaded."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, str(n_threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _on_cluster(jobs: Mapping[str, Job], scheduler: str) -> Iterator[tuple[str, Any]]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise ValueError(
+            "scheduler: needs the package distributed, of the extra: pip install 'sdml[cluster]'"
+        ) from error
+    try:
+        client = distributed.Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"scheduler: none answers at {scheduler!r} ({error})") from error
+    with client:
+        names = {client.submit(_twice, job, pure=False): name for name, job in jobs.items()}
+        for outcome in distributed.as_completed(list(names)):
+            yield names[outcome], outcome

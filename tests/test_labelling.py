@@ -1,0 +1,259 @@
+"""Labelling at scale: killed at any moment, it goes on; where jobs run does not matter."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import h5py
+import laws
+import numpy as np
+import pytest
+
+from sdml import cli, dataset, dynamics, forcefield, labelling, lattice
+from sdml.dynamics import LandauLifshitz
+from sdml.model import SDModel, describe
+
+MODEL = SDModel(lattice.triangular(4), 3.0, 0.25, electron_kT=0.05)
+NOISY = LandauLifshitz(dt=0.5, damping=0.2, kT=0.01)
+TIMES = (0, 1, 2.5)
+COMMAND = (
+    "label --lattice square --length 4 --exchange-coupling 6 --filling 0.485 --electron-kT 0.05 "
+    "--kT 0.01 --random 19 --quench-seeds 3 4 --save-times 0 1 2 --output"
+).split()
+KILLED = """
+import importlib, os, signal, sys
+module, name, calls, path = sys.argv[1:]
+from test_labelling import MODEL, NOISY, TIMES
+from sdml import labelling
+module = importlib.import_module(module)
+original, done = getattr(module, name), 0
+def killing(*arguments, **options):
+    global done
+    done += 1
+    if done == int(calls):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+setattr(module, name, killing)
+labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+"""
+
+
+def assert_same(a, b):
+    """Bit for bit, arrays, model and provenance."""
+    assert dataset.checksums(a) == dataset.checksums(b)
+
+
+def kill_in(module: str, name: str, calls: int, path: Path) -> None:
+    """A quench in another process, killed when it calls a function for the given time."""
+    arguments = [sys.executable, "-c", KILLED, module, name, str(calls), str(path)]
+    search = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(arguments, env={**os.environ, "PYTHONPATH": os.pathsep.join(search)})
+    assert done.returncode == -signal.SIGKILL
+
+
+def frames_in(path: Path) -> int:
+    """Snapshots of a store, finished or not."""
+    with h5py.File(path) as file:
+        return len(file["energy"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module, name, calls, kept",
+    [
+        ("sdml.dynamics", "advance", 1, 1),
+        ("sdml.dynamics", "advance", 5, 2),
+        ("os", "replace", 2, 1),
+        ("h5py", "File", 2, 1),
+    ],
+)
+def test_a_killed_quench_loses_at_most_one_frame_and_goes_on(tmp_path, module, name, calls, kept):
+    path = tmp_path / "quench.h5"
+    kill_in(module, name, calls, path)
+    assert frames_in(path) == kept
+    laws.assert_refused(lambda: dataset.load(path), "quench.h5", "unfinished", kept)
+    assert labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+    assert_same(dataset.load(path), dataset.quench(MODEL, NOISY, TIMES, 5))
+
+
+@pytest.mark.slow
+def test_a_force_field_drives_and_is_named(tmp_path, monkeypatch):
+    """A quench that broke off goes on under the same force field only."""
+    model = SDModel(lattice.triangular(12), 3.0, 0.25, electron_kT=0.05)
+    path, equation = tmp_path / "quench.h5", LandauLifshitz(1.0, 0.3)
+    field = forcefield.load("triangular").on(model.lattice)
+    expected = dataset.quench(
+        model, equation, (0, 2), 5, driver=field.local_field, force_field=forcefield.checksum(field)
+    )
+    job = labelling.quench_job(path, model, equation, (0, 2), 5, "triangular")
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(dynamics, "advance", None)
+        job()
+    assert frames_in(path) == 1
+    by_exact_fields = labelling.quench_job(path, model, equation, (0, 2), 5)
+    laws.assert_refused(by_exact_fields, "quench.h5", "provenance")
+    assert job()
+    assert_same(dataset.load(path), expected)
+
+
+@pytest.mark.parametrize("kT", [0.0, 0.01])
+@pytest.mark.parametrize("calls", range(6))
+def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, calls, kT):
+    equation, path = LandauLifshitz(0.5, 0.2, kT), tmp_path / "quench.h5"
+    original, done = dynamics.advance, []
+
+    def interrupted(*arguments):
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        done.append(1)
+        return original(*arguments)
+
+    job = labelling.quench_job(path, MODEL, equation, (*TIMES, 3), 5)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dynamics, "advance", interrupted)
+        job()
+    assert not dataset.is_complete(path)
+    assert [job(), job()] == [True, False]
+    assert_same(dataset.load(path), dataset.quench(MODEL, equation, (*TIMES, 3), 5))
+
+
+def test_a_finished_quench_is_left_alone(tmp_path):
+    path = tmp_path / "quench.h5"
+    job = labelling.quench_job(path, MODEL, NOISY, TIMES, 5)
+    job()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    assert not job()
+    assert before == (path.read_bytes(), path.stat().st_mtime_ns)
+
+
+def test_another_quench_is_refused(tmp_path):
+    path = tmp_path / "quench.h5"
+    labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+    other = SDModel(lattice.triangular(4), 2.0, 0.25, electron_kT=0.05)
+    calm = LandauLifshitz(0.5, 0.2)
+    for job, mentioned in (
+        (labelling.quench_job(path, other, NOISY, TIMES, 5), "model"),
+        (labelling.quench_job(path, MODEL, calm, TIMES, 5), "provenance"),
+        (labelling.quench_job(path, MODEL, NOISY, TIMES, 6), "provenance"),
+        (labelling.quench_job(path, MODEL, NOISY, (0, 1), 5), "2.5"),
+    ):
+        laws.assert_refused(job, "quench.h5", "other snapshots", mentioned)
+
+
+def test_blocks_of_random_states_are_the_whole(tmp_path):
+    whole = labelling.RandomStates(tmp_path / "random.h5", MODEL, 19, seed=2)
+    jobs = list(whole.jobs().values())
+    assert len(jobs) == 3
+    assert [job() for job in reversed(jobs)] == [True, True, True]
+    assert [job() for job in jobs] == [False, False, False]
+    assert whole.gather()
+    assert_same(dataset.load(whole.path), dataset.random_states(MODEL, 19, seed=2))
+    assert os.listdir(tmp_path) == ["random.h5"]
+    assert whole.jobs() == {}
+    assert not whole.gather()
+    for n_snapshots, seed in ((18, 2), (19, 3)):
+        other = labelling.RandomStates(whole.path, MODEL, n_snapshots, seed)
+        laws.assert_refused(other.jobs, "random.h5")
+
+
+@pytest.mark.parametrize("name", dataset.DIMENSIONS)
+def test_altered_snapshots_are_refused(tmp_path, name):
+    path = tmp_path / "data.h5"
+    dataset.save(dataset.random_states(MODEL, 3, seed=0), path)
+    with h5py.File(path, "a") as file:
+        values = file[name][()]
+        values[1] = np.flip(values[1]) if values.ndim > 1 else values[1] + 1
+        file[name][...] = values
+    laws.assert_refused(lambda: dataset.load(path), "data.h5", "SHA-256", "[1]")
+
+
+@pytest.mark.parametrize("name", ["model", "provenance"])
+def test_an_altered_origin_is_refused(tmp_path, name):
+    path = tmp_path / "data.h5"
+    dataset.save(dataset.random_states(MODEL, 1, seed=7), path)
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = file.attrs[name].replace("0.05", "0.04").replace("7", "8")
+    laws.assert_refused(lambda: dataset.load(path), "data.h5", "SHA-256")
+
+
+def test_a_store_may_word_its_model_otherwise(tmp_path, monkeypatch):
+    """Checksums are of the text that is there: a later version describes models with more words."""
+    path, data = tmp_path / "data.h5", dataset.random_states(MODEL, 1, seed=7)
+
+    def fewer_words(model):
+        return {k: v for k, v in describe(model).items() if k != "easy_axis"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "describe", fewer_words)
+        dataset.save(data, path)
+    assert_same(dataset.load(path), data)
+
+
+def test_stores_before_checksums_are_read(tmp_path):
+    path, data = tmp_path / "data.h5", dataset.random_states(MODEL, 2, seed=0)
+    dataset.save(data, path)
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = dataset.WITHOUT_CHECKSUMS
+        del file["sha256"], file.attrs["complete"]
+    assert_same(dataset.load(path), data)
+    assert dataset.is_complete(path)
+
+
+def stores(folder: Path) -> dict[str, list[str]]:
+    """Name -> checksums of every store of a folder."""
+    return {p.name: dataset.checksums(dataset.load(p)) for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory) -> dict[str, list[str]]:
+    """What one process writes."""
+    folder = tmp_path_factory.mktemp("serial")
+    assert cli.main([*COMMAND, str(folder)]) == 0
+    found = stores(folder)
+    assert list(found) == ["quench_3.h5", "quench_4.h5", "random.h5"]
+    return found
+
+
+def test_the_command_says_what_it_wrote_and_goes_on(tmp_path, serial, capsys):
+    assert cli.main([*COMMAND, str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"wrote {name}" in printed for name in serial)
+    (tmp_path / "quench_4.h5").unlink()
+    assert cli.main([*COMMAND, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "wrote quench_4.h5\n"
+    assert stores(tmp_path) == serial
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_stores(tmp_path, serial):
+    assert cli.main([*COMMAND, str(tmp_path), "--workers", "2", "--threads", "1"]) == 0
+    assert stores(tmp_path) == serial
+
+
+@pytest.mark.slow
+def test_a_cluster_writes_the_same_stores(tmp_path, serial):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options, host="127.0.0.1") as cluster:
+        address = cluster.scheduler_address
+        assert cli.main([*COMMAND, str(tmp_path), "--scheduler", address]) == 0
+    assert stores(tmp_path) == serial
+
+
+@laws.bad_input(
+    {
+        "random": (lambda: labelling.RandomStates(Path("x.h5"), MODEL, 0, 0), "n_snapshots", 0),
+        "times": (partial(labelling.quench_job, "x.h5", MODEL, NOISY, (-1,), 0), "save_times", -1),
+    }
+)
+def test_bad_input_is_refused(call, mentioned):
+    laws.assert_refused(call, *mentioned)
+
+
+def test_a_driver_that_is_not_there_is_refused_before_anything_is_written(tmp_path, capsys):
+    assert cli.main([*COMMAND, str(tmp_path), "--driver", "nothing.safetensors"]) == 2
+    assert "nothing" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,170 @@
+"""Jobs here, in processes and on a cluster: all end, the failed ones are tried once more."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import laws
+import psutil
+import pytest
+
+from sdml import workers
+
+pytestmark = pytest.mark.slow
+HERE, PROCESSES = {"n_workers": 1}, {"n_workers": 2, "n_threads": 3}
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def threads() -> list[str | None]:
+    return [os.environ.get(name) for name in workers.THREADS]
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def dies(marker: Path, times: int) -> str:
+    """Kills its process the first times."""
+    attempts = len(list(marker.parent.glob(marker.name + "*")))
+    if attempts < times:
+        Path(f"{marker}{attempts}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def raises(marker: Path, times: int, error: type[Exception]) -> int:
+    """Number of attempts; raises the first times."""
+    attempts = len(list(marker.parent.glob(marker.name + "*")))
+    Path(f"{marker}{attempts}").touch()
+    if attempts < times:
+        raise error("not now")
+    return attempts + 1
+
+
+def waits(marker: Path) -> None:
+    """Leaves its process number and does not end."""
+    marker.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """At most a minute."""
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit, "waited too long"
+        time.sleep(0.05)
+
+
+@contextmanager
+def cluster():
+    """Arguments for a scheduler of two workers."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options, host="127.0.0.1") as local:
+        yield {"scheduler": local.scheduler_address}
+
+
+@pytest.fixture(scope="module", params=["here", "processes", "cluster"])
+def place(request):
+    """Arguments of every way to run jobs."""
+    if request.param == "cluster":
+        with cluster() as arguments:
+            yield arguments
+    else:
+        yield HERE if request.param == "here" else PROCESSES
+
+
+def test_every_job_gives_its_result(place):
+    jobs = {f"job {x}": partial(square, x) for x in range(5)}
+    assert dict(workers.run(jobs, **place)) == {f"job {x}": x * x for x in range(5)}
+    assert dict(workers.run({}, **place)) == {}
+
+
+def test_a_failed_job_is_tried_once_more(place, tmp_path):
+    job = partial(raises, tmp_path / "x", 1, OSError)
+    assert dict(workers.run({"x": job}, **place)) == {"x": 2}
+
+
+def test_a_job_that_fails_twice_is_named_and_the_others_end(place, tmp_path):
+    jobs = {"bad": partial(raises, tmp_path / "x", 9, OSError), "good": partial(square, 3)}
+    results = []
+    with pytest.raises(workers.JobError, match=r"1 jobs failed twice: bad \(OSError\('not now'"):
+        results.extend(workers.run(jobs, **place))
+    assert results == [("good", 9)]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_input_that_is_not_allowed_is_not_tried_again(place, tmp_path):
+    jobs = {"bad": partial(raises, tmp_path / "x", 9, ValueError), "good": partial(square, 3)}
+    with pytest.raises(ValueError, match="not now"):
+        list(workers.run(jobs, **place))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_process_that_dies_takes_only_its_job_along(tmp_path):
+    jobs = {f"job {x}": partial(square, x) for x in range(5)}
+    jobs |= {"once": partial(dies, tmp_path / "once", 1)}
+    found = dict(workers.run(jobs, **PROCESSES))
+    assert found.pop("once") == "survived"
+    assert found == {f"job {x}": x * x for x in range(5)}
+    with pytest.raises(workers.JobError, match="always"):
+        list(workers.run({"always": partial(dies, tmp_path / "always", 9), **jobs}, **PROCESSES))
+
+
+def test_a_killed_run_leaves_no_process_behind(tmp_path):
+    code = (
+        "import sys; from functools import partial; from pathlib import Path; "
+        "from test_workers import waits; from sdml import workers; "
+        "list(workers.run({'a': partial(waits, Path(sys.argv[1]))}, n_workers=2))"
+    )
+    search = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    marker = tmp_path / "process"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, marker], env={**os.environ, "PYTHONPATH": search}
+    )
+    wait_for(lambda: marker.exists() and marker.read_text())
+    child = int(marker.read_text())
+    assert psutil.pid_exists(child)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not psutil.pid_exists(child))
+
+
+def test_processes_get_their_share_of_the_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = threads()
+    assert dict(workers.run({"a": threads}, **PROCESSES))["a"] == ["3"] * 4
+    share = str(max(1, (os.cpu_count() or 1) // 2))
+    assert dict(workers.run({"a": threads}, n_workers=2))["a"] == [share] * 4
+    assert threads() == before
+
+
+def test_one_worker_is_this_process():
+    assert dict(workers.run({"a": process_id}))["a"] == os.getpid()
+    assert dict(workers.run({"a": process_id}, n_workers=2))["a"] != os.getpid()
+
+
+def test_a_cluster_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    run = partial(workers.run, {"a": process_id}, scheduler="tcp://127.0.0.1:1")
+    laws.assert_refused(lambda: list(run()), "scheduler", "distributed", "cluster")
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    pytest.importorskip("distributed")
+    run = partial(workers.run, {"a": process_id}, scheduler="tcp://127.0.0.1:1")
+    laws.assert_refused(lambda: list(run()), "scheduler", "tcp://127.0.0.1:1")
+
+
+def test_no_workers_are_refused():
+    laws.assert_refused(lambda: list(workers.run({"a": process_id}, n_workers=0)), "workers", 0)

@@ -71,7 +71,7 @@ manifest: ## renew data/SHA256SUMS
 	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
 
 bench: $(STAMP) ## run the measurements in benchmarks/
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== bench: $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/ablation.py,$(wildcard benchmarks/*.py)); do echo "== bench: $$script"; $(BIN)/python $$script; done
 
 clean: ## remove build/ and caches; .venv stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdml import exact, lattice, observables, spins
+from sdml import exact, forcefield, lattice, observables, spins
 from sdml.model import SDModel
 
 LATTICE = lattice.square(30)
@@ -61,3 +61,27 @@ def test_statistics_of_the_quench(
     assert (density / 2 < 0.40).mean() == pytest.approx(hole_sites, abs=5e-4)
     # One unit of the last digit given: 0.894 at the later step.
     assert observables.neel_order(LATTICE, s) == pytest.approx(neel, abs=0.01)
+
+
+def test_the_released_force_field_knows_their_torques(authors_data):
+    """It was never trained on them; steps before 8000 are early, holes hold n < 0.9 electrons."""
+    field = forcefield.load("square")
+    wrong, signal = {}, {}
+    for name in METALLIC + GAPPED:
+        _, density, s, exact_field = snapshot(authors_data, name)
+        expected = spins.transverse(s, exact_field)
+        error = ((spins.transverse(s, field.local_field(s)) - expected) ** 2).sum(-1)
+        kind, step = name.split("/c")
+        stages = {
+            "random" if kind == "random" else "early" if int(step) < 8000 else "late": error > 0
+        }
+        if kind == "quench":
+            stages["holes"] = density < 0.9
+        for stage, sites in stages.items():
+            wrong[stage] = wrong.get(stage, 0) + error[sites].sum()
+            signal[stage] = signal.get(stage, 0) + (expected[sites] ** 2).sum()
+    r2 = {stage: 1 - wrong[stage] / signal[stage] for stage in wrong}
+    assert r2["random"] > 0.95
+    assert r2["early"] > 0.95
+    assert r2["late"] > 0.90
+    assert r2["holes"] > 0.70

@@ -185,6 +185,8 @@ def train(commands: Commands) -> None:
             field = forcefield.load(given.evaluate)
             print(evaluation.report(field, data))
             return
+        if not given.output or not (given.hold_out or given.judge):
+            raise ValueError("--output, and --hold-out or --judge: needed to train, or --evaluate")
         fitted, held_out = dataset.split(data, given.hold_out)
         judged = (
             dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out

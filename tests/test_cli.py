@@ -241,6 +241,16 @@ def test_settings_that_are_not_allowed(stores, tmp_path, capsys, options, mentio
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("options", [["--hold-out", "3"], ["--output", "weights.safetensors"]])
+def test_training_needs_a_place_and_a_judge(stores, tmp_path, monkeypatch, capsys, options):
+    """Said before the first epoch, not after the last."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *stores, *options]) == 2
+    message = capsys.readouterr().err
+    assert "--output" in message and "--judge" in message and "epoch" not in message
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train(stores, tmp_path / "ff.safetensors", "--descriptor", "cubic")

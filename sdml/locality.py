@@ -18,13 +18,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sdml import chebyshev, exact, kpm, recursion
-from sdml.chebyshev import Interval
+from sdml import exact, kpm
 from sdml.lattice import Lattice
-from sdml.model import SDModel, spin_field
+from sdml.model import SDModel
 from sdml.spins import as_tensor
 from sdml.spins import random as random_spins
 
@@ -103,7 +101,7 @@ def locality_floors(
     n_redraws : int
         Redraws of a centre, at least 2.
     engine : {'kpm', 'exact'}
-        :func:`site_field`, linear in N at fixed ``n_probes``, or diagonalization.
+        :func:`sdml.kpm.site_field`, linear in N at fixed ``n_probes``, or diagonalization.
     n_probes : int, optional
         Coloured vectors for the chemical potential, as in :func:`sdml.kpm.solve`; None is the exact
         trace. Not used by 'exact' and at fixed chemical potential.
@@ -131,7 +129,7 @@ def locality_floors(
     _check(radii, n_centres, n_redraws, seed, engine)
     field = partial(_exact_field, model)
     if engine == "kpm":
-        field = partial(site_field, model, n_probes=n_probes, seed=seed)
+        field = partial(kpm.site_field, model, n_probes=n_probes, seed=seed)
     draws = [
         _centre(model, kept[k % len(kept)], others, radii, n_redraws, field, (seed, k))
         for k in range(n_centres)
@@ -257,48 +255,6 @@ def _translated(lattice: Lattice, sites: IntArray) -> IntArray:
 
 
 # --- the field of one site
-
-
-def site_field(
-    model: SDModel,
-    spins: Any,
-    site: int,
-    *,
-    n_moments: int | None = None,
-    n_probes: int | None = N_PROBES,
-    seed: int | None = 0,
-) -> FloatArray:
-    """h_i = J tr sigma <i|f(H)|i> of one site, (3,), from its two unit vectors alone.
-
-    The occupation f is a Chebyshev series, as in :mod:`sdml.kpm`. No probing enters the field but
-    through the chemical potential, which at fixed filling is that of the given spins, from
-    ``n_probes`` coloured vectors (None: the exact trace). Cost of order N (2 + n_probes / 2) M.
-
-    Parameters
-    ----------
-    model : SDModel
-    spins : (N, 3)
-    site : int
-    n_moments, n_probes, seed
-        As of :func:`sdml.kpm.solve`.
-    """
-    s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double()
-    kpm._check(n_moments, n_probes, "coloured", None)
-    if not 0 <= site < model.lattice.n_sites:
-        raise ValueError(f"site: must be in [0, {model.lattice.n_sites}), got {site}")
-    interval, kT = Interval(*kpm.energy_bounds(model, s)), model.electron_kT
-    n = kpm._even(n_moments or chebyshev.default_n_moments(interval, kT))
-    hamiltonian = kpm._hamiltonian(model, s, interval, torch.float64)
-    mu = model.chemical_potential
-    if mu is None:
-        probes = kpm._probes(model.lattice, n_probes, "coloured", seed)
-        moments, _ = kpm._moments(hamiltonian, probes, n)
-        mu = kpm._chemical_potential(model, interval, moments)
-    occupation, _ = chebyshev.coefficients(interval, kT, n, mu)
-    vectors = np.zeros((len(s), 2, 2), dtype=np.complex64)
-    vectors[site] = np.eye(2)
-    found = recursion.expectation(hamiltonian, vectors, occupation)[site, :3].real
-    return spin_field(model, s)[site].numpy() + model.exchange_coupling * found
 
 
 def _exact_field(model: SDModel, spins: FloatArray, site: int) -> FloatArray:

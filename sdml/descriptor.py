@@ -27,15 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function
 
-from sdml.lattice import Lattice
 from sdml.neighborhood import (
+    BondEnvironment,
     Descriptor,
     cross,
-    kind_lattice,
     pair_products,
     pair_rows,
     reordered,
-    require_environment,
 )
 from sdml.orbits import (
     Feature,
@@ -56,7 +54,7 @@ PHASE_SOFTENING = 0.05
 
 
 @dataclass(frozen=True)
-class SymmetryEnvironment:
+class SymmetryEnvironment(BondEnvironment):
     """Tables of the paper's descriptor for one kind of lattice and two radii.
 
     Parameters
@@ -68,37 +66,12 @@ class SymmetryEnvironment:
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
 
-    kind: str
-    bond_radius: float
-    pair_radius: float
-
-    def __post_init__(self) -> None:
-        require_environment(self.kind, self.bond_radius, self.pair_radius)
-
     def descriptor(self) -> SymmetryDescriptor:
         return SymmetryDescriptor(self)
 
     @property
-    def lattice(self) -> Lattice:
-        """A lattice of this kind, large enough for the environment."""
-        return kind_lattice(self.kind, self.bond_radius)
-
-    @property
     def group(self) -> PointGroup:
         return self.lattice.point_group
-
-    def sites(self) -> tuple[IntArray, FloatArray]:
-        """Cell displacements (K, 3) and vectors (K, 2), by distance."""
-        return self.lattice.displacements(self.bond_radius)
-
-    @property
-    def n_pair_sites(self) -> int:
-        return len(self.lattice.displacements(self.pair_radius)[0])
-
-    @property
-    def pairs(self) -> IntArray:
-        """(P, 2) pairs j < k of environment sites within ``pair_radius``."""
-        return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
     def orbits(self) -> list[Orbit]:
         """Centre bonds, pair bonds and chiralities, in the order of the variables."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from sdml import lattice as lattices
 from sdml.lattice import Lattice
+from sdml.neighborhood import neighbor_table, require_kind
 from sdml.walks import Walks, local_moments
 
 FloatArray = NDArray[np.float64]
@@ -70,8 +71,7 @@ class MomentEnvironment:
     exchange_coupling: float
 
     def __post_init__(self) -> None:
-        if self.kind not in ("square", "triangular"):
-            raise ValueError(f"kind: must be 'square' or 'triangular', got {self.kind!r}")
+        require_kind(self.kind)
         for name in ("radius", "n_steps"):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer):
@@ -161,10 +161,7 @@ class MomentDescriptor(nn.Module):
 
     def neighbor_table(self, lattice: Lattice) -> Tensor:
         """(N, K) cluster sites of every site of a lattice of this kind, itself first."""
-        if lattice.name != self.environment.kind or lattice.n_basis != 1:
-            raise ValueError(f"lattice: must be {self.environment.kind!r}, got {lattice.name!r}")
-        cells = lattice.cells[:, None] + self.environment.cells()
-        return torch.as_tensor(lattice.site_index(cells, 0))
+        return neighbor_table(self.environment.kind, self.environment.cells(), lattice)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
         moments = local_moments(spins, table, self.walks)[..., FIRST_ORDER - 1 :, :]

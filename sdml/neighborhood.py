@@ -9,6 +9,7 @@ products too, never a sum scattered in memory: deterministic on every device, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,20 +30,61 @@ KEPT_SITES = 2**14
 faster than computing them again."""
 
 
-def kind_lattice(kind: str, radius: float) -> Lattice:
-    """A lattice of this kind on which an environment of this radius does not meet itself."""
-    return getattr(lattices, kind)(2 * int(np.ceil(radius)) + 3)
-
-
-def require_environment(kind: str, bond_radius: float, pair_radius: float) -> None:
-    """ValueError unless the kind is known and 1 <= pair_radius <= bond_radius < infinity."""
+def require_kind(kind: str) -> None:
+    """ValueError unless there is a lattice of this kind."""
     if kind not in ("square", "triangular"):
         raise ValueError(f"kind: must be 'square' or 'triangular', got {kind!r}")
-    if not 1 <= pair_radius <= bond_radius < float("inf"):
-        raise ValueError(
-            "pair_radius, bond_radius: need 1 <= pair_radius <= bond_radius, "
-            f"got {pair_radius} and {bond_radius}"
-        )
+
+
+def neighbor_table(kind: str, cells: IntArray, lattice: Lattice) -> Tensor:
+    """(N, K) sites at the displacements ``cells`` (K, 2) from every site of a lattice of a kind."""
+    if lattice.name != kind or lattice.n_basis != 1:
+        raise ValueError(f"lattice: must be {kind!r}, got {lattice.name!r}")
+    return torch.as_tensor(lattice.site_index(lattice.cells[:, None] + cells, 0))
+
+
+@dataclass(frozen=True)
+class BondEnvironment:
+    """The sites and pairs of sites whose bonds describe a centre, on one kind of lattice.
+
+    Parameters
+    ----------
+    kind : {'square', 'triangular'}
+    bond_radius : float
+        Reach of the centre bonds S_i.S_j.
+    pair_radius : float
+        Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
+    """
+
+    kind: str
+    bond_radius: float
+    pair_radius: float
+
+    def __post_init__(self) -> None:
+        require_kind(self.kind)
+        if not 1 <= self.pair_radius <= self.bond_radius < float("inf"):
+            raise ValueError(
+                "pair_radius, bond_radius: need 1 <= pair_radius <= bond_radius, "
+                f"got {self.pair_radius} and {self.bond_radius}"
+            )
+
+    @property
+    def lattice(self) -> Lattice:
+        """A lattice of this kind, large enough for the environment not to meet itself."""
+        return getattr(lattices, self.kind)(2 * int(np.ceil(self.bond_radius)) + 3)
+
+    def sites(self) -> tuple[IntArray, NDArray[np.float64]]:
+        """Cell displacements (K, 3) and vectors (K, 2), by distance, then by angle."""
+        return self.lattice.displacements(self.bond_radius)
+
+    @property
+    def n_pair_sites(self) -> int:
+        return len(self.lattice.displacements(self.pair_radius)[0])
+
+    @property
+    def pairs(self) -> IntArray:
+        """(P, 2) pairs j < k of environment sites within ``pair_radius``."""
+        return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
 
 class Descriptor(nn.Module):
@@ -89,10 +131,8 @@ class Descriptor(nn.Module):
 
     def neighbor_table(self, lattice: Lattice) -> Tensor:
         """(N, K) environment sites of every site of a lattice of this kind."""
-        if lattice.name != self.environment.kind or lattice.n_basis != 1:
-            raise ValueError(f"lattice: must be {self.environment.kind!r}, got {lattice.name!r}")
-        cells = lattice.cells[:, None] + self.corners[:, :2]
-        return torch.as_tensor(lattice.site_index(cells, 0), device=self.opposite.device)
+        table = neighbor_table(self.environment.kind, self.corners[:, :2], lattice)
+        return table.to(self.opposite.device)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
         """Features (..., N, F); ``table`` must be the :meth:`neighbor_table` of the lattice."""

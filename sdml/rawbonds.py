@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml.neighborhood import (
+    BondEnvironment,
     Descriptor,
     cross,
-    kind_lattice,
     pair_products,
     pair_rows,
     reordered,
-    require_environment,
 )
 
 IntArray = NDArray[np.int64]
@@ -43,7 +42,7 @@ class RawFeature(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RawBondEnvironment:
+class RawBondEnvironment(BondEnvironment):
     """Which products are taken on one kind of lattice.
 
     Parameters
@@ -55,29 +54,8 @@ class RawBondEnvironment:
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """
 
-    kind: str
-    bond_radius: float
-    pair_radius: float
-
-    def __post_init__(self) -> None:
-        require_environment(self.kind, self.bond_radius, self.pair_radius)
-
     def descriptor(self) -> RawBondDescriptor:
         return RawBondDescriptor(self)
-
-    def sites(self) -> tuple[IntArray, NDArray[np.float64]]:
-        """Cell displacements (K, 3) and vectors (K, 2), by distance, then by angle."""
-        return kind_lattice(self.kind, self.bond_radius).displacements(self.bond_radius)
-
-    @property
-    def n_pair_sites(self) -> int:
-        distance = np.linalg.norm(self.sites()[1], axis=-1)
-        return int((distance <= self.pair_radius + 1e-8).sum())
-
-    @property
-    def pairs(self) -> IntArray:
-        """(P, 2) pairs j < k of environment sites within ``pair_radius``."""
-        return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
     def following(self) -> IntArray:
         """(K,) the next site counter-clockwise at the same distance."""

@@ -166,22 +166,26 @@ class ForceField(nn.Module):
         table = self.neighbor_table(spins.shape[-2], spins.device)
         return self.descriptor(spins, table)
 
-    def site_outputs(self, features: Tensor, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def site_outputs(self, first_layer: Tensor, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Local energies eps or potentials omega (..., N), and longitudinal fields m (..., N).
 
-        ``mu`` (..., N) or (..., 1), of a grand-canonical force field only.
+        Parameters
+        ----------
+        first_layer : (..., N, width)
+            See :meth:`first_layer`.
+        mu : (..., 1) or (..., N), optional
+            Of a grand-canonical force field, and of no other.
         """
-        if mu is None:
-            standardised = (features - self.feature_mean) / self.feature_scale
-        else:
-            parts = [features, mu.expand(features.shape[:-1])]
-            merged = torch.cat([parts[0], parts[1].unsqueeze(-1)], dim=-1)
-            standardised = (merged - self.feature_mean) / self.feature_scale
-        outputs = self.network(standardised) * self.output_scale + self.output_mean
+        value = first_layer
+        if mu is not None:
+            shift = mu - self.feature_mean[-1]
+            value = value + shift.unsqueeze(-1) * self._mu_column()
+        for layer in list(self.network)[1:]:
+            value = layer(value)
+        outputs = value * self.output_scale + self.output_mean
         if mu is None:
             return outputs[..., 0], outputs[..., 1]
         # The mean density is right from the start and rises with mu; the network learns the rest.
-        shift = mu - self.feature_mean[-1]
         start = self._electrons_per_site * shift + 0.5 * self.compressibility * shift**2
         return outputs[..., 0] - start, outputs[..., 1]
 
@@ -213,21 +217,21 @@ class ForceField(nn.Module):
         mu : (..., 1) or (..., N), optional
             As in :meth:`forward`.
         """
+        first_layer = self.first_layer(features)
         if self.grand_canonical and mu is None:
-            mu = self._equilibrated(features.detach())[..., None]
-        local, longitudinal = self.site_outputs(features, mu)
+            mu = self._equilibrated(first_layer)[..., None]
+        local, longitudinal = self.site_outputs(first_layer, mu)
         if mu is not None:
             local = local + self._electrons_per_site * mu
         return (local - 0.5 * longitudinal * (square - 1)).sum(-1)
 
     @torch.no_grad()
-    def _equilibrated(self, features: Tensor) -> Tensor:
+    def _equilibrated(self, first_layer: Tensor) -> Tensor:
         """The chemical potential (...) at which the densities sum to the number of electrons.
 
         False position with Illinois' rule, every fourth step a bisection, all configurations of a
         batch at once; RuntimeError if the densities miss that number for every mu in reach.
         """
-        first_layer = self._first_layer(features)
         low, high, f_low, f_high = self._mu_bracket(first_layer)
         before, mu, found = torch.zeros_like(low), low, torch.zeros_like(low, dtype=torch.bool)
         for step in range(MU_ITERATIONS):
@@ -278,21 +282,21 @@ class ForceField(nn.Module):
         density = self._density(first_layer, mu)
         return density.double().mean(-1).to(mu) - self._electrons_per_site
 
-    def _first_layer(self, features: Tensor) -> Tensor:
-        """What the first layer makes of the features, (..., N, width): the same for every mu."""
-        standardised = (features - self.feature_mean[:-1]) / self.feature_scale[:-1]
+    def first_layer(self, features: Tensor) -> Tensor:
+        """What the first layer makes of features (..., N, F), (..., N, width): alike for all mu."""
+        n = self.descriptor.n_features
         weight, bias = (self.network.get_parameter(f"0.{name}") for name in ("weight", "bias"))
-        return nn.functional.linear(standardised, weight[:, :-1], bias)
+        scaled = weight[:, :n] / self.feature_scale[:n]
+        return nn.functional.linear(features - self.feature_mean[:n], scaled, bias)
 
-    def _site_density(self, features: Tensor, mu: Tensor) -> Tensor:
-        """n_i = -d omega_i / d mu, (..., N)."""
-        return self._density(self._first_layer(features), mu)
+    def _mu_column(self) -> Tensor:
+        """(width,) the slope of the first layer in mu."""
+        return self.network.get_parameter("0.weight")[:, -1] / self.feature_scale[-1]
 
     def _density(self, first_layer: Tensor, mu: Tensor) -> Tensor:
         """The density by forward mode: value and slope of every layer."""
-        column = self.network.get_parameter("0.weight")[:, -1] / self.feature_scale[-1]
-        value = first_layer + (mu - self.feature_mean[-1])[..., None, None] * column
-        slope = column
+        slope = self._mu_column()
+        value = first_layer + (mu - self.feature_mean[-1])[..., None, None] * slope
         for layer in list(self.network)[1:]:
             if isinstance(layer, nn.SiLU):
                 gate = torch.sigmoid(value)
@@ -332,9 +336,12 @@ class ForceField(nn.Module):
 
     def site_energies(self, features: Tensor) -> Tensor:
         """The :meth:`local_energies` (..., N) of features (..., N, F), no guard."""
-        mu = self._equilibrated(features) if self.grand_canonical else None
-        local, _ = self.site_outputs(features, None if mu is None else mu[..., None])
-        return local if mu is None else local + mu[..., None] * self._site_density(features, mu)
+        first_layer = self.first_layer(features)
+        if not self.grand_canonical:
+            return self.site_outputs(first_layer)[0]
+        mu = self._equilibrated(first_layer)
+        local, _ = self.site_outputs(first_layer, mu[..., None])
+        return local + mu[..., None] * self._density(first_layer, mu)
 
     def density(self, spins: Any) -> Any:
         """Electrons on every site, (..., N), of a grand-canonical force field."""
@@ -342,8 +349,9 @@ class ForceField(nn.Module):
             raise ValueError("density: needs a grand-canonical force field, this one is not")
         s = as_tensor(spins)
         with torch.no_grad():
-            features = self.features(self._own(s))
-            return like(self._site_density(features, self._equilibrated(features)).to(s), spins)
+            first_layer = self.first_layer(self.features(self._own(s)))
+            found = self._density(first_layer, self._equilibrated(first_layer))
+            return like(found.to(s), spins)
 
     def chemical_potential(self, spins: Any) -> Any:
         """mu (...) of a grand-canonical force field."""
@@ -351,7 +359,8 @@ class ForceField(nn.Module):
             raise ValueError("chemical_potential: needs a grand-canonical force field")
         s = as_tensor(spins)
         with torch.no_grad():
-            return like(self._equilibrated(self.features(self._own(s))).to(s), spins)
+            first_layer = self.first_layer(self.features(self._own(s)))
+            return like(self._equilibrated(first_layer).to(s), spins)
 
     def local_field(self, spins: Any) -> Any:
         """h_i = -dE/dS_i, the full vector (..., N, 3), in the kind and dtype of ``spins``."""

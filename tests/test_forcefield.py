@@ -126,7 +126,7 @@ def test_the_second_output_is_the_longitudinal_field(name):
     ff = random_force_field(name)
     s = torch.as_tensor(STATE)
     mu = torch.as_tensor(ff.chemical_potential(STATE))[None] if ff.grand_canonical else None
-    _, longitudinal = ff.site_outputs(ff.features(s), mu)
+    _, longitudinal = ff.site_outputs(ff.first_layer(ff.features(s)), mu)
     along = (ff.local_field(STATE) * STATE).sum(-1)
     np.testing.assert_allclose(along, longitudinal.detach(), atol=1e-12)
 

@@ -111,7 +111,7 @@ def own_labels(ff, s, mu=None):
         return synthetic(s, ff.local_field(s), ff.energy(s))
     states, given = torch.as_tensor(s), torch.full((len(s), 1), mu, dtype=torch.float64)
     with torch.no_grad():
-        density = ff._site_density(ff.features(states), given[:, 0]).numpy()
+        density = ff._density(ff.first_layer(ff.features(states)), given[:, 0]).numpy()
         energy = ff(states, given).numpy()
     field = ff.field(states, mu=given).numpy()
     return synthetic(s, field, energy, density=density, mu=given[:, 0].numpy())

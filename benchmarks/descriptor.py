@@ -11,16 +11,16 @@ turns. ``--output`` writes data/reference/NAME.json. Threads follow OMP_NUM_THRE
 """
 
 import argparse
-import datetime
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import results
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdml import lattice, paths, record, spins
+from sdml import lattice, spins
 from sdml.descriptor import SymmetryEnvironment
 from sdml.moments import MomentEnvironment
 from sdml.rawbonds import RawBondEnvironment
@@ -134,11 +134,6 @@ def measure(name: str, environment: Any, length: int, device: str) -> dict[str, 
     return row
 
 
-def show(row: dict) -> None:
-    cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(cells), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
@@ -146,19 +141,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "device": record.device() if given.device == "cpu" else torch.cuda.get_device_name(),
-        "threads": torch.get_num_threads(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    show(origin)
+    origin = results.origin(given.device, threads=torch.get_num_threads())
+    results.show(origin)
     rows = []
     for name in given.cases or CASES:
         rows.append(measure(name, CASES[name](), given.length, given.device))
-        show(rows[-1])
-    if given.output:
-        result = {"origin": origin, "descriptors": rows}
-        record.write_text(paths.reference() / f"{given.output}.json", record.json_text(result))
+        results.show(rows[-1])
+    results.keep(given.output, {"origin": origin, "descriptors": rows})
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ About five minutes on one core. ``--output`` writes data/reference/NAME.json.
 
 import argparse
 import dataclasses
-import datetime
-import hashlib
 import time
 from typing import Any
 
 import numpy as np
+import results
 
-from sdml import dynamics, finite_size, forcefield, lattice, paths, record, spins
+from sdml import dynamics, finite_size, forcefield, lattice, spins
 from sdml.model import SDModel
 
 CASES: dict[str, dict[str, Any]] = {
@@ -57,17 +56,8 @@ def measured(kinds: list[str], n_states: int) -> list[dict]:
                 error = finite_size.finite_size_error(model, states)
                 row = {"case": kind, "length": length, "states": name}
                 rows.append(row | dataclasses.asdict(error) | {"relative": error.relative})
-                show(rows[-1])
+                results.show(rows[-1])
     return rows
-
-
-def show(row: dict) -> None:
-    cells = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(cells), flush=True)
-
-
-def weights_of(name: str) -> str:
-    return hashlib.sha256((paths.models() / f"{name}.safetensors").read_bytes()).hexdigest()
 
 
 def main() -> None:
@@ -76,16 +66,12 @@ def main() -> None:
     parser.add_argument("--states", type=int, default=4, help="random starts for each size")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cases": {name: CASES[name] | {"weights": weights_of(name)} for name in given.cases},
-    }
+    cases = {name: CASES[name] | {"weights": results.weights(name)} for name in given.cases}
+    origin = results.origin(cases=cases)
     start = time.perf_counter()
     rows = measured(given.cases, given.states)
     origin["seconds"] = round(time.perf_counter() - start)
-    if given.output:
-        text = record.json_text({"origin": origin, "errors": rows})
-        record.write_text(paths.reference() / f"{given.output}.json", text)
+    results.keep(given.output, {"origin": origin, "errors": rows})
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ data/reference/NAME.json. Threads follow NUMBA_NUM_THREADS and OMP_NUM_THREADS.
 """
 
 import argparse
-import datetime
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+import results
 import torch
 
-from sdml import dynamics, exact, kpm, lattice, paths, record, recursion, spins
+from sdml import dynamics, exact, kpm, lattice, recursion, spins
 from sdml import probing as probe_sets
 from sdml.chebyshev import Interval
 from sdml.model import SDModel
@@ -90,7 +90,7 @@ def moments(length: int, device: str) -> list[dict]:
                         "energy_error_per_site": abs(float(found.energy - expected.energy)) / 576,
                     }
                 )
-                show(rows[-1])
+                results.show(rows[-1])
     return rows
 
 
@@ -117,7 +117,7 @@ def probes(length: int, device: str) -> list[dict]:
                     row["plain_over_gradient"] = row["coloured-plain"] / row["coloured"]
                     row["random_over_gradient"] = row["random"] / row["coloured"]
                     rows.append(row)
-                    show(row)
+                    results.show(row)
     return rows
 
 
@@ -135,12 +135,12 @@ def scaling(length: int, device: str) -> list[dict]:
             per_site = 1e9 * seconds[side] / side**2 / 128 / 100
             row = {"case": case, "length": side, "seconds": seconds[side]}
             rows.append(row | {"ns_per_site_vector_moment": per_site})
-            show(rows[-1])
+            results.show(rows[-1])
         sides = np.array(list(seconds))
         slope = np.polyfit(2 * np.log(sides), np.log(list(seconds.values())), 1)[0]
         ends = np.log(seconds[256] / seconds[32]) / np.log(64)
         rows.append({"case": case, "exponent_fit": float(slope), "exponent_ends": float(ends)})
-        show(rows[-1])
+        results.show(rows[-1])
     return rows
 
 
@@ -155,7 +155,7 @@ def bandwidth(length: int, device: str) -> list[dict]:
             for real in (torch.float32, torch.float64):
                 rows.append(application(case, side, real, device) | {"copy_GB_s": rate})
                 rows[-1]["fraction"] = rows[-1]["GB_s"] / rate
-                show(rows[-1])
+                results.show(rows[-1])
     return rows
 
 
@@ -216,13 +216,8 @@ def speed(length: int, device: str) -> list[dict]:
                 "ratio": diagonalization / seconds,
             }
         )
-        show(rows[-1])
+        results.show(rows[-1])
     return rows
-
-
-def show(row: dict) -> None:
-    cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(cells), flush=True)
 
 
 PARTS = {f.__name__: f for f in (moments, probes, scaling, bandwidth, speed)}
@@ -235,19 +230,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "device": record.device() if given.device == "cpu" else torch.cuda.get_device_name(),
-        "threads": {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()},
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "length": given.length,
-    }
+    threads = {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()}
+    origin = results.origin(given.device, threads=threads, length=given.length)
     result: dict[str, Any] = {"origin": origin}
-    show(origin)
+    results.show(origin)
     for name in given.parts or PARTS:
         print(f"-- {name}: {PARTS[name].__doc__.splitlines()[0]}")
         result[name] = PARTS[name](given.length, given.device)
-    if given.output:
-        record.write_text(paths.reference() / f"{given.output}.json", record.json_text(result))
+    results.keep(given.output, result)
 
 
 if __name__ == "__main__":

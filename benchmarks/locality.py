@@ -11,14 +11,13 @@ About 15 to 20 minutes on one core. ``--output`` writes data/reference/NAME.json
 
 import argparse
 import dataclasses
-import datetime
-import hashlib
 import time
 from typing import Any
 
 import numpy as np
+import results
 
-from sdml import dynamics, exact, forcefield, lattice, locality, paths, record, spins
+from sdml import dynamics, exact, forcefield, lattice, locality, spins
 from sdml.model import SDModel
 
 LENGTH, N_STATES = 24, 12
@@ -79,7 +78,7 @@ def floors(case: str, states: np.ndarray, kind: str, n_centres: int) -> list[dic
         for floor in found:
             row = {"case": case, "states": kind, "ensemble": ensemble}
             rows.append(row | {"chemical_potential": float(mu)} | dataclasses.asdict(floor))
-            show(rows[-1])
+            results.show(rows[-1])
     return rows
 
 
@@ -93,34 +92,19 @@ def measured(cases: list[str], n_centres: int) -> list[dict]:
     return rows
 
 
-def show(row: dict) -> None:
-    cells = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(cells), flush=True)
-
-
-def weights_of(name: str) -> str:
-    return hashlib.sha256((paths.models() / f"{name}.safetensors").read_bytes()).hexdigest()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=[*CASES], default=[*CASES])
     parser.add_argument("--centres", type=int, default=64)
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "device": record.device(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "length": LENGTH,
-        "quenches": {name: QUENCHES[name] | {"weights": weights_of(name)} for name in QUENCHES},
-    }
-    show(origin)
+    quenches = {name: QUENCHES[name] | {"weights": results.weights(name)} for name in QUENCHES}
+    origin = results.origin(length=LENGTH, quenches=quenches)
+    results.show(origin)
     start = time.perf_counter()
     rows = measured(given.cases, given.centres)
     origin["seconds"] = round(time.perf_counter() - start)
-    if given.output:
-        text = record.json_text({"origin": origin, "floors": rows})
-        record.write_text(paths.reference() / f"{given.output}.json", text)
+    results.keep(given.output, {"origin": origin, "floors": rows})
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sdml", description=description)
     parser.add_argument("--version", action="version", version=f"sdml {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for subcommand in (reproduce, store, figures, claims, label, train, quench):
+    for subcommand in (reproduce, store, figures, claims, label, gather, train, quench):
         subcommand(commands)
     return parser
 
@@ -161,6 +161,24 @@ def label(commands: Commands) -> None:
     command.set_defaults(run=run)
 
 
+def gather(commands: Commands) -> None:
+    """`sdml gather`: one store of some of the snapshots of many stores."""
+
+    def run(given: Arguments) -> None:
+        from sdml import dataset
+
+        parts = [dataset.load(path) for path in given.stores]
+        thinned = [part.select(slice(None, None, given.every)) for part in parts]
+        dataset.save(dataset.join(thinned), given.output)
+        print(f"{given.output}: {sum(map(len, thinned))} of {sum(map(len, parts))} snapshots")
+
+    command = commands.add_parser("gather", help="join stores of snapshots to one")
+    command.add_argument("stores", nargs="+", help="files made by sdml label")
+    command.add_argument("--every", type=_count, default=1, help="keep every so manyth snapshot")
+    command.add_argument("--output", required=True, help="the .h5 store")
+    command.set_defaults(run=run)
+
+
 @contextmanager
 def _failing_jobs() -> Iterator[None]:
     """Jobs that failed twice become exit code 1."""
@@ -225,6 +243,9 @@ def train(commands: Commands) -> None:
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--learning-rate", type=float, default=3e-3)
     command.add_argument("--longitudinal-weight", type=float, default=0.2)
+    command.add_argument(
+        "--hole-weight", type=float, default=0.0, help="further weight of sites with holes"
+    )
     command.add_argument("--averaging", type=float, default=0.99, help="decay of the mean weights")
     command.add_argument("--patience", type=int, default=0, help="epochs without gain; 0: never")
     command.add_argument("--checkpoint", help="file to write every epoch and to go on from")
@@ -257,6 +278,7 @@ def _trained(
         given.batch_size,
         given.learning_rate,
         longitudinal_weight=given.longitudinal_weight,
+        hole_weight=given.hole_weight,
         averaging=given.averaging,
         patience=given.patience,
         seed=seed,

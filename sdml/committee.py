@@ -215,6 +215,20 @@ class Committee(nn.Module):
                 deviation = fields.var(0).sum(-1).sqrt()
         return like((factor * deviation).to(s), spins)
 
+    def most_uncertain(self, spins: Any, n_frames: int) -> NDArray[np.int64]:
+        """Numbers of the ``n_frames`` frames (of B, N, 3) with the largest rms :meth:`spread`.
+
+        Of the fields, by frame; the largest first. These are the frames to label next.
+        """
+        s = as_tensor(spins)
+        if s.ndim != 3 or not 1 <= n_frames <= len(s):
+            raise ValueError(
+                f"n_frames: must be in 1 ... {len(s)} of spins (B, N, 3), got {n_frames} "
+                f"of {tuple(s.shape)}"
+            )
+        squares = [self.spread(part, "field").double().square().mean(-1) for part in s.split(16)]
+        return np.asarray(torch.cat(squares).argsort(descending=True, stable=True)[:n_frames])
+
     def _site_energies(self, spins: Tensor) -> Tensor:
         """Local energies (n, ..., N) of all members."""
         features = self._features(spins)

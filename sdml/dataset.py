@@ -88,8 +88,8 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.energy)
 
-    def select(self, chosen: NDArray[Any]) -> Dataset:
-        """The snapshots picked by a mask or by numbers."""
+    def select(self, chosen: NDArray[Any] | slice) -> Dataset:
+        """The snapshots picked by a mask, by numbers or by a slice."""
         return replace(self, **{name: getattr(self, name)[chosen] for name in DIMENSIONS})
 
 

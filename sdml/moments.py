@@ -11,7 +11,9 @@ even and the vector moment m_n odd. The features of a site are, for every order 
 * tilt: the transverse vectors m_n - (S_i . m_n) S_i with each other, m_n by m_n+k for k = 0 ... 4:
   how far and in which order the electron spins turn away from it.
 
-(Orders 1 and 2 are the same for all states.) A network closes the series: it gives the energy that
+(Orders 1 and 2 are the same for all states. On a bipartite lattice time reversal of the electrons
+and a sign on one sublattice turn H into -H, so that mu_n vanishes for odd n and m_n for even n;
+there only the others are taken.) A network closes the series: it gives the energy that
 the kernel polynomial method would get from hundreds of moments.
 """
 
@@ -95,6 +97,10 @@ class MomentEnvironment:
         """A small lattice of this kind."""
         return getattr(lattices, self.kind)(3)
 
+    @property
+    def bipartite(self) -> bool:
+        return self.kind == "square"
+
     @cached_property
     def shells(self) -> list[IntArray]:
         """Cells (n, 2) that 0, 1, ... radius steps reach first."""
@@ -148,12 +154,17 @@ class MomentDescriptor(nn.Module):
         self.environment = environment
         self.walks = environment.walks()
         orders = range(FIRST_ORDER, 2 * environment.n_steps + 1)
-        self.spans = range(min(TILT_SPAN + 1, len(orders)))
-        single = [MomentFeature(name, n, n) for name in ("charge", "spin") for n in orders]
+        step = 2 if environment.bipartite else 1
+        self.charge_orders, self.spin_orders = orders[step - 1 :: step], orders[::step]
+        self.spans = range(min(TILT_SPAN // step + 1, len(self.spin_orders)))
+        charges = [MomentFeature("charge", n, n) for n in self.charge_orders]
+        along = [MomentFeature("spin", n, n) for n in self.spin_orders]
         tilts = [
-            MomentFeature("tilt", n, n + k) for k in self.spans for n in orders[: len(orders) - k]
+            MomentFeature("tilt", n, n + step * k)
+            for k in self.spans
+            for n in self.spin_orders[: len(self.spin_orders) - k]
         ]
-        self.features = tuple(single + tilts)
+        self.features = (*charges, *along, *tilts)
 
     @property
     def n_features(self) -> int:
@@ -164,18 +175,25 @@ class MomentDescriptor(nn.Module):
         return neighbor_table(self.environment.kind, self.environment.cells(), lattice)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
-        moments = local_moments(spins, table, self.walks)[..., FIRST_ORDER - 1 :, :]
+        moments = local_moments(spins, table, self.walks)
         # Components first: all that follows runs along contiguous memory, (..., N, n) each.
         charge, *vector = moments.movedim(-1, 0).contiguous().unbind(0)
+        charge = charge[..., _places(self.charge_orders)]
+        vector = [m[..., _places(self.spin_orders)] for m in vector]
         axis = [x.unsqueeze(-1) for x in spins.unbind(-1)]
         spin = _dot(vector, axis)
         across = [TILT_SCALE * (m - spin * s) for m, s in zip(vector, axis, strict=True)]
-        n = charge.shape[-1]
+        n = spin.shape[-1]
         tilts = [
             _dot([m[..., : n - k] for m in across], [m[..., k:] for m in across])
             for k in self.spans
         ]
         return torch.cat([charge, spin, *tilts], dim=-1)
+
+
+def _places(orders: range) -> slice:
+    """Where moments of these orders are among those of orders 1, 2, ..."""
+    return slice(orders.start - 1, orders.stop - 1, orders.step)
 
 
 def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ part, so the two have separate terms in the loss, each divided by its variance i
     loss = w_t <|dh_t|^2> / <|h_t|^2> + w_l <dh_l^2> / var(h_l) + w_E <dE^2> / var(E)
            + w_n <dn^2> / var(n)
 
-(the last for a grand-canonical force field only).
+(the last for a grand-canonical force field only; holes may count more in the first).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sdml import paths
 from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
 from sdml.evaluation import (
+    HOLE_DENSITY,
     evaluate,
     field_errors,
     on_lattice_of,
@@ -56,6 +57,9 @@ class TrainingSettings:
         Peak of Adam's rate: linear over a tenth of all steps, then a cosine down to zero.
     transverse_weight, longitudinal_weight, energy_weight, density_weight : float
         Weights of the loss; the density is learned by a grand-canonical force field only.
+    hole_weight : float
+        Further weight of the transverse error on sites with fewer than 0.9 electrons: few, but
+        where a doped antiferromagnet decides what happens.
     averaging : float
         Decay per step of the running mean of the weights, which is what is judged and kept.
     patience : int
@@ -72,6 +76,7 @@ class TrainingSettings:
     longitudinal_weight: float = 0.2
     energy_weight: float = 0.0
     density_weight: float = 0.1
+    hole_weight: float = 0.0
     averaging: float = 0.99
     patience: int = 0
     seed: int = 0
@@ -80,7 +85,7 @@ class TrainingSettings:
         for name in ("n_epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
-        for name in ("transverse", "longitudinal", "energy", "density"):
+        for name in ("transverse", "longitudinal", "energy", "density", "hole"):
             if not getattr(self, f"{name}_weight") >= 0:
                 value = getattr(self, f"{name}_weight")
                 raise ValueError(f"{name}_weight: must be >= 0, got {value}")
@@ -347,9 +352,10 @@ def loss(
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=True)
     error = -gradients[0] - batch["local_field"]
     longitudinal = (error * s).sum(-1, keepdim=True)
+    weight = 1 + settings.hole_weight * (batch["density"] < HOLE_DENSITY).to(s)[..., None]
     transverse = error - longitudinal * s
     value = (
-        settings.transverse_weight * (transverse**2).mean() / scales.transverse
+        settings.transverse_weight * (weight * transverse**2).mean() / scales.transverse
         + settings.longitudinal_weight * (longitudinal**2).mean() / scales.longitudinal
         + settings.energy_weight * ((energy - batch["energy"]) ** 2).mean() / scales.energy
     )

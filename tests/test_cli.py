@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sdml import cli, committee, forcefield
+from sdml import cli, committee, dataset, forcefield
 from sdml.moments import MomentEnvironment
 
 CLAIM = {
@@ -120,6 +121,15 @@ def stores(tmp_path_factory) -> list[str]:
     runs = "--random 6 --quench-seeds 3 --save-times 0 1 2"
     assert cli.main(["label", *model.split(), *runs.split(), "--output", str(folder)]) == 0
     return [str(path) for path in sorted(folder.iterdir())]
+
+
+def test_gather_takes_some_snapshots_of_every_store(stores, tmp_path, capsys):
+    output = tmp_path / "compact.h5"
+    assert cli.main(["gather", *stores, "--every", "2", "--output", str(output)]) == 0
+    parts = [dataset.load(path) for path in stores]
+    expected, found = np.concatenate([p.energy[::2] for p in parts]), dataset.load(output)
+    np.testing.assert_array_equal(found.energy, expected)
+    assert f"{len(expected)} of {sum(map(len, parts))} snapshots" in capsys.readouterr().out
 
 
 def train(stores: list[str], output: Path, *options: str) -> int:

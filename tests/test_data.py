@@ -2,7 +2,15 @@
 
 import hashlib
 
-from sdml import forcefield, paths
+import pytest
+
+from sdml import dataset, evaluation, forcefield, paths
+
+ACCURACY = {
+    "triangular": {"pooled": 0.95, "random": 0.85, "forming": 0.85, "coarsening": 0.85},
+    "square": {"random": 0.9, "early": 0.9, "late": 0.85, "holes": 0.7},
+}
+"""Smallest R2 of the transverse field, by stage of exact quenches."""
 
 
 def manifest() -> dict[str, str]:
@@ -27,3 +35,27 @@ def test_released_weights_have_cards_with_held_out_errors():
         text = (paths.models() / f"{name}.md").read_text()
         assert f"{card['held_out_errors']['torque_r2']:.3g}" in text
         assert not set(card["held_out_quenches"]) & set(card["training_quenches"])
+
+
+@pytest.mark.parametrize("name", ["triangular", "square"])
+def test_released_weights_do_on_the_shipped_labels_what_their_cards_say(name):
+    judged = dataset.load(paths.data() / "labels" / f"{name}_judged.h5")
+    field = forcefield.load(name)
+    assert sorted(set(judged.trajectory.tolist())) == field.card["held_out_quenches"]
+    found = evaluation.stage_errors(judged, evaluation.predict(field, judged))
+    expected = field.card["held_out_stages"]
+    for stage, errors in found.items():
+        for key, value in errors.items():
+            assert value == pytest.approx(expected[stage][key], rel=1e-3), (stage, key)
+    for stage, smallest in ACCURACY[name].items():
+        assert found[stage]["torque_r2"] >= smallest, stage
+
+
+@pytest.mark.parametrize("name", ["triangular", "square"])
+def test_shipped_training_labels_are_a_part_of_those_of_the_weights(name):
+    shipped = dataset.load(paths.data() / "labels" / f"{name}_training.h5")
+    field, quenches = forcefield.load(name), {k for k in shipped.trajectory.tolist() if k >= 0}
+    evaluation.on_lattice_of(shipped, field)
+    held_out = {127} if name == "square" else set()  # scored while training, not learned
+    assert quenches <= set(field.card["training_quenches"]) | held_out
+    assert not quenches & set(field.card["held_out_quenches"])

@@ -1,0 +1,122 @@
+"""The same quench twice: by exact fields and by the force field, from the same random spins.
+
+    python benchmarks/twin_quenches.py STORE ... [--force-field NAME] [--output NAME]
+
+The stores hold exact quenches (``sdml label`` without a driver). From the first frame of each the
+force field drives a quench with the same equation of motion and noise; at the times of the stored
+frames both are measured, the energy always by diagonalization. Trajectories part sooner or later,
+as two exact ones from starts a rounding error apart do: statistics over the seeds are compared.
+``--output`` writes data/reference/NAME.json.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import results
+import torch
+
+from sdml import dataset, dynamics, exact, forcefield, observables, spins
+from sdml.dataset import Dataset
+from sdml.dynamics import LandauLifshitz
+from sdml.lattice import Lattice
+
+Frames = np.ndarray
+
+
+def twin(data: Dataset, name: str) -> Frames:
+    """Frames (n, N, 3) of the force field at the times of the exact ones."""
+    (recipe,) = data.provenance["quenches"]
+    equation = LandauLifshitz(recipe["dt"], recipe["damping"], recipe["kT"])
+    field = forcefield.load(name).on(data.model.lattice)
+    rng = dynamics.generator(equation, recipe["seed"])
+    state, frames, done = torch.from_numpy(data.spins[0]), [], 0
+    for step in np.round(data.time / equation.dt).astype(int):
+        for _ in range(step - done):
+            state = dynamics.advance(state, field.local_field, equation, rng)
+        frames.append(state.numpy().copy())
+        done = step
+    return np.stack(frames)
+
+
+def order(lattice: Lattice, s: Frames) -> dict[str, Any]:
+    """What the two lattices are about: chiral domains; ferromagnetic clusters in a Neel state."""
+    if lattice.name == "triangular":
+        chirality = observables.site_chirality(lattice, s)
+        return {
+            "chirality": np.abs(chirality).mean(-1),
+            "wall_length": observables.domain_length(lattice, chirality, "wall"),
+        }
+    sizes = [observables.cluster_sizes(lattice, frame) for frame in s]
+    return {
+        "neel_order": observables.neel_order(lattice, s),
+        "clusters": np.array([len(x) for x in sizes]),
+        "cluster_size": np.array([x.mean() if len(x) else 0.0 for x in sizes]),
+    }
+
+
+def measured(data: Dataset, frames: Frames) -> dict[str, Any]:
+    """Observables (n,) or (n, r) at every time."""
+    lattice = data.model.lattice
+    state = exact.solve(data.model, frames)
+    transverse = spins.transverse(frames, state.local_field)
+    distance = np.linalg.norm(wrapped(lattice), axis=-1)
+    near = distance < 6.5
+    r, correlation = observables.radial_average(
+        distance[near], observables.spin_correlation(lattice, frames)[..., near], 1.0
+    )
+    return {
+        "energy_per_site": state.energy / lattice.n_sites,
+        "torque_rms": np.sqrt((transverse**2).mean((1, 2))),
+        "neighbors": observables.bond_correlation(lattice, frames).mean(-1),
+        **order(lattice, frames),
+        "distance": r,
+        "spin_correlation": correlation,
+    }
+
+
+def wrapped(lattice: Lattice) -> np.ndarray:
+    """Shortest vector (N, 2) from site 0 to every site."""
+    periods = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
+    shifts = np.mgrid[-1:2, -1:2].reshape(2, -1).T @ periods
+    images = lattice.positions[:, None] - lattice.positions[0] + shifts
+    nearest = np.linalg.norm(images, axis=-1).argmin(1)
+    return images[np.arange(lattice.n_sites), nearest]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stores", nargs="+")
+    parser.add_argument("--force-field", help="by default the released one of the lattice")
+    parser.add_argument("--output", help="name of a file in data/reference")
+    given = parser.parse_args()
+    runs = []
+    for path in given.stores:
+        data = dataset.load(path)
+        name = given.force_field or data.model.lattice.name
+        run = {"seed": int(data.trajectory[0]), "time": data.time}
+        run["exact"] = measured(data, data.spins)
+        run["force field"] = measured(data, twin(data, name))
+        runs.append(run)
+        for kind in ("exact", "force field"):
+            last = {k: float(np.asarray(v)[-1]) for k, v in run[kind].items() if np.ndim(v) == 1}
+            results.show({"seed": run["seed"], "fields": kind, **last})
+    lattice = data.model.lattice
+    origin = results.origin(weights=results.weights(name), lattice=lattice.name)
+    origin |= {"length": lattice.shape[0], "quenches": data.provenance["quenches"][0]}
+    results.keep(given.output, {"origin": origin, "runs": plain(runs)})
+
+
+def plain(value: Any) -> Any:
+    """Lists and numbers with six digits."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return [float(f"{v:.6g}") for v in value] if value.ndim == 1 else [plain(v) for v in value]
+    return value
+
+
+if __name__ == "__main__":
+    main()

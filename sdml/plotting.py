@@ -214,6 +214,33 @@ def curves(
     return axes
 
 
+def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
+    """Transverse mean square error by stage against the number of snapshots, and a floor.
+
+    ``curve`` maps numbers of snapshots to errors by stage (:func:`sdml.evaluation.stage_errors`).
+    """
+    numbers = sorted(curve)
+    for stage in curve[numbers[-1]]:
+        axes.loglog(numbers, [curve[n][stage]["torque_mse"] for n in numbers], "o-", label=stage)
+    axes.axhline(floor, color="0.5", ls="--", lw=0.8, label="floor, random states")
+    axes.set(xlabel="snapshots learned", ylabel="transverse MSE ($t^2$)")
+    axes.legend(fontsize="x-small")
+    return axes
+
+
+def twin_runs(axes: Axes, runs: Sequence[Mapping[str, Any]], column: str) -> Axes:
+    """One observable of the same quenches by exact fields and by a force field.
+
+    ``runs`` are the entries of data/reference/twins_*.json; bars are standard errors over them.
+    """
+    for kind, style in (("exact", "k--"), ("force field", "C0o-")):
+        values = np.array([run[kind][column] for run in runs])
+        error = values.std(0, ddof=1) / np.sqrt(len(values))
+        axes.errorbar(runs[0]["time"], values.mean(0), error, fmt=style, ms=3, label=kind)
+    axes.set_xlabel(r"time ($\hbar/t$)")
+    return axes
+
+
 def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
     """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
     figure, (axes,) = panels(1, 1, height=3.0)

@@ -9,10 +9,10 @@ import pytest
 from sdml import paths
 
 FLOORS = [
-    ["paths", "spins", "symmetry", "chebyshev", "recursion"],
+    ["paths", "spins", "symmetry", "chebyshev", "recursion", "growth"],
     ["lattice"],
-    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
-    ["exact", "kpm", "descriptor", "rawbonds", "moments"],
+    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks", "rings"],
+    ["exact", "kpm", "descriptor", "rawbonds", "moments", "domains"],
     ["forcefield", "locality", "finite_size"],
     ["simulation", "committee"],
     ["dataset"],

@@ -25,7 +25,7 @@ COLORS = {"square": 2, "triangular": 3}
 FIRST_SWEEP, N_TIMES = 10, 25
 
 
-@numba.njit(cache=True)
+@numba.njit
 def heat_bath_sweep(spins, steps, n_colors, rng):
     """One sweep at T = 0 of a grid (Ly, Lx), the sites of one color at a time; changes ``spins``.
 

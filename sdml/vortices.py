@@ -19,16 +19,18 @@ from sdml.lattice import Lattice
 from sdml.spins import SpinArray, as_tensor, like
 
 WAVES = ((1, 0), (0, 1), (1, 1))
+NEIGHBORS = ((1, 0), (0, 1), (-1, 1), (-1, 0), (0, -1), (1, -1))
 
 
 def frames(lattice: Lattice, spins: SpinArray) -> tuple[Any, Any]:
     """The rotation R of every cell of 2 x 2 sites as a unit quaternion, and its chirality.
 
     Spins (..., N, 3) on the triangular lattice; cells (Y, X) hold the sites (2 X + 0..1,
-    2 Y + 0..1). The order B_ka = (sqrt 3 / 4) sum S_k cos M_a.r of a cell is -s R in perfect order;
-    s is the sign of -det B, and R the rotation nearest to -s B in the mean square, whose quaternion
-    is the top eigenvector of a 4 x 4 matrix: Horn, J. Opt. Soc. Am. A 4, 629 (1987),
-    doi 10.1364/JOSAA.4.000629.
+    2 Y + 0..1). The order B_ka = (sqrt 3 / 4) sum S_k cos M_a.r of a cell is -s R in perfect order.
+    s is the sign of -det B averaged over a cell and its six neighbours, since a single cell in the
+    core of a vortex often has the wrong one; R is the rotation nearest to -s B in the mean square,
+    whose quaternion is the top eigenvector of a 4 x 4 matrix: Horn, J. Opt. Soc. Am. A 4, 629
+    (1987), doi 10.1364/JOSAA.4.000629.
 
     Returns
     -------
@@ -38,7 +40,9 @@ def frames(lattice: Lattice, spins: SpinArray) -> tuple[Any, Any]:
         1 or -1.
     """
     order = _cell_order(lattice, as_tensor(spins, lattice.n_sites))
-    chirality = torch.where(torch.linalg.det(order) < 0, 1.0, -1.0).to(order)
+    determinant = torch.linalg.det(order)
+    around = determinant + sum(_shifted(determinant, x, y, 2) for x, y in NEIGHBORS)
+    chirality = torch.where(around < 0, 1.0, -1.0).to(order)
     top = torch.linalg.eigh(_horn(-chirality[..., None, None] * order)).eigenvectors[..., -1]
     return like(top, spins), like(chirality, spins)
 

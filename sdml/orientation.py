@@ -69,7 +69,8 @@ def orientation_histogram(
     step = np.pi / n_bins
     bins = np.floor(angle / step + 0.5).astype(int) % n_bins
     weight = np.bincount(bins.ravel(), length.ravel(), minlength=n_bins)
-    return step * np.arange(n_bins), weight / max(weight.sum() * step, np.finfo(float).tiny)
+    density: FloatArray = weight / max(weight.sum() * step, np.finfo(float).tiny)
+    return np.linspace(0, np.pi, n_bins, endpoint=False), density
 
 
 def orientation_harmonics(

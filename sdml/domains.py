@@ -14,10 +14,10 @@ the box decide: Ising domains on 512^2 then grow as t^0.42 instead of t^0.49.
 The estimators measure different lengths, only their growth can be compared. A wall of length W in
 area A makes C(r) = 1 - (4 / pi) r W / A at short distance. In the theory of Ohta, Jasnow and
 Kawasaki, C = (2 / pi) arcsin exp(-r^2 / l^2) (Phys. Rev. Lett. 49, 1223 (1982),
-doi 10.1103/PhysRevLett.49.1223), A / W is 2.40 half-widths; Ising domains have 2.3 (square) and 2.4
-(triangular) half-widths to a wall length, and 7.7 to a wave length 2 pi / <q>
-(benchmarks/ising.py). Four half-widths to a wall length, as in rough estimates, need walls
-straighter than that, or a field whose noise lowers C(r) at once.
+doi 10.1103/PhysRevLett.49.1223), A / W is 2.40 half-widths. Ising domains have 2.3 (square) and 2.4
+(triangular) half-widths to a wall length, chiral domains 2.4, and both 7 to 8 to a wave length
+2 pi / <q> (benchmarks/ising.py). The wave length feels the box first, as q = 0 is left out: Ising
+domains need 2 pi / <q> itself below a quarter of the box.
 """
 
 from __future__ import annotations

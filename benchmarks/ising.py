@@ -6,7 +6,7 @@ Heat bath at zero temperature: a spin takes the sign of the sum of its neighbour
 where the sum vanishes, sublattice by sublattice, on the square and the triangular lattice. Domains
 of this non-conserved order grow as t^1/2 (Allen and Cahn, Acta Metall. 27, 1085 (1979),
 doi 10.1016/0001-6160(79)90196-2), and so must their lengths by any fair estimator. Seeds that end
-in a state which no flip can change (a stripe or a single domain) are excluded. About five minutes
+in a state which no flip can change (a stripe or a single domain) are excluded. About eight minutes
 on one core. ``--output`` writes data/reference/NAME.json.
 """
 

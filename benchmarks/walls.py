@@ -6,7 +6,8 @@ Straight walls along rows of nearest neighbours (0 degrees), perpendicular to ro
 in between (19.1 degrees), in cells of several widths and lengths; the energy is the lowest of
 states relaxed from the most promising relative rotations of the two domains. Fields are averaged
 over boundary twists, which doubles the cell in both directions: a wall's edge channels need its
-length (2 % between 6 and 8 sites of a row, 8 % at 19.1 degrees). Six minutes on one core. ``--output`` writes
+length (2 % between 6 and 8 sites of a row, 8 % at 19.1 degrees). Six minutes on one core.
+``--output`` writes
 data/reference/NAME.json.
 """
 

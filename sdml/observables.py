@@ -132,8 +132,8 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
     values : (..., N)
         The field, for instance the site chirality.
     estimator : {'moment', 'wall', 'correlation', 'first_moment'}
-        * moment: 2 pi / <q> with <q> = sum q S^2 / sum S^2 over the circular average of S(q),
-          q = 0 left out. The square makes both sums converge for the q^-3 tail of sharp walls.
+        * moment: 2 pi / <q> with <q> = sum q S^2 / sum S^2 over all q but 0, S(q) replaced by its
+          circular average. The square makes both sums converge for the q^-3 tail of sharp walls.
         * wall: area / wall length, the walls being the nearest-neighbour bonds that join opposite
           signs, each counted with the length of its dual edge.
         * correlation: distance at which the circular average of C(r) falls to C(0) / 2.
@@ -155,7 +155,8 @@ def _moment_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
     size = np.linalg.norm(lattice.momenta, axis=-1)[1:]
     bin_width = 2 * np.pi / np.sqrt(lattice.n_cells)
     q, factor = radial_average(size, structure_factor(lattice, x)[..., 1:], bin_width)
-    weight = factor**2
+    ring = np.floor(size / bin_width + 0.5).astype(int)
+    weight = factor**2 * np.unique(ring, return_counts=True)[1]
     return _wave_length(weight.sum(-1), (weight * q).sum(-1))
 
 

@@ -9,11 +9,11 @@ import pytest
 from sdml import paths
 
 FLOORS = [
-    ["paths", "spins", "symmetry", "chebyshev", "recursion"],
+    ["paths", "spins", "symmetry", "chebyshev", "recursion", "growth", "transition"],
     ["lattice"],
-    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
-    ["exact", "kpm", "descriptor", "rawbonds", "moments"],
-    ["forcefield", "locality", "finite_size"],
+    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks", "rings"],
+    ["exact", "kpm", "descriptor", "rawbonds", "moments", "topology", "interfaces"],
+    ["forcefield", "locality", "finite_size", "domains", "orientation", "scaling", "vortices"],
     ["simulation", "committee"],
     ["dataset"],
     ["evaluation", "labelling"],

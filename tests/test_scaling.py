@@ -1,0 +1,144 @@
+"""Collapse of one pattern at many sizes, and the tails of discs and of straight stripes."""
+
+import laws
+import numpy as np
+import pytest
+
+from sdml import domains, lattice, observables, scaling
+
+KINDS = pytest.mark.parametrize("kind", [lattice.square, lattice.triangular])
+
+
+def signs_of_waves(lat, width, seed):
+    """Sign of a Gaussian field with correlation exp(-r^2 / 2 width^2)."""
+    rng = np.random.default_rng(seed)
+    q2 = (lat.momenta**2).sum(-1).reshape(lat.shape[::-1])
+    noise = np.fft.fft2(rng.standard_normal(lat.shape[::-1]))
+    return np.sign(np.fft.ifft2(noise * np.exp(-q2 * width**2 / 4)).real).ravel()
+
+
+def discs(lat, radius, seed, n_discs=8):
+    """Discs of one sign, of radius to 2 radius, in a sea of the other."""
+    rng = np.random.default_rng(seed)
+    periods = np.array(lat.vectors) * np.array(lat.shape)[:, None]
+    x = np.full(lat.n_sites, -1.0)
+    for place, scale in zip(rng.random((n_discs, 2)), rng.uniform(1, 2, n_discs), strict=True):
+        fraction = (lat.cells / np.array(lat.shape) - place + 0.5) % 1 - 0.5
+        x[np.linalg.norm(fraction @ periods, axis=1) < radius * scale] = 1.0
+    return x
+
+
+@KINDS
+def test_one_law_at_three_sizes_collapses(kind):
+    """The signs of Gaussian fields scale exactly with their width."""
+    lat, widths = kind(256), np.array([4.0, 6.0, 9.0])
+    seeds = np.arange(9).reshape(3, 3)
+    fields = np.stack(
+        [[signs_of_waves(lat, w, k) for k in row] for w, row in zip(widths, seeds, strict=True)]
+    )
+    L = domains.lengths(lat, fields)[..., 0].mean(1)
+    curves = {}
+    functions = {"S": scaling.scaled_structure_factor, "C": scaling.scaled_correlation}
+    for name, function in functions.items():
+        x, y = function(lat, fields, np.repeat(L[:, None], 3, axis=1))
+        curves[name] = (x[:, 0], y.mean(1))
+    assert scaling.collapse_error(*curves["C"], (0, 1.0)) < 0.03
+    assert scaling.collapse_error(*curves["S"], (4, 25)) < 0.12
+    # A wrong length does not collapse them.
+    x, y = curves["C"]
+    assert scaling.collapse_error(x * L[:, None] / L.mean(), y, (0, 1.0)) > 0.08
+
+
+def test_the_averages_are_those_of_the_double_sums():
+    lat = lattice.triangular(24)
+    x = np.random.default_rng(0).standard_normal((2, lat.n_sites))
+    q, found = scaling.circular_structure_factor(lat, x)
+    sizes = np.linalg.norm(lat.momenta, axis=1)
+    step = 2 * np.pi / 24
+    r, expected = observables.radial_average(sizes, observables.structure_factor(lat, x), step)
+    np.testing.assert_allclose(q, r)
+    np.testing.assert_allclose(found, expected)
+    _, correlation = scaling.circular_correlation(lat, x)
+    np.testing.assert_allclose(correlation[:, 0], (x**2).mean(-1))
+
+
+@KINDS
+def test_porod_tail_of_discs(kind):
+    """S ~ q^-3 for smooth sharp walls, its amplitude set by the wall length W.
+
+    C = 1 - (4 / pi) (W / A) r gives a S = 8 (W / A) / q^3: the transform of r is -2 pi / q^3.
+    """
+    lat = kind(512)
+    fields = np.stack([discs(lat, radius, k) for k, radius in enumerate((25, 28, 31, 34))])
+    q, factor = scaling.circular_structure_factor(lat, fields)
+    found = scaling.tail(q, factor.mean(0), (0.35, 1.6))
+    assert found.exponent == pytest.approx(3, abs=0.15)
+    area = abs(np.linalg.det(lat.vectors))
+    inside = (q > 0.4) & (q < 0.7)
+    amplitude = (area * factor.mean(0) * q**3)[inside].mean()
+    walls = domains.wall_density(lat, fields).mean()
+    assert amplitude == pytest.approx(8 * walls, rel=0.05)
+
+
+def test_noise_within_domains_is_the_background():
+    lat = lattice.triangular(512)
+    rng = np.random.default_rng(0)
+    x = np.stack([discs(lat, 28, k) for k in range(4)])
+    q, factor = scaling.circular_structure_factor(lat, x + 0.3 * rng.standard_normal(x.shape))
+    found = scaling.tail(q, factor.mean(0), (0.3, 1.6))
+    assert found.exponent == pytest.approx(3, abs=0.25)
+    assert found.background == pytest.approx(0.09, rel=0.3)
+    assert np.polyfit(np.log(q[25:130]), np.log(factor.mean(0)[25:130]), 1)[0] > -2.6
+
+
+def test_straight_stripes_have_a_tail_along_their_normal_only():
+    """q^-2 along the normal, nothing along the wall; S = N (2 / (n sin))^2 of irregular stripes."""
+    lat, rng = lattice.triangular(512), np.random.default_rng(0)
+    total = 0.0
+    for _ in range(24):
+        edges = np.sort(rng.choice(512, 16, replace=False))
+        rows = np.where(np.searchsorted(edges, np.arange(512), side="right") % 2, 1.0, -1.0)
+        q, factor = scaling.structure_factor_along(lat, rows[lat.cells[:, 1]], (0, 1))
+        total = total + factor
+    found = scaling.tail(q, total, (0.3, 1.5))
+    assert found.exponent == pytest.approx(2, abs=0.15)
+    _, along = scaling.structure_factor_along(lat, rows[lat.cells[:, 1]], (1, 0))
+    assert along.max() < 1e-9
+
+
+@pytest.mark.parametrize("direction", [(1, 0), (0, 1), (1, 1), (1, -1), (2, 1)])
+def test_a_wave_lies_on_its_line(direction):
+    lat = lattice.triangular(24, 36)
+    x = np.cos(2 * np.pi * 3 * (lat.cells / np.array(lat.shape)) @ np.array(direction))
+    q, factor = scaling.structure_factor_along(lat, x, direction)
+    assert factor.argmax() == 2
+    true = np.linalg.norm(3 * (np.array(direction) / lat.shape) @ lat.reciprocal_vectors)
+    assert q[2] == pytest.approx(true)
+
+
+def test_a_tail_with_background_is_recovered():
+    q = np.linspace(0.1, 2, 60)
+    found = scaling.tail(q, 0.7 * q**-2.5 + 0.2, (0.1, 2))
+    assert found.exponent == pytest.approx(2.5, abs=1e-4)
+    assert found.background == pytest.approx(0.2, abs=1e-4)
+    assert found.amplitude == pytest.approx(0.7, abs=1e-4)
+
+
+LAT, Q = lattice.square(8), np.linspace(0.1, 1, 9)
+
+
+@laws.bad_input(
+    {
+        "size": (lambda: scaling.circular_correlation(LAT, np.ones(9)), "values", "(9,)"),
+        "lengths": (lambda: scaling.scaled_correlation(LAT, np.ones(64), -1.0), "lengths", -1.0),
+        "window": (lambda: scaling.tail(Q, Q, (5, 6)), "window", 0, "(5, 6)"),
+        "direction": (
+            lambda: scaling.structure_factor_along(LAT, np.ones(64), (2, 2)),
+            "direction",
+            "(2, 2)",
+        ),
+        "curves": (lambda: scaling.collapse_error(Q, Q, (0, 1)), "x, y", "(9,)"),
+    }
+)
+def test_bad_input_is_refused(call, mentioned):
+    laws.assert_refused(call, *mentioned)

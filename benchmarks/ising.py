@@ -11,14 +11,14 @@ on one core. ``--output`` writes data/reference/NAME.json.
 """
 
 import argparse
-import datetime
 import time
 from typing import Any
 
 import numba
 import numpy as np
+import results
 
-from sdml import domains, growth, lattice, paths, record
+from sdml import domains, growth, lattice, 
 
 LATTICES = {"square": lattice.square, "triangular": lattice.triangular}
 COLORS = {"square": 2, "triangular": 3}
@@ -120,17 +120,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "dimensions": "lengths: estimator, seed, time; mean_spin: seed, time",
-        "units": "lengths in lattice constants, time in sweeps",
-    }
+    origin = results.origin(
+        dimensions="lengths: estimator, seed, time; mean_spin: seed, time",
+        units="lengths in lattice constants, time in sweeps",
+    )
     start = time.perf_counter()
     runs = [measured(kind, given.length, given.sweeps, range(given.seeds)) for kind in LATTICES]
     origin["seconds"] = round(time.perf_counter() - start)
-    if given.output:
-        text = record.json_text({"origin": origin, "runs": runs})
-        record.write_text(paths.reference() / f"{given.output}.json", text)
+    results.keep(given.output, {"origin": origin, "runs": runs})
 
 
 if __name__ == "__main__":

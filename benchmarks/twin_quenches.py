@@ -20,6 +20,7 @@ from sdml import dataset, dynamics, exact, forcefield, observables, spins
 from sdml.dataset import Dataset
 from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
+from sdml.rings import distance_rings
 
 Frames = np.ndarray
 
@@ -60,28 +61,17 @@ def measured(data: Dataset, frames: Frames) -> dict[str, Any]:
     lattice = data.model.lattice
     state = exact.solve(data.model, frames)
     transverse = spins.transverse(frames, state.local_field)
-    distance = np.linalg.norm(wrapped(lattice), axis=-1)
-    near = distance < 6.5
-    r, correlation = observables.radial_average(
-        distance[near], observables.spin_correlation(lattice, frames)[..., near], 1.0
-    )
+    shells = distance_rings(lattice)
+    correlation = shells.average(torch.as_tensor(observables.spin_correlation(lattice, frames)))
+    near = shells.radius < 6.5
     return {
         "energy_per_site": state.energy / lattice.n_sites,
         "torque_rms": np.sqrt((transverse**2).mean((1, 2))),
         "neighbors": observables.bond_correlation(lattice, frames).mean(-1),
         **order(lattice, frames),
-        "distance": r,
-        "spin_correlation": correlation,
+        "distance": shells.radius[near],
+        "spin_correlation": correlation.numpy()[:, near],
     }
-
-
-def wrapped(lattice: Lattice) -> np.ndarray:
-    """Shortest vector (N, 2) from site 0 to every site."""
-    periods = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
-    shifts = np.mgrid[-1:2, -1:2].reshape(2, -1).T @ periods
-    images = lattice.positions[:, None] - lattice.positions[0] + shifts
-    nearest = np.linalg.norm(images, axis=-1).argmin(1)
-    return images[np.arange(lattice.n_sites), nearest]
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ data/reference/NAME.json.
 """
 
 import argparse
-import datetime
 import time
 from typing import Any
 
 import numpy as np
+import results
 
-from sdml import exact, interfaces, lattice, observables, paths, record, spins
+from sdml import exact, interfaces, lattice, observables, spins
 from sdml.model import SDModel
 
 MODEL: dict[str, Any] = {"exchange_coupling": 3.0, "filling": 0.25, "electron_kT": 0.05}
@@ -67,13 +67,12 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=2, help="relaxed states for each cell")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "model": MODEL,
-        "engine": "exact diagonalization, averaged over four boundary twists",
-        "relaxation": RELAXATION | {"starts": given.starts},
-        "units": "energy: t per lattice constant; angle: degrees from a row of nearest neighbours",
-    }
+    origin = results.origin(
+        model=MODEL,
+        engine="exact diagonalization, averaged over four boundary twists",
+        relaxation=RELAXATION | {"starts": given.starts},
+        units="energy: t per lattice constant; angle: degrees from a row of nearest neighbours",
+    )
     begin = time.perf_counter()
     rows = [
         measured(direction, length, width, given.starts)
@@ -81,9 +80,7 @@ def main() -> None:
         for length, width in cells
     ]
     origin["seconds"] = round(time.perf_counter() - begin)
-    if given.output:
-        text = record.json_text({"origin": origin, "walls": rows})
-        record.write_text(paths.reference() / f"{given.output}.json", text)
+    results.keep(given.output, {"origin": origin, "walls": rows})
 
 
 if __name__ == "__main__":

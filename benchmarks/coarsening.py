@@ -1,0 +1,208 @@
+"""Chiral domains after a quench of the triangular lattice, driven by the released force field.
+
+    python benchmarks/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.1] [--kT 0]
+                                    [--time 800] [--force-field triangular] [--label NAME]
+    python benchmarks/coarsening.py collect [--output coarsening]
+
+J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with
+observables on the fly at times in steps of a sixteenth of a decade and a few frames; one that was
+stopped goes on from its last checkpoint. A seed of 192 x 192 sites to t = 800 takes about twelve
+minutes of one core. `collect` writes data/reference/NAME.json (histories of all runs) and NAME.h5
+(frames of the largest one).
+"""
+
+import argparse
+import re
+import time
+from typing import Any
+
+import h5py
+import numpy as np
+import results
+import torch
+
+from sdml import (
+    domains,
+    forcefield,
+    lattice,
+    observables,
+    orientation,
+    paths,
+    scaling,
+    simulation,
+    spins,
+    vortices,
+)
+from sdml.dynamics import LandauLifshitz
+from sdml.lattice import Lattice
+
+PER_DECADE = 16
+FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1600)
+LABEL = "main"
+
+
+def folder() -> Any:
+    return paths.root() / "build" / "coarsening"
+
+
+def mean_chirality(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """|chi| by site, averaged: 0.77 in perfect order."""
+    return torch.as_tensor(observables.site_chirality(sites, s)).abs().mean(-1)
+
+
+def neighbors(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """S_i . S_j of nearest neighbours: -1/3 in perfect order."""
+    return torch.as_tensor(observables.bond_correlation(sites, s)).mean(-1)
+
+
+def wall_harmonics(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """Harmonics 2, 6 and 12 of the orientation of the walls (real and imaginary part)."""
+    found = orientation.orientation_harmonics(sites, domains.chirality_sign(sites, s), (2, 6, 12))
+    return torch.view_as_real(torch.as_tensor(found))
+
+
+def structure(sites: Lattice, s: torch.Tensor) -> np.ndarray:
+    """Circular average of the structure factor of the sign of the chirality."""
+    return scaling.circular_structure_factor(sites, domains.chirality_sign(sites, s))[1]
+
+
+def correlation(sites: Lattice, s: torch.Tensor) -> np.ndarray:
+    return scaling.circular_correlation(sites, domains.chirality_sign(sites, s))[1]
+
+
+OBSERVABLES = {
+    "lengths": domains.domain_lengths,
+    "imbalance": domains.imbalance,
+    "spin_length": domains.spin_length,
+    "wall_harmonics": wall_harmonics,
+    "vortex_density": vortices.vortex_density,
+    "chirality": mean_chirality,
+    "neighbors": neighbors,
+    "structure": structure,
+    "correlation": correlation,
+}
+
+
+def store_of(given: argparse.Namespace, seed: int) -> Any:
+    name = (
+        f"{given.label}_{given.length}_dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}_{seed}.h5"
+    )
+    return folder() / name
+
+
+def run(given: argparse.Namespace, seed: int) -> None:
+    sites = lattice.triangular(given.length)
+    field = forcefield.load(given.force_field).on(sites)
+    n_steps = round(given.time / given.dt)
+    start = time.perf_counter()
+
+    def report(step: int) -> None:
+        passed = time.perf_counter() - start
+        print(
+            f"L {given.length} seed {seed} t {step * given.dt:g} after {passed:.0f} s", flush=True
+        )
+
+    simulation.quench(
+        store_of(given, seed),
+        sites,
+        torch.as_tensor(spins.random(sites.n_sites, seed), dtype=torch.float32),
+        field.field,
+        LandauLifshitz(given.dt, given.damping, given.kT),
+        n_steps,
+        simulation.logarithmic_steps(n_steps, PER_DECADE),
+        OBSERVABLES,
+        seed,
+        checkpoint_every=2,
+        report=report,
+        engine=f"{given.force_field} {forcefield.checksum(field)[:12]}",
+        frames_every=[round(t / given.dt) for t in FRAME_TIMES if t <= given.time],
+        frame_dtype="float16",
+        guard=simulation.Guard(field),
+    )
+
+
+NAME = re.compile(r"(?P<label>[a-z]+)_(?P<length>\d+)_(?P<rest>dt.*)_(?P<seed>\d+)\.h5")
+CURVES = ("structure", "correlation")
+
+
+def collect(output: str) -> None:
+    """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
+    sets: dict[str, list[Any]] = {}
+    for path in sorted(folder().glob("*.h5")):
+        if (found := NAME.fullmatch(path.name)) and found["label"] != "test":
+            sets.setdefault(path.name.rpartition("_")[0], []).append(simulation.load(path))
+    rows = []
+    target = paths.reference() / f"{output}.h5"
+    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+        for name, runs in sorted(sets.items()):
+            runs.sort(key=lambda r: r.header["seed"])
+            shared = min(len(r.time) for r in runs)
+            rows.append(histories(name, runs, shared))
+            group = file.create_group(name)
+            group["time"], group["seed"] = runs[0].time[:shared], rows[-1]["seeds"]
+            for curve in CURVES:
+                values = np.stack([r.observables[curve][:shared] for r in runs])
+                group.create_dataset(curve, data=values.astype(np.float32), compression="gzip")
+            write_maps(group, runs[0])
+    origin = results.origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
+    results.keep(output, {"origin": origin, "sets": rows})
+
+
+def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
+    """Observables but the curves, (seed, time) and further axes, four digits."""
+    header = runs[0].header
+    row = {
+        "name": name,
+        "length": header["lattice"]["shape"][0],
+        "equation": header["equation"],
+        "engine": header["engine"],
+        "seeds": [r.header["seed"] for r in runs],
+        "time": runs[0].time[:n_times].tolist(),
+    }
+    for key in (*(k for k in OBSERVABLES if k not in CURVES), "outside", "energy_per_site"):
+        values = [r.observables[key] if key in OBSERVABLES else r.guard[key] for r in runs]
+        row[key] = digits(np.stack([v[:n_times] for v in values]))
+    return row
+
+
+def digits(values: np.ndarray) -> Any:
+    """Nested lists of numbers with five digits; null where there is no wall."""
+    if values.ndim:
+        return [digits(v) for v in values]
+    return float(f"{values:.5g}") if np.isfinite(values) else None
+
+
+def write_maps(group: h5py.Group, run: Any) -> None:
+    """Chirality of the sites at the frames of one run, in 127ths of 0.8."""
+    sites = lattice.triangular(run.header["lattice"]["shape"][0])
+    chirality = observables.site_chirality(sites, run.frames.astype(np.float32))
+    packed = np.clip(np.round(np.asarray(chirality) * 127 / 0.8), -127, 127).astype(np.int8)
+    group.create_dataset("chirality", data=packed, compression="gzip")
+    group["frame_time"] = run.frame_time
+    group["chirality"].attrs["unit"] = 0.8 / 127
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = parser.add_subparsers(dest="action", required=True)
+    running = parsers.add_parser("run")
+    running.add_argument("length", type=int)
+    running.add_argument("seeds", type=int, nargs="+")
+    running.add_argument("--dt", type=float, default=2.0)
+    running.add_argument("--damping", type=float, default=0.1)
+    running.add_argument("--kT", type=float, default=0.0)
+    running.add_argument("--time", type=float, default=800.0)
+    running.add_argument("--force-field", default="triangular")
+    running.add_argument("--label", default=LABEL)
+    collecting = parsers.add_parser("collect")
+    collecting.add_argument("--output", default="coarsening", help="name in data/reference")
+    given = parser.parse_args()
+    if given.action == "collect":
+        collect(given.output)
+    else:
+        for seed in given.seeds:
+            run(given, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,14 @@
     python benchmarks/exact_quench.py run LENGTH SEED [SEED ...] [--dt 0.5] [--kT 0.001]
                                                                  [--time 1000]
     python benchmarks/exact_quench.py collect [--output square_exact]
+    python benchmarks/exact_quench.py            # the effect of the time step, two minutes
 
 J = 6, filling 0.485, electron_kT 0.0025, damping 0.05. A run is a store
 build/arrest/exact_L_seed.h5 with statistics on the fly; one that was stopped goes on from its last
 checkpoint. About 12 minutes a seed at 20 x 20 and two hours at 30 x 30, one free core. `collect`
 writes data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade,
-and NAME.h5 with a few frames of one seed.
+the effect of the time step (runs with --kT 0 and --dt 0.5 and 0.25), and NAME.h5 with a few frames
+of one seed.
 """
 
 import argparse
@@ -30,6 +32,8 @@ MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_k
 DAMPING, SAVE_INTERVAL = 0.05, 5.0
 ENGINE = "exact, J = 6, filling 0.485, electron_kT 0.0025"
 STATE = ("energy", "rms_torque", "chemical_potential")
+PLAIN_NAME = re.compile(r"exact_(\d+)_(\d+)\.h5")
+COMPARED = {"length": 12, "seed": 1, "time": 100.0}
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 300, 1000)
 
 
@@ -122,14 +126,52 @@ def row_of(path: Any) -> dict[str, Any]:
     }
 
 
+def time_step_rows() -> list[dict[str, Any]]:
+    """How far runs without noise and with half the time step are from each other."""
+    rows = []
+    for coarse in sorted(folder().glob("exact_*_dt0.5_kT0.h5")):
+        fine = coarse.with_name(coarse.name.replace("_dt0.5", "_dt0.25"))
+        if not fine.exists():
+            continue
+        pair = [simulation.load(path) for path in (coarse, fine)]
+        shared = min(len(found.time) for found in pair)
+        frames = [found.frames[:shared].astype(float) for found in pair]
+        distance = np.sqrt(((frames[0] - frames[1]) ** 2).sum(-1).mean(-1))
+        sites = lattice.square(pair[0].header["lattice"]["shape"][0])
+        statistics = [snapshots.statistics(sites, each) for each in frames]
+        picked = chosen(pair[0].time[:shared])
+        rows.append(
+            {
+                "length": sites.length,
+                "seed": pair[0].header["seed"],
+                "dt": [found.header["equation"]["dt"] for found in pair],
+                "time": pair[0].time[picked],
+                "rms_spin_difference": _finite(distance[picked]),
+                "statistics": [
+                    {name: _finite(values[picked]) for name, values in each.items()}
+                    for each in statistics
+                ],
+            }
+        )
+    return rows
+
+
+def compare_time_steps() -> None:
+    """One small quench without noise, with the usual and half the time step."""
+    for dt in (0.5, 0.25):
+        run(COMPARED["length"], COMPARED["seed"], dt, 0.0, COMPARED["time"])
+    for row in time_step_rows():
+        for instant, distance in zip(row["time"], row["rms_spin_difference"], strict=True):
+            print(f"L {row['length']} seed {row['seed']} t {instant:g}: spins differ {distance:g}")
+
+
 def _finite(values: np.ndarray) -> list[float | None]:
     """Six digits; null for an infinite length."""
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
 
 
 def collect(output: str) -> None:
-    pattern = re.compile(r"exact_(\d+)_(\d+)(_dt.*)?\.h5")
-    stores = sorted(p for p in folder().glob("exact_*.h5") if pattern.fullmatch(p.name))
+    stores = sorted(p for p in folder().glob("exact_*.h5") if PLAIN_NAME.fullmatch(p.name))
     runs = sorted((row_of(p) for p in stores), key=lambda r: (r["length"], r["seed"]))
     origin = record.origin() | {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -138,16 +180,18 @@ def collect(output: str) -> None:
         "script": "benchmarks/exact_quench.py",
         "columns": "see sdml.snapshots.statistics; energy per site, rms |S x h|, mu",
     }
-    text = record.json_text({"origin": origin, "runs": runs})
+    text = record.json_text({"origin": origin, "runs": runs, "time_step": time_step_rows()})
     record.write_text(paths.reference() / f"{output}.json", text)
-    plain = [p for p in stores if "_dt" not in p.name]
-    shown = max(plain, key=lambda p: (simulation.load(p).frames.shape[1], -_seed(p)), default=None)
-    if shown is not None:
+    if stores:
+        shown = max(stores, key=lambda p: (_number(p, 1), -_number(p, 2)))
         write_frames(shown, paths.reference() / f"{output}.h5", origin)
 
 
-def _seed(path: Any) -> int:
-    return int(path.stem.split("_")[2])
+def _number(path: Any, group: int) -> int:
+    """Length (1) or seed (2) in the name of a store."""
+    found = PLAIN_NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[group])
 
 
 def write_frames(source: Any, target: Any, origin: dict[str, Any]) -> None:
@@ -169,7 +213,7 @@ def write_frames(source: Any, target: Any, origin: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parsers = parser.add_subparsers(dest="action", required=True)
+    parsers = parser.add_subparsers(dest="action", required=False)
     running = parsers.add_parser("run")
     running.add_argument("length", type=int)
     running.add_argument("seeds", type=int, nargs="+")
@@ -181,9 +225,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.action == "collect":
         collect(given.output)
-        return
-    for seed in given.seeds:
-        run(given.length, seed, given.dt, given.kT, given.time)
+    elif given.action == "run":
+        for seed in given.seeds:
+            run(given.length, seed, given.dt, given.kT, given.time)
+    else:
+        compare_time_steps()
 
 
 if __name__ == "__main__":

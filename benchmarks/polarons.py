@@ -21,13 +21,13 @@ from sdml.model import SDModel
 
 MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.5, "electron_kT": 0.0025}
 LENGTH, BAND_LENGTH, MOMENTA = 16, 12, 64
-HOLES, MOST_FLIPPED = tuple(range(1, 13)), 26
-RELAXED_HOLES, DENSITY_HOLES = tuple(range(1, 9)), (1, 2, 3, 8)
+HOLES, MOST_FLIPPED = tuple(range(1, 9)), 16
+DENSITY_HOLES = (1, 2, 3, 5, 8)
 DOPING = np.round(np.linspace(0, 0.4, 201), 4)
 SPIRAL_DOPING = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 PUBLISHED_DOPING = 0.03
 ELECTRON_KT = (0.0025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
-N_IMAGES, BAND_STEPS = 9, 120
+N_IMAGES, BAND_STEPS = 9, 100
 
 
 def model_on(length: int) -> SDModel:
@@ -68,20 +68,18 @@ def homogeneous() -> dict[str, Any]:
 
 
 def droplets() -> list[dict[str, Any]]:
-    """Compact droplets of n holes, and what canting adds: relaxed from a perturbed start."""
+    """Droplets of n holes, and what canting adds: relaxed from a perturbed start."""
     model = model_on(LENGTH)
     reference = polarons.neel_energy(model)
     rows = []
-    for found in polarons.compact_droplets(model, HOLES, MOST_FLIPPED):
+    for found in polarons.droplets(model, HOLES, MOST_FLIPPED):
         row = {
             "n_holes": found.n_holes,
             "n_flipped": len(found.flipped),
             "energy_per_hole": found.energy_per_hole,
             "flipped": model.lattice.cells[list(found.flipped)],
         }
-        if found.n_holes in RELAXED_HOLES:
-            row |= relaxed_row(model, found, reference)
-        rows.append(row)
+        rows.append(row | relaxed_row(model, found, reference))
     return rows
 
 
@@ -107,6 +105,28 @@ def canting(state: np.ndarray) -> float:
     """Largest angle (radians) of a spin to the axis on which most lie."""
     axis = np.linalg.svd(state, full_matrices=False)[2][0]
     return float(np.arccos(np.clip(abs(state @ axis), 0, 1)).max())
+
+
+def stripes() -> list[dict[str, Any]]:
+    """Ferromagnetic stripes along the diagonal: 1, 2, 3 adjacent lines of flipped spins.
+
+    The lattice is periodic along the stripe, and its width keeps stripes apart.
+    """
+    model = model_on(LENGTH)
+    x, y = model.lattice.cells.T
+    rows = []
+    for n_lines in (1, 2, 3):
+        # Lines x - y = 0, 2, 4 hold one sublattice.
+        flipped = np.flatnonzero(np.isin((x - y) % LENGTH, 2 * np.arange(n_lines)))
+        numbers = range(LENGTH // 4, 2 * LENGTH * n_lines)
+        found = polarons.energies(model, polarons.flipped_neel(model.lattice, flipped), numbers)
+        per_hole = found / np.array(numbers)
+        best = int(per_hole.argmin())
+        rows.append(
+            {"lines": n_lines, "n_holes": numbers[best], "energy_per_hole": per_hole[best]}
+            | {"holes_per_flipped": numbers[best] / len(flipped)}
+        )
+    return rows
 
 
 def separations() -> list[dict[str, Any]]:
@@ -139,15 +159,15 @@ def trapping() -> list[dict[str, Any]]:
 def barriers() -> list[dict[str, Any]]:
     """Bands between collinear states, from a slightly perturbed geodesic path."""
     model = model_on(BAND_LENGTH)
-    droplet = polarons.compact_droplets(model, [3], 6)[0]
+    droplet = polarons.droplets(model, [3], 6)[0]
     cells = model.lattice.cells[list(droplet.flipped)] - BAND_LENGTH // 2
     trio = best_subset(model, droplet)
     pairs: dict[str, tuple[int, Any, Any]] = {
         "hop (1, 1), both spins together": (1, [(0, 0)], [(1, 1)]),
         "hop (1, 1), first half over two flipped spins": (1, [(0, 0)], [(0, 0), (1, 1)]),
         "hop (2, 0), both spins together": (1, [(0, 0)], [(2, 0)]),
-        "approach of two, (3, 1) to (2, 0)": (2, [(0, 0), (3, 1)], [(0, 0), (2, 0)]),
-        "two merge over a third flipped spin": (2, [(0, 0), (2, 0)], [(0, 0), (2, 0), (1, 1)]),
+        "approach of two, (3, 3) to (2, 2)": (2, [(0, 0), (3, 3)], [(0, 0), (2, 2)]),
+        "two merge over a third flipped spin": (2, [(0, 0), (2, 2)], [(0, 0), (1, 1), (2, 2)]),
         "three merge over a fourth flipped spin": (3, trio, cells),
     }
     return [band_row(model, name, *ends) for name, ends in pairs.items()]
@@ -199,9 +219,10 @@ PARTS: dict[str, Callable[[], Any]] = {
     "sizes": sizes,
     "homogeneous": homogeneous,
     "separations": separations,
+    "stripes": stripes,
     "trapping": trapping,
-    "barriers": barriers,
     "droplets": droplets,
+    "barriers": barriers,
 }
 
 

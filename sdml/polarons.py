@@ -7,9 +7,9 @@ parallel bonds have lost the antiferromagnetic t^2 / J each: the trapped hole co
 
     J - 2 t + 21 t^2 / 4 J.
 
-Larger droplets are sets of flipped spins, on one sublattice, with all their neighbours. Such
-self-trapped carriers are magnetic polarons; the double exchange behind them: de Gennes, Phys. Rev.
-118, 141 (1960), doi 10.1103/PhysRev.118.141.
+Larger droplets are sets of flipped spins, on one sublattice, with all their neighbours: diagonal
+lines for a few holes at J = 6 t. Such self-trapped carriers are magnetic polarons; the double
+exchange behind them: de Gennes, Phys. Rev. 118, 141 (1960), doi 10.1103/PhysRev.118.141.
 
 Energies are those of N - n electrons on N sites less that of the Neel state with N electrons.
 """
@@ -17,6 +17,7 @@ Energies are those of N - n electrons on N sites less that of the Neel state wit
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,11 @@ from sdml.model import SDModel, electronic_energy, hamiltonian, occupations, spi
 from sdml.spins import SpinArray, as_tensor
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 CENTERS = ((0.0, 0.0), (1.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.5, 0.25), (0.25, 0.25))
-"""Of compact droplets, relative to a site of their sublattice."""
+"""Of droplets to start from, relative to a site of their sublattice."""
+ASPECTS = (1.0, 0.7, 0.5, 0.2, 0.1)
+"""Ratios of the axes of droplets: a circle, ellipses, nearly lines."""
 
 
 @dataclass(frozen=True)
@@ -115,55 +119,85 @@ def _energies(model: SDModel, spins: SpinArray, n_holes: Iterable[int]) -> Float
     return np.array(total)
 
 
-def compact_droplets(
-    model: SDModel,
-    n_holes: Sequence[int],
-    n_flipped: int,
-    aspects: Sequence[float] = (1.0, 0.7, 0.5),
-) -> list[Droplet]:
-    """The best compact droplet for every number of holes, among up to ``n_flipped`` flipped spins.
+def droplets(model: SDModel, n_holes: Sequence[int], n_flipped: int) -> list[Droplet]:
+    """The best connected droplet found for every number of holes; upper bounds of the energy.
 
-    Candidates are the k sites of one sublattice nearest to a centre (a site of either sublattice, a
-    bond, a plaquette, points between), in circles and ellipses: upper bounds of the energy. One
-    diagonalization of a candidate serves all numbers of holes.
-
-    Parameters
-    ----------
-    n_holes : sequence of int
-    n_flipped : int
-        Largest number of flipped spins.
-    aspects : sequence of float
-        Ratios of the axes of the ellipses; 1 is a circle.
+    Starts from sets of up to ``n_flipped`` sites of one sublattice (nearest to a centre on
+    a site, bond or plaquette, in circles and ellipses along the axes and diagonals; one
+    diagonalization of a set serves all numbers of holes). Then flipped spins are added, removed and
+    moved while that lowers the energy, see :func:`improved`.
     """
     reference = neel_energy(model)
     best: dict[int, Droplet] = {}
-    for flipped in _compact_sets(model.lattice, n_flipped, aspects):
+    for flipped in _elliptic_sets(model.lattice, n_flipped):
         found = _energies(model, flipped_neel(model.lattice, flipped), n_holes) - reference
         for number, energy in zip(n_holes, found, strict=True):
-            # Rounded, so that equivalent droplets are chosen in order and not by rounding errors.
             if number not in best or round(energy, 9) < round(best[number].energy, 9):
                 best[number] = Droplet(flipped, number, float(energy))
-    return [best[number] for number in n_holes]
+    return [improved(model, best[number]) for number in n_holes]
 
 
-def _compact_sets(
-    lattice: Lattice, n_flipped: int, aspects: Sequence[float]
-) -> Iterator[tuple[int, ...]]:
+def improved(model: SDModel, droplet: Droplet) -> Droplet:
+    """The droplet after steepest descent in changes of one flipped spin: a local minimum.
+
+    A spin is flipped beside the droplet, back in it, or both; the flipped spins stay connected
+    through steps of sqrt(2) and 2, on which their clusters of parallel spins share sites.
+    """
+    reference = neel_energy(model)
+    near = np.concatenate([model.lattice.neighbors(2), model.lattice.neighbors(3)], axis=1)
+    best = droplet
+    while True:
+        options = [
+            Droplet(
+                flipped,
+                best.n_holes,
+                float(
+                    _energies(model, flipped_neel(model.lattice, flipped), [best.n_holes])[0]
+                    - reference
+                ),
+            )
+            for flipped in _changes(best.flipped, near)
+        ]
+        # Rounded, so that equivalent droplets are chosen in order and not by rounding errors.
+        lowest = min(options, key=lambda d: round(d.energy, 9))
+        if round(lowest.energy, 9) >= round(best.energy, 9):
+            return best
+        best = lowest
+
+
+def _changes(flipped: tuple[int, ...], near: IntArray) -> list[tuple[int, ...]]:
+    """Connected sets that differ by one site more, less, or elsewhere."""
+    inside = set(flipped)
+    beside = sorted(set(near[list(flipped)].ravel().tolist()) - inside)
+    without = [inside - {site} for site in flipped] if len(flipped) > 1 else []
+    changed = [*without, *(start | {site} for start in (inside, *without) for site in beside)]
+    return [tuple(sorted(sites)) for sites in changed if _connected(sites, near)]
+
+
+def _connected(sites: set[int], near: IntArray) -> bool:
+    reached, edge = set(), {min(sites)}
+    while edge:
+        reached |= edge
+        edge = (set(near[list(edge)].ravel().tolist()) & sites) - reached
+    return reached == sites
+
+
+def _elliptic_sets(lattice: Lattice, n_flipped: int) -> Iterator[tuple[int, ...]]:
     """Different sets of up to ``n_flipped`` sites on the sublattice of the central site."""
     middle = _central_site(lattice)
     origin = lattice.cells[middle]
     sublattice = np.flatnonzero((lattice.cells.sum(-1) - origin.sum()) % 2 == 0)
     seen = set()
-    for center in CENTERS:
-        for aspect in aspects:
-            offset = lattice.cells[sublattice] - origin - np.array(center)
-            distance = np.round(np.hypot(aspect * offset[:, 0], offset[:, 1]), 6)
-            nearest = sublattice[np.argsort(distance, kind="stable")]
-            for count in range(1, min(n_flipped, len(nearest)) + 1):
-                flipped = tuple(sorted(nearest[:count].tolist()))
-                if flipped not in seen:
-                    seen.add(flipped)
-                    yield flipped
+    for center, aspect, turn in itertools.product(CENTERS, ASPECTS, (0.0, np.pi / 4)):
+        x, y = (lattice.cells[sublattice] - origin - np.array(center)).T
+        along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+        distance = np.round(np.hypot(aspect * along, across), 6)
+        nearest = sublattice[np.argsort(distance, kind="stable")]
+        for count in range(1, min(n_flipped, len(nearest)) + 1):
+            flipped = tuple(sorted(nearest[:count].tolist()))
+            if flipped not in seen:
+                seen.add(flipped)
+                yield flipped
 
 
 def _central_site(lattice: Lattice) -> int:

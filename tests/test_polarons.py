@@ -59,12 +59,18 @@ def test_heat_frees_the_hole():
     assert (np.diff(gains) < 0).all()
 
 
-def test_compact_droplets_are_no_worse_than_the_polaron():
-    one, two = polarons.compact_droplets(MODEL, [1, 2], 4, aspects=(1.0, 0.5))
-    assert len(one.flipped) == 1
-    state = polarons.flipped_neel(MODEL.lattice, two.flipped)
-    assert two.energy == pytest.approx(polarons.energies(MODEL, state, [2])[0])
-    assert two.energy <= polarons.separation_energy(MODEL, (2, 0)) + 1e-9
+def test_droplets_of_one_two_and_three_holes():
+    """One flipped spin; two and three holes gain on diagonal lines of three and four."""
+    found = polarons.droplets(MODEL, [1, 2, 3], 4)
+    assert [len(droplet.flipped) for droplet in found] == [1, 3, 4]
+    for droplet in found:
+        state = polarons.flipped_neel(MODEL.lattice, droplet.flipped)
+        energy = polarons.energies(MODEL, state, [droplet.n_holes])[0]
+        assert droplet.energy == pytest.approx(energy)
+        steps = np.diff(MODEL.lattice.cells[list(droplet.flipped)], axis=0)
+        assert (abs(steps) == 1).all()
+    one, two, three = (droplet.energy_per_hole for droplet in found)
+    assert three < two < one - 0.03 and one < polarons.separation_energy(MODEL, (2, 0)) / 2
 
 
 def test_conical_energies_are_those_of_dense_diagonalization():

@@ -99,6 +99,42 @@ def relaxed(
     return normalize(found.x.reshape(start.shape)), float(found.fun)
 
 
+def thermal_torque(
+    potential: Potential, spins: Any, kT: float, n_probes: int = 4, seed: int = 0
+) -> float:
+    """The rms torque per spin in equilibrium at the bath temperature kT, near the state ``spins``.
+
+    For unit spins with weight exp(-E / kT) partial integration gives, exactly,
+
+        < sum_i |S_i x h_i|^2 > = kT < sum_i D_i E >,
+
+    with D_i the Laplacian on the sphere of spin i. Its sum is taken at ``spins`` (N, 3), a snapshot
+    that stands for the ensemble, from second derivatives along ``n_probes`` random turns of all
+    spins (two solutions each; Hutchinson's trace, Commun. Stat. Simul. Comput. 18, 1059 (1989),
+    doi 10.1080/03610918908812806). A torque above this value tells that the state still moves.
+    """
+    s = as_tensor(spins).detach().cpu().double().numpy()
+    if not kT >= 0 or n_probes < 1:
+        raise ValueError(f"kT, n_probes: must be >= 0 and >= 1, got {kT} and {n_probes}")
+    rng = np.random.default_rng(seed)
+    total = 0.0
+    for _ in range(n_probes):
+        total += _curvature(potential, s, transverse(s, rng.standard_normal(s.shape)))
+    return float(np.sqrt(kT * max(total, 0.0) / (n_probes * len(s))))
+
+
+def _curvature(potential: Potential, s: FloatArray, turn: FloatArray, step: float = 1e-3) -> float:
+    """d^2 E / de^2 when every spin moves on its great circle with the velocity ``turn``."""
+    speed = np.linalg.norm(turn, axis=-1, keepdims=True)
+    along = turn / speed
+    slopes = []
+    for part in (-step, step):
+        cosine, sine = np.cos(part * speed), np.sin(part * speed)
+        velocity = speed * (cosine * along - sine * s)
+        slopes.append(-(velocity * potential(cosine * s + sine * along)[1]).sum())
+    return float((slopes[1] - slopes[0]) / (2 * step))
+
+
 def geodesic(
     start: Any, end: Any, n_images: int, via: tuple[float, float, float] = (1.0, 0.0, 0.0)
 ) -> FloatArray:

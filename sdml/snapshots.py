@@ -171,8 +171,8 @@ def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> An
 def rms_torque(spins: SpinArray, local_field: SpinArray) -> Any:
     """Root mean square over sites of |S x h|, (...), in units of t.
 
-    Zero in a state at rest. In equilibrium at the spin temperature kT it is of order sqrt(kT K), K
-    being the stiffness of a spin: <|S x h|^2> = kT <-div_S h>, which holds exactly.
+    Zero in a state at rest; in equilibrium at the spin temperature kT it is what
+    :func:`sdml.landscape.thermal_torque` gives.
     """
     s = as_tensor(spins)
     perpendicular = transverse(s, local_field)

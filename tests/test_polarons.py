@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sdml import coexistence, dynamics, exact, landscape, lattice, polarons, spins
+from sdml import coexistence, dynamics, exact, landscape, lattice, polarons, snapshots, spins
 from sdml.model import SDModel
 
 MODEL = SDModel(lattice.square(8), exchange_coupling=6.0, filling=0.5, electron_kT=0.0025)
@@ -137,6 +137,30 @@ def test_the_barrier_of_coherent_reversal():
     band = landscape.minimum_energy_path(potential, path, n_steps=300, step=0.1)
     assert band.barrier == pytest.approx(0.4, rel=1e-3)
     assert band.residual < 1e-2
+
+
+def test_the_thermal_torque_of_free_spins():
+    """In a field b the spins follow exp(b cos / kT): <b^2 sin^2> = 2 kT b <cos>."""
+    b, kT, n_sites = 2.0, 0.3, 20_000
+    rng = np.random.default_rng(0)
+    x = b / kT
+    cosine = 1 + np.log(rng.random(n_sites) * (1 - np.exp(-2 * x)) + np.exp(-2 * x)) / x
+    angle = 2 * np.pi * rng.random(n_sites)
+    sine = np.sqrt(1 - cosine**2)
+    state = np.column_stack([sine * np.cos(angle), sine * np.sin(angle), cosine])
+    field = np.tile([0.0, 0.0, b], (n_sites, 1))
+    floor = landscape.thermal_torque(lambda s: (float(-b * s[:, 2].sum()), field), state, kT)
+    assert floor == pytest.approx(np.sqrt(2 * kT * b * cosine.mean()), rel=0.02)
+    assert floor == pytest.approx(snapshots.rms_torque(state, field), rel=0.02)
+
+
+def test_the_thermal_torque_of_a_langevin_run():
+    potential, up = heisenberg(n_sites=400, easy_axis=0.5)
+    state = dynamics.integrate(
+        up, lambda s: potential(s.numpy())[1], 0.05, 2000, damping=0.5, kT=0.05, seed=0
+    )
+    floor = landscape.thermal_torque(potential, state, 0.05)
+    assert snapshots.rms_torque(state, potential(state)[1]) == pytest.approx(floor, rel=0.1)
 
 
 def test_a_geodesic_keeps_length_and_ends():

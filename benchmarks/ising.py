@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import results
 
-from sdml import domains, growth, lattice, 
+from sdml import domains, growth, lattice
 
 LATTICES = {"square": lattice.square, "triangular": lattice.triangular}
 COLORS = {"square": 2, "triangular": 3}

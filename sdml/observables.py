@@ -57,6 +57,21 @@ def neel_order(lattice: Lattice, spins: SpinArray) -> Any:
     return like(torch.linalg.vector_norm((sign[:, None] * s).mean(-2), dim=-1), spins)
 
 
+def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
+    """Correlation length of the Neel order, (...), in lattice constants.
+
+    The distance at which the circular average of C(d) = (1/N) sum_r X_r . X_(r+d), with the
+    staggered spins X_i = (-1)^(x+y) S_i, falls to 1/2; inf where the order spans the lattice and it
+    never does. A spiral that turns the order once in P >> 1 sites has C = J_0(2 pi d / P) and the
+    length 0.242 P.
+    """
+    if lattice.name != "square":
+        raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
+    s = as_tensor(spins, lattice.n_sites)
+    sign = torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)
+    return like(torch.as_tensor(_correlation_length(lattice, sign[:, None] * s)), spins)
+
+
 def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
     """S(q) = (1/n) |sum_r exp(-i q.r) X_r|^2 on ``lattice.momenta``, (..., n_cells).
 

@@ -12,8 +12,10 @@ FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", "growth", "transition"],
     ["lattice"],
     ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks", "rings"],
-    ["exact", "kpm", "descriptor", "rawbonds", "moments", "topology", "interfaces"],
-    ["forcefield", "locality", "finite_size", "domains", "orientation", "scaling", "vortices"],
+    ["exact", "kpm", "descriptor", "rawbonds", "moments", "topology", "interfaces"]
+    + ["clusters", "polarons", "arrest"],
+    ["forcefield", "locality", "finite_size", "domains", "orientation", "scaling", "vortices"]
+    + ["snapshots", "landscape", "coexistence"],
     ["simulation", "committee"],
     ["dataset"],
     ["evaluation", "labelling"],

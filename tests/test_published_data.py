@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdml import exact, forcefield, lattice, observables, spins
+from sdml import exact, forcefield, lattice, snapshots, spins
 from sdml.model import SDModel
 
 LATTICE = lattice.square(30)
@@ -52,15 +52,31 @@ def test_statistics_of_the_quench(
 ):
     """Ferromagnetic clusters: sites joined by bonds S.S > 0.5, two or more sites."""
     _, density, s, _ = snapshot(authors_data, f"quench/c{step}")
-    bonds = observables.bond_correlation(LATTICE, s)
-    sizes = observables.cluster_sizes(LATTICE, s)
-    assert bonds.mean() == pytest.approx(correlation, abs=5e-4)
-    assert (bonds > 0.5).mean() == pytest.approx(fraction, abs=5e-4)
-    assert len(sizes) == clusters
-    assert sizes.mean() == pytest.approx(mean_size, abs=0.05)
-    assert (density / 2 < 0.40).mean() == pytest.approx(hole_sites, abs=5e-4)
+    row = snapshots.statistics(LATTICE, s, density)
+    assert row["correlation"] == pytest.approx(correlation, abs=5e-4)
+    assert row["parallel"] == pytest.approx(fraction, abs=5e-4)
+    assert row["n_clusters"] == clusters
+    assert row["mean_size"] == pytest.approx(mean_size, abs=0.05)
+    assert row["hole_sites"] == pytest.approx(hole_sites, abs=5e-4)
     # One unit of the last digit given: 0.894 at the later step.
-    assert observables.neel_order(LATTICE, s) == pytest.approx(neel, abs=0.01)
+    assert row["neel_order"] == pytest.approx(neel, abs=0.01)
+
+
+def test_holes_gather_along_the_quench(authors_data):
+    """27 holes: spread over random clusters at first, one or two to a cluster at the end."""
+    rows = []
+    for step in (0, 2000, 8000, 20000):
+        _, density, s, field = snapshot(authors_data, f"quench/c{step}")
+        torque = snapshots.rms_torque(s, field)
+        rows.append(snapshots.statistics(LATTICE, s, density) | {"torque": torque})
+    held = [row["holes_per_cluster"] for row in rows]
+    assert (np.diff(held) > 0).all() and held[-1] == pytest.approx(1.5, abs=0.1)
+    assert rows[-1]["holes_in_clusters"] > 0.95
+    lengths = [row["neel_length"] for row in rows]
+    assert (np.diff(lengths) > 0).all() and lengths[-1] == np.inf  # Neel order everywhere
+    # Torque per spin: 0.10 in the random start, 0.022 on the thermal floor.
+    assert rows[0]["torque"] == pytest.approx(0.10, abs=0.005)
+    assert rows[-1]["torque"] == pytest.approx(0.0225, abs=0.001)
 
 
 def test_the_released_force_field_knows_their_torques(authors_data):

@@ -1,0 +1,98 @@
+"""Ferromagnetic clusters of a doped antiferromagnet: their sizes and the holes they hold.
+
+A cluster is a set of sites joined by bonds S_i . S_j > threshold (0.5: less than 60 degrees apart),
+with two sites or more; :func:`sdml.observables.cluster_labels` finds them. In the double-exchange
+limit electrons hop with amplitude t cos(theta / 2) between spins at an angle theta, so that holes
+move where spins are parallel: Anderson and Hasegawa, Phys. Rev. 100, 675 (1955),
+doi 10.1103/PhysRev.100.675.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdml import observables
+from sdml.lattice import Lattice
+from sdml.spins import SpinArray, as_tensor, real_tensor
+
+THRESHOLD = 0.5
+SMALLEST = 2
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The ferromagnetic clusters of one configuration, largest first.
+
+    Attributes
+    ----------
+    sites : list of (size,) arrays
+        Site numbers of every cluster.
+    holes : (n_clusters,), optional
+        Sum of 1 - n_i over the sites of a cluster, where the density was given.
+    """
+
+    sites: list[NDArray[np.int64]]
+    holes: NDArray[np.float64] | None = None
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of sites of every cluster, (n_clusters,), descending."""
+        return np.array([len(members) for members in self.sites], dtype=np.int64)
+
+    @property
+    def mean_size(self) -> float:
+        """Mean number of sites; 0 where there is no cluster."""
+        return float(self.sizes.mean()) if self.sites else 0.0
+
+
+def clusters(
+    lattice: Lattice,
+    spins: SpinArray,
+    density: SpinArray | None = None,
+    threshold: float = THRESHOLD,
+) -> Clusters:
+    """The clusters of spins (N, 3), and the holes on them if ``density`` (N,) is given.
+
+    Parameters
+    ----------
+    density : (N,), optional
+        Electrons per site n_i in [0, 2]; without holes n_i = 1.
+    threshold : float
+        Bonds with S_i . S_j above it join two sites.
+    """
+    labels = observables.cluster_labels(lattice, spins, threshold)
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    groups = sorted((g for g in groups if len(g) >= SMALLEST), key=len, reverse=True)
+    if density is None:
+        return Clusters(groups)
+    holes = 1.0 - site_values(lattice, density, "density")
+    return Clusters(groups, np.array([holes[members].sum() for members in groups]))
+
+
+def site_values(lattice: Lattice, values: Any, argument: str) -> NDArray[np.float64]:
+    """A field (N,) of one number per site; ValueError on another shape."""
+    array = real_tensor(values, argument).detach().cpu().double().numpy()
+    if array.shape != (lattice.n_sites,):
+        raise ValueError(f"{argument}: shape must be ({lattice.n_sites},), got {array.shape}")
+    return array
+
+
+def size_distribution(
+    lattice: Lattice, spins: SpinArray, threshold: float = THRESHOLD
+) -> NDArray[np.float64]:
+    """Mean number of clusters of s sites in a configuration, index s = 0 ... N, (N + 1,).
+
+    Averages over the batch (..., N, 3); the sum over s is the mean number of clusters. A site with
+    no parallel neighbour is no cluster: entries 0 and 1 are zero.
+    """
+    s = as_tensor(spins, lattice.n_sites).reshape(-1, lattice.n_sites, 3)
+    counts = np.zeros(lattice.n_sites + 1)
+    for one in s:
+        sizes = observables.cluster_sizes(lattice, one, threshold, SMALLEST)
+        counts += np.bincount(sizes, minlength=len(counts))
+    return counts / max(len(s), 1)

@@ -1,0 +1,68 @@
+"""Verdicts on synthetic series whose law is known."""
+
+import numpy as np
+import pytest
+
+from sdml import arrest
+
+TIME = np.arange(5.0, 1001.0, 5.0)
+
+
+def series(exponent, saturation=np.inf, noise=0.05, n_runs=5, seed=0):
+    """(1 / t^exponent + 1 / saturation)^-1, each run with its own amplitude and a slow error."""
+    rng = np.random.default_rng(seed)
+    grown = 1 / (TIME**-exponent + 1 / saturation)
+    slow = np.cumsum(rng.standard_normal((n_runs, len(TIME))), axis=1) / np.sqrt(len(TIME))
+    return grown * np.exp(noise * (rng.standard_normal((n_runs, 1)) + slow))
+
+
+def test_a_power_law_grows_with_its_exponent():
+    late = arrest.late(TIME, series(2 / 3), after=200)
+    assert late.slope == pytest.approx(2 / 3, abs=3 * late.slope_error)
+    assert 0 < late.slope_error < 0.1
+    assert late.verdict() == "growing"
+
+
+def test_a_plateau_is_arrested_and_has_its_level():
+    late = arrest.late(TIME, series(2.0, saturation=7.6, noise=0.02), after=200)
+    assert late.verdict() == "arrested"
+    assert late.level == pytest.approx(7.6, abs=3 * late.level_error + 0.01)
+
+
+def test_few_noisy_runs_decide_nothing():
+    late = arrest.late(TIME, series(0.1, noise=0.8, n_runs=3), after=400)
+    assert late.verdict() == "undecided"
+
+
+def test_numbers_of_clusters_fall():
+    late = arrest.late(TIME, series(-2 / 3), after=200)
+    assert late.verdict(-arrest.AREA_EXPONENT) == "growing"
+
+
+def test_the_error_is_that_of_repeating_the_experiment():
+    found = [arrest.late(TIME, series(0.5, n_runs=6, seed=k), after=200) for k in range(40)]
+    spread = np.std([late.slope for late in found])
+    typical = np.sqrt(np.mean([late.slope_error**2 for late in found]))
+    assert 0.7 < typical / spread < 1.4
+
+
+def test_local_slopes_of_a_power_law():
+    centers, slopes = arrest.local_slopes(TIME, TIME**0.4)
+    np.testing.assert_allclose(slopes, 0.4, atol=1e-2)
+    assert centers[0] >= 5 * np.sqrt(2) * 0.999 and centers[-1] <= 1000 / np.sqrt(2) * 1.001
+
+
+@pytest.mark.parametrize(
+    "call, argument",
+    [
+        (lambda: arrest.late(TIME, series(1.0, n_runs=1), 100), "values"),
+        (lambda: arrest.late(TIME, series(1.0), 2000), "values"),
+        (lambda: arrest.late(TIME, np.zeros((2, len(TIME))), 100), "values"),
+        (lambda: arrest.late(TIME, np.ones((2, 3)), 100), "values"),
+        (lambda: arrest.local_slopes(TIME, TIME, factor=1.0), "factor"),
+        (lambda: arrest.late(TIME, series(1.0), 100).verdict(0.0), "exponent"),
+    ],
+)
+def test_bad_arguments_are_named(call, argument):
+    with pytest.raises(ValueError, match=argument):
+        call()

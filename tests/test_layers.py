@@ -8,6 +8,8 @@ import pytest
 
 from sdml import paths
 
+SPIN_STUDIES = ["clusters", "polarons", "arrest"]
+STATE_STUDIES = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", "growth", "transition"],
     ["lattice"],

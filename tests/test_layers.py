@@ -9,9 +9,9 @@ import pytest
 from sdml import paths
 
 FLOORS = [
-    ["paths", "spins", "symmetry", "chebyshev", "recursion"],
-    ["lattice"],
-    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks"],
+    ["paths", "spins", "symmetry", "chebyshev", "recursion", "timetable", "guard"],
+    ["lattice", "store"],
+    ["model", "observables", "dynamics", "journal", "probing", "orbits", "neighborhood", "walks"],
     ["exact", "kpm", "descriptor", "rawbonds", "moments"],
     ["forcefield", "locality", "finite_size"],
     ["simulation", "committee"],

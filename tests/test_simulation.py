@@ -56,8 +56,7 @@ def assert_same_run(found, expected):
 
 def checkpoint(path):
     """The spins in full precision."""
-    with h5py.File(path, "r") as file:
-        return file["checkpoint/spins"][()]
+    return simulation.load(path).spins
 
 
 @pytest.mark.parametrize("equation", [EQUATION, WARM], ids=["kT = 0", "kT > 0"])

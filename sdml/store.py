@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ from sdml import __version__, paths
 
 FILE_FORMAT = "sdml-run-2"
 COMMIT = ("step", "n_saved", "n_frames", "milliseconds", "checksum")
+OVERHEAD = 4096
+"""Bytes of structure a variable, about."""
 SLOTS = ("checkpoint/spins", "checkpoint/generators")
 
 
@@ -173,6 +176,8 @@ def create(
         for stray in path.parent.glob(f"{path.name}.*.partial"):  # of processes that were killed
             stray.unlink(missing_ok=True)
         with paths.replacing(path) as partial:
+            # HDF5 itself stumbles over a full disk.
+            _take_space(partial, _size(scales, variables, checkpoint))
             with h5py.File(partial, "w") as file:
                 file.attrs["format"], file.attrs["sdml_version"] = FILE_FORMAT, __version__
                 file.attrs["header"] = json.dumps(header)
@@ -180,10 +185,22 @@ def create(
                 _lay_out(file, scales, variables, checkpoint)
                 for name, values in rows.items():
                     file[name][: len(values)] = values
-            _take_space(partial)
-    except OSError as error:
+            _take_space(partial, os.path.getsize(partial))
+    except (OSError, RuntimeError) as error:
         reason = f"the store of the run cannot be made ({error})"
-        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+        raise OSError(getattr(error, "errno", 0) or errno.EIO, reason, str(path)) from error
+
+
+def _size(
+    scales: Mapping[str, tuple[NDArray[Any], str]],
+    variables: Mapping[str, Variable],
+    checkpoint: Checkpoint,
+) -> int:
+    """Bytes of a store, a little more than less."""
+    numbers = sum(values.nbytes for values, _ in scales.values())
+    rows = sum(math.prod(v.shape) * v.dtype.itemsize + 8 * sum(v.shape) for v in variables.values())
+    slots = 2 * (checkpoint.spins.nbytes + checkpoint.generators.nbytes)
+    return numbers + rows + slots + OVERHEAD * (4 + len(variables))
 
 
 def _lay_out(
@@ -221,11 +238,15 @@ def _placed(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h
     return file.create_dataset(name, shape, dtype, fillvalue=fill, dcpl=plan)
 
 
-def _take_space(path: Path) -> None:
+def _take_space(path: Path, size: int) -> None:
     """The disk must not turn out to be full in the middle of a run."""
-    with open(path, "r+b") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    with open(path, "ab") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every disk can promise
+                raise
         os.fsync(file.fileno())
 
 

@@ -35,7 +35,7 @@ class Run:
     time : (n,)
         Times of the observables, hbar / t.
     frames : (n_frames, [B,] N, 3) float32
-        Unpacked; errors of 5e-4 in |S| if the store packs them as float16.
+        Unpacked and of unit length; good to 5e-4 if the store packs them as float16.
     observables : dict
         Name -> (n, [B,] ...).
     header : dict
@@ -181,6 +181,8 @@ def load(path: str | os.PathLike[str]) -> Run:
         time = file["time"][: checkpoint.n_saved]
         frame_time = file[_frame_axis(header)][: checkpoint.n_frames]
     frames = rows.pop("frames").astype(np.float32)
+    if header["frame_dtype"] != "float32":
+        frames /= np.linalg.norm(frames, axis=-1, keepdims=True)
     groups = {
         group: {k.partition("/")[2]: v for k, v in rows.items() if k.startswith(group + "/")}
         for group in ("observables", "guard")

@@ -16,7 +16,7 @@ FLOORS = [
     ["forcefield", "locality", "finite_size"],
     ["simulation", "committee"],
     ["dataset"],
-    ["evaluation", "labelling"],
+    ["evaluation", "labelling", "ensemble"],
     ["training", "record"],
     ["plotting", "widgets", "profiles", "workers"],
     ["reproduce"],

@@ -350,7 +350,9 @@ def test_observables_and_frames_have_their_own_times(tmp_path):
 def test_packed_frames_lose_digits_and_the_run_none(tmp_path):
     whole = run(tmp_path / "whole.h5")
     packed = run(tmp_path / "packed.h5", frame_dtype="float16")
-    np.testing.assert_array_equal(packed.frames, whole.frames.astype(np.float16))
+    with h5py.File(tmp_path / "packed.h5") as file:
+        np.testing.assert_array_equal(file["frames"], whole.frames.astype(np.float16))
+    np.testing.assert_allclose(np.linalg.norm(packed.frames, axis=-1), 1, atol=3e-7)
     np.testing.assert_array_equal(packed.spins, whole.spins)
     np.testing.assert_allclose(packed.frames, whole.frames, atol=5e-4)
 

@@ -321,41 +321,114 @@ def _environment(given: Arguments, model: "SDModel") -> "Environment":
 
 
 def quench(commands: Commands) -> None:
-    """`sdml quench`: run a force field from random spins to a store; an existing run goes on."""
+    """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
 
     def run(given: Arguments) -> None:
-        import torch
-
-        from sdml import forcefield, lattice, simulation, spins
-        from sdml.dynamics import LandauLifshitz
+        from sdml import ensemble, workers
 
         _set_threads(given)
-        field = forcefield.load(given.force_field)
-        sites = getattr(lattice, field.model.lattice.name)(given.length)
-        start = torch.as_tensor(spins.random(sites.n_sites, given.seed))
-        done = simulation.quench(
-            given.output,
-            sites,
-            start.to(given.device, torch.float32),
-            field.to(given.device).field,
-            LandauLifshitz(given.dt, given.damping, given.kT),
-            given.steps,
-            given.save_every,
-            seed=given.seed,
-            engine=given.force_field,
-        )
-        print(f"{given.output}: {len(done.time)} frames to t = {done.time[-1]:g}")
+        settings = _settings(given)
+        with _failing_jobs(), _stopping_runs():
+            if given.seeds is None or given.together:
+                seed = given.seed if given.seeds is None else given.seeds
+                done = ensemble.quench(given.output, settings, seed)
+                print(f"{given.output}: {len(done.time)} frames to t = {done.time[-1]:g}")
+                return
+            jobs = ensemble.jobs(given.output, settings, given.seeds)
+            for name, step in workers.run(jobs, given.workers, given.scheduler, given.threads):
+                print(f"{name}: {step} steps", flush=True)
 
     command = commands.add_parser("quench", help="run a force field from random spins")
     command.add_argument("--force-field", required=True, help="a released name or a file")
+    command.add_argument("--committee", action="store_true", help="the mean of all its members")
     command.add_argument("--length", type=int, default=48)
+    command.add_argument(
+        "--initial", default="random", help="random, an order such as neel, or the store of a run"
+    )
     _add_dynamics_options(command)
+    command.add_argument("--method", default="sib", help="sib (default), heun or midpoint")
+    command.add_argument(
+        "--schedule", type=_point, nargs="+", metavar="TIME:KT", help="kT(t), linear in between"
+    )
     command.add_argument("--steps", type=int, default=100)
-    command.add_argument("--save-every", type=int, default=10)
+    _add_store_options(command)
     command.add_argument("--seed", type=int, default=0)
+    _add_ensemble_options(command)
     command.add_argument("--device", default="cpu")
-    command.add_argument("--output", required=True, help="the .h5 store")
+    command.add_argument("--output", required=True, help="the .h5 store; a folder for --seeds")
     command.set_defaults(run=run)
+
+
+def _add_store_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--save-every", type=_count, default=10, help="steps, of the observables")
+    command.add_argument(
+        "--save-per-decade", type=_count, help="save at so many steps a decade, not evenly"
+    )
+    command.add_argument("--frames-every", type=_count, help="steps; by default as saved")
+    command.add_argument("--frame-dtype", default="float32", help="float32 (default) or float16")
+    command.add_argument("--checkpoint-every", type=_count, default=10, help="saved steps")
+    command.add_argument("--observables", nargs="*", default=[], metavar="NAME")
+    command.add_argument("--guard", action="store_true", help="watch the trained range")
+    command.add_argument("--warn-above", type=float, default=0.01, help="fraction of sites")
+    command.add_argument("--stop-above", type=float, help="fraction of sites; implies --guard")
+
+
+def _add_ensemble_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seeds", type=int, nargs="+", help="one run each, quench_SEED.h5")
+    command.add_argument("--together", action="store_true", help="all seeds as one batch and store")
+    command.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="Dask scheduler whose workers, seeing the same files, do the work (extra: cluster)",
+    )
+
+
+def _settings(given: Arguments) -> Any:
+    from sdml import ensemble
+    from sdml.dynamics import LandauLifshitz
+    from sdml.timetable import logarithmic_steps
+
+    save_every: Any = given.save_every
+    if given.save_per_decade:
+        save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
+    return ensemble.Quench(
+        given.force_field,
+        given.length,
+        LandauLifshitz(given.dt, given.damping, given.kT, given.method),
+        given.steps,
+        save_every,
+        given.frames_every,
+        tuple(given.schedule) if given.schedule else None,
+        given.frame_dtype,
+        given.checkpoint_every,
+        tuple(given.observables),
+        given.initial,
+        given.committee,
+        given.guard or given.stop_above is not None,
+        given.warn_above,
+        given.stop_above,
+        given.device,
+    )
+
+
+@contextmanager
+def _stopping_runs() -> Iterator[None]:
+    """A run that was stopped by its guard, by nan or by the disk becomes exit code 1."""
+    from sdml.guard import OutsideTrainedRange
+
+    try:
+        yield
+    except (OutsideTrainedRange, FloatingPointError, OSError) as reason:
+        print(f"STOPPED {reason}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _point(text: str) -> tuple[float, float]:
+    time, separator, kT = text.partition(":")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text} must be TIME:KT")
+    return float(time), float(kT)
 
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
 """Long runs: Landau-Lifshitz dynamics with observables on the fly, frames, checkpoints and resume.
 
-A run is one HDF5 store with named dimensions. It is replaced as a whole at every checkpoint, so
-that a run killed at any moment leaves the last complete checkpoint and resumes from it bit for bit
-on the same device: the checkpoint holds the spins in full precision and the state of the noise
-generator.
+A run is one HDF5 store with named dimensions, see :mod:`sdml.store`. Killed at any moment it loses
+what came after its last checkpoint and goes on from there, bit for bit on the same device. A batch
+of seeds is one run: every configuration has its own noise and gets the observables that it would
+get alone; its spins agree with those of a run of its own to the last bit if the field does.
 """
 
 from __future__ import annotations
@@ -12,56 +12,115 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
-from sdml import __version__, dynamics, paths
+from sdml import dynamics, journal, timetable
 from sdml.dynamics import LandauLifshitz, LocalField
+from sdml.guard import Guard, OutsideTrainedRange
+from sdml.journal import Layout, Run, load
 from sdml.lattice import Lattice
 from sdml.spins import as_tensor
+from sdml.store import Checkpoint, Store
+from sdml.timetable import Schedule, Steps, Timetable, logarithmic_steps, require_positive
 
 Observable = Callable[[Lattice, Tensor], Any]
-FILE_FORMAT = "sdml-run-1"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run read from its store.
-
-    Attributes
-    ----------
-    time : (n_frames,)
-        Times of the frames, hbar / t.
-    frames : (n_frames, N, 3) float32
-    observables : dict
-        Name -> (n_frames, ...).
-    header : dict
-        Lattice, equation of motion, seed, start and version, plain values.
-    """
-
-    time: NDArray[np.float64]
-    frames: NDArray[np.float32]
-    observables: dict[str, NDArray[np.float64]]
-    header: dict[str, Any]
+FRAME_DTYPES = ("float32", "float16")
+__all__ = ["Guard", "OutsideTrainedRange", "Run", "load", "logarithmic_steps", "quench"]
 
 
 @dataclass
-class _Progress:
-    """What changes along a run."""
+class _Driver:
+    """What a run is made of."""
 
-    spins: Tensor
-    rng: torch.Generator | None
+    lattice: Lattice
+    start: Tensor
+    local_field: LocalField
+    equation: LandauLifshitz
+    schedule: NDArray[np.float64] | None
+    seeds: list[int]
+    observables: dict[str, Observable]
+    frame_dtype: str
+    guard: Guard | None
+    energy: Tensor = field(init=False)  # per site, of the start
+
+    def __post_init__(self) -> None:
+        if self.guard is not None:
+            self.energy = self.guard.readings(self.start)["energy_per_site"]
+
+    def generators(self) -> list[torch.Generator]:
+        """One a seed; none if there is no noise."""
+        hottest = self.equation.kT if self.schedule is None else float(self.schedule[:, 1].max())
+        warm = dataclasses.replace(self.equation, kT=hottest)
+        made = [dynamics.generator(warm, seed, self.start.device) for seed in self.seeds]
+        return [rng for rng in made if rng is not None]
+
+    def equation_at(self, step: int) -> LandauLifshitz:
+        """With the temperature at the middle of a step."""
+        if self.schedule is None:
+            return self.equation
+        kT = np.interp((step + 0.5) * self.equation.dt, *self.schedule.T)
+        return dataclasses.replace(self.equation, kT=float(kT))
+
+    def advanced(self, spins: Tensor, rngs: list[torch.Generator], step: int, to: int) -> Tensor:
+        """The spins at a later step; raises if they are not finite."""
+        rng = None if not rngs else rngs if spins.ndim == 3 else rngs[0]
+        for k in range(step, to):
+            spins = dynamics.advance(spins, self.local_field, self.equation_at(k), rng)
+        if not bool(torch.isfinite(spins).all()):
+            raise FloatingPointError(
+                f"spins: not finite at step {to} of dt = {self.equation.dt}; "
+                f"the store ends at step {step}"
+            )
+        return spins
+
+    def measured(self, spins: Tensor) -> dict[str, Tensor]:
+        """Observables and readings of the guard, a row each."""
+        rows = {f"observables/{k}": self._observed(f, spins) for k, f in self.observables.items()}
+        deviation = torch.linalg.vector_norm(spins.double(), dim=-1) - 1
+        rows["guard/norm_drift"] = deviation.abs().amax(-1)
+        if self.guard is not None:
+            readings = self.guard.readings(spins)
+            readings["energy_drift"] = readings["energy_per_site"] - self.energy
+            rows |= {f"guard/{name}": value for name, value in readings.items()}
+        return rows
+
+    def _observed(self, function: Observable, spins: Tensor) -> Tensor:
+        """One configuration at a time: what a function makes of a batch is its own affair."""
+        if spins.ndim == 2:
+            return torch.as_tensor(function(self.lattice, spins)).detach()
+        rows = [torch.as_tensor(function(self.lattice, s)).detach() for s in spins]
+        return torch.stack(rows)
+
+    def frame(self, spins: Tensor) -> NDArray[Any]:
+        return spins.to(getattr(torch, self.frame_dtype)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _State:
+    """A run at one of its marks: all that a checkpoint needs, still on the device."""
+
     step: int
-    rows: dict[str, list[Any]]
+    n_saved: int
+    n_frames: int
+    spins: Tensor
+    generators: list[Tensor]
+
+    def checkpoint(self, seconds: float) -> Checkpoint:
+        states = [state.numpy() for state in self.generators]
+        packed = np.stack(states) if states else np.zeros((1, 0), np.uint8)
+        spins = self.spins.cpu().numpy()
+        return Checkpoint(self.step, self.n_saved, self.n_frames, seconds, spins, packed)
 
 
 def quench(
@@ -71,12 +130,19 @@ def quench(
     local_field: LocalField,
     equation: LandauLifshitz,
     n_steps: int,
-    save_every: int,
+    save_every: Steps,
     observables: Mapping[str, Observable] | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     checkpoint_every: int = 10,
     report: Callable[[int], None] | None = None,
     engine: str = "",
+    *,
+    schedule: Schedule | None = None,
+    frames_every: Steps | None = None,
+    frame_dtype: str = "float32",
+    guard: Guard | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Run ``n_steps`` from ``spins`` to the store at ``path``; continue the run found there.
 
@@ -84,168 +150,179 @@ def quench(
     ----------
     path : path
         The HDF5 store. A store of the same run is resumed (or just read, when complete); one of a
-        different run is refused.
+        different run is refused. The number of steps may differ.
     lattice : Lattice
-    spins : (N, 3)
-        Start. The run keeps its dtype; tensors keep their device.
+    spins : (N, 3) or (B, N, 3)
+        Start, of one configuration or one for each seed. The run keeps its dtype; tensors keep
+        their device.
     local_field : callable
-        Tensor (N, 3) -> field: ``lambda s: exact.solve(model, s).local_field`` or
-        ``forcefield.local_field``.
+        Tensor -> field of the same shape: ``lambda s: exact.solve(model, s).local_field`` or
+        ``forcefield.field``.
     equation : LandauLifshitz
-    n_steps, save_every : int
-        Frames and observables are kept at step 0 and every ``save_every`` steps.
+    n_steps : int
+    save_every : int or sequence of int
+        Observables are kept at step 0 and every ``save_every`` steps, of which ``n_steps`` is a
+        multiple, or at the steps listed (see :func:`logarithmic_steps`).
     observables : dict, optional
-        Name -> function of (lattice, spins), evaluated on the device of the run.
-    seed : int
-        Of the noise.
+        Name -> function of (lattice, spins (N, 3)), evaluated on the device of the run. The shape
+        of the result must not change.
+    seed : int or sequence of int
+        Of the noise; a sequence for a batch.
     checkpoint_every : int
-        Frames between two writes of the store.
+        Times of observables or frames between two checkpoints.
     report : callable, optional
-        Gets the number of steps done after every frame.
+        Gets the number of steps done at every such time.
     engine : str
         What ``local_field`` is, for the header; a run under another engine is another run.
+    schedule : sequence of (time, kT), optional
+        Temperature of the bath, linear in between and constant outside; ``equation.kT`` must be 0.
+        A step takes its value at the middle of the step.
+    frames_every : int or sequence of int, optional
+        Frames are kept at step 0 and every so many steps; by default with the observables.
+    frame_dtype : {'float32', 'float16'}
+        Of the frames in the store. Checkpoints hold all digits.
+    guard : Guard, optional
+        Watches the force field at the times of the observables.
+    provenance : dict, optional
+        Plain values for the header, by which runs are told apart.
+    progress : bool, optional
+        A bar with the time left and the rate; by default on a terminal outside CI.
 
     Raises
     ------
     ValueError
         Bad argument, or the store at ``path`` belongs to another run or cannot be read.
     FloatingPointError
-        The spins are no longer finite; the store keeps the last good checkpoint.
+        The spins are no longer finite; the store keeps the last good state.
+    OutsideTrainedRange
+        The guard stopped the run; the store ends there.
+    OSError
+        Full disk, or no right to write; the last checkpoint is intact. Space for the whole run is
+        taken at its start.
     """
-    start = as_tensor(spins, lattice.n_sites).detach()
-    if start.ndim != 2:
-        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(start.shape)}")
-    for name, value in (("save_every", save_every), ("checkpoint_every", checkpoint_every)):
-        if value < 1:
-            raise ValueError(f"{name}: must be at least 1, got {value}")
-    if n_steps < 0 or n_steps % save_every:
-        raise ValueError(f"n_steps: must be a multiple of save_every = {save_every}, got {n_steps}")
-    measured = dict(observables or {})
-    header = _header(lattice, start, equation, save_every, list(measured))
-    header |= {"seed": seed, "engine": engine}
-    target = Path(path)
-    progress = _resume(target, header, start, equation, seed)
-    if progress is None:
-        progress = _Progress(start, dynamics.generator(equation, seed, start.device), 0, {})
-        _record(progress, lattice, measured)
-        _write(target, header, progress, equation.dt)
-    while progress.step < n_steps:
-        reached = progress.spins
-        noise_state = None if progress.rng is None else progress.rng.get_state()
-        for _ in range(save_every):
-            reached = dynamics.advance(reached, local_field, equation, progress.rng)
-        if not bool(torch.isfinite(reached).all()):
-            if progress.rng is not None and noise_state is not None:
-                progress.rng.set_state(noise_state)
-            _write(target, header, progress, equation.dt)
-            raise FloatingPointError(
-                f"spins: not finite at step {progress.step + save_every} of dt = {equation.dt}; "
-                f"the store ends at step {progress.step}"
-            )
-        progress.spins, progress.step = reached, progress.step + save_every
-        _record(progress, lattice, measured)
-        if (progress.step // save_every) % checkpoint_every == 0 or progress.step >= n_steps:
-            _write(target, header, progress, equation.dt)
-        if report:
-            report(progress.step)
+    start, seeds = _batch(as_tensor(spins, lattice.n_sites).detach(), seed)
+    require_positive("checkpoint_every", checkpoint_every)
+    if frame_dtype not in FRAME_DTYPES:
+        raise ValueError(f"frame_dtype: must be one of {FRAME_DTYPES}, got {frame_dtype!r}")
+    plan = timetable.timetable(n_steps, save_every, frames_every)
+    if schedule is not None and equation.kT:
+        raise ValueError(f"equation: kT must be 0 where a schedule gives it, got {equation.kT}")
+    table = None if schedule is None else timetable.temperatures(schedule)
+    parts = (local_field, equation, table, seeds, dict(observables or {}), frame_dtype, guard)
+    driver = _Driver(lattice, start, *parts)
+    header = _header(driver, save_every, frames_every)
+    header |= {"seed": seed if isinstance(seed, int) else seeds, "engine": engine}
+    header["provenance"] = dict(provenance or {})
+    target, header = Path(path), json.loads(json.dumps(header))
+    if guard is not None:
+        guard.announce()
+    if _prepared(target, header, plan, driver):
+        with Store(target) as out, _bar(progress, n_steps, start) as bar:
+            _run(out, driver, plan, checkpoint_every, report, bar)
     return load(target)
 
 
-def _header(
-    lattice: Lattice,
-    start: Tensor,
-    equation: LandauLifshitz,
-    save_every: int,
-    observables: list[str],
-) -> dict[str, Any]:
-    """What makes two runs the same run (their length may differ)."""
-    digest = hashlib.sha256(start.cpu().numpy().tobytes()).hexdigest()
-    header = {
-        "lattice": dataclasses.asdict(lattice),
-        "equation": dataclasses.asdict(equation),
-        "save_every": save_every,
-        "observables": observables,
-        "start_sha256": digest,
-        "dtype": str(start.dtype),
-    }
-    return json.loads(json.dumps(header))
-
-
-def _record(progress: _Progress, lattice: Lattice, observables: Mapping[str, Observable]) -> None:
-    rows = progress.rows
-    rows.setdefault("step", []).append(progress.step)
-    rows.setdefault("frames", []).append(progress.spins.to(torch.float32).cpu().numpy())
-    for name, function in observables.items():
-        value = torch.as_tensor(function(lattice, progress.spins)).detach().cpu().numpy()
-        rows.setdefault("observables/" + name, []).append(value)
-
-
-def _resume(
-    target: Path,
-    header: dict[str, Any],
-    start: Tensor,
-    equation: LandauLifshitz,
-    seed: int,
-) -> _Progress | None:
-    if not target.exists():
-        return None
-    with _opened(target) as file:
-        stored = json.loads(file.attrs["header"])
-        different = sorted(k for k in header if stored.get(k) != header[k])
-        if different:
-            raise ValueError(f"path: {target.name!r} holds another run, different in {different}")
-        spins = torch.as_tensor(file["checkpoint/spins"][()]).to(start)
-        rng = dynamics.generator(equation, seed, start.device)
-        if rng is not None:
-            rng.set_state(torch.as_tensor(file["checkpoint/generator"][()]))
-        names = ["step", "frames", *(f"observables/{k}" for k in header["observables"])]
-        rows = {name: list(file[name][()]) for name in names}
-        return _Progress(spins, rng, int(file["checkpoint"].attrs["step"]), rows)
-
-
-def _write(target: Path, header: dict[str, Any], progress: _Progress, dt: float) -> None:
-    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
-        file.attrs["format"], file.attrs["sdml_version"] = FILE_FORMAT, __version__
-        file.attrs["header"] = json.dumps(header)
-        _write_rows(file, progress.rows, dt)
-        checkpoint = file.create_group("checkpoint")
-        checkpoint.attrs["step"] = progress.step
-        checkpoint["spins"] = progress.spins.cpu().numpy()
-        if progress.rng is not None:
-            checkpoint["generator"] = progress.rng.get_state().numpy()
-
-
-def _write_rows(file: h5py.File, rows: dict[str, list[Any]], dt: float) -> None:
-    file["time"] = np.array(rows["step"]) * dt
-    file["time"].attrs["units"] = "hbar/t"
-    file["time"].make_scale("time")
-    for name, values in rows.items():
-        variable = file.create_dataset(name, data=np.array(values))
-        own = [f"{name}_{axis}" for axis in range(1, variable.ndim)]
-        scales = ["site", "component"] if name == "frames" else own
-        for axis, scale in enumerate(["time", *scales]):
-            if scale not in file:
-                file[scale] = np.arange(variable.shape[axis])
-                file[scale].make_scale(scale)
-            variable.dims[axis].attach_scale(file[scale])
-
-
-def load(path: str | os.PathLike[str]) -> Run:
-    """Read a run. ValueError if the file is missing, truncated or foreign."""
-    target = Path(path)
-    with _opened(target) as file:
-        header = json.loads(file.attrs["header"])
-        observables = {name: file[f"observables/{name}"][()] for name in header["observables"]}
-        return Run(file["time"][()], file["frames"][()], observables, header)
-
-
-@contextmanager
-def _opened(target: Path) -> Iterator[h5py.File]:
-    """The store for reading; whatever is missing in it becomes one ValueError with its name."""
+def _run(
+    out: Store,
+    driver: _Driver,
+    plan: Timetable,
+    checkpoint_every: int,
+    report: Callable[[int], None] | None,
+    bar: Any,
+) -> None:
+    began = clock.monotonic() - out.checkpoint.seconds
+    state, rngs = _restored(out.checkpoint, driver)
+    bar.update(state.step * state.spins[..., 0].numel())
+    warned, uncommitted = False, 0
     try:
-        with h5py.File(target, "r") as file:
-            if file.attrs.get("format") != FILE_FORMAT:
-                raise ValueError(f"path: {target.name!r} is not a store of format {FILE_FORMAT!r}")
-            yield file
-    except (OSError, KeyError) as error:
-        raise ValueError(f"path: {target.name!r} is not a readable store ({error})") from error
+        if driver.guard is not None:  # a run that was stopped does not slip away
+            warned = driver.guard.heed(driver.guard.readings(state.spins), state.step, warned)
+        for mark in plan.marks[plan.marks > state.step]:
+            reached = driver.advanced(state.spins, rngs, state.step, int(mark))
+            saved, framed = mark in plan.saved, mark in plan.frames
+            rows = driver.measured(reached) if saved else {}
+            for name, value in rows.items():
+                out.write(name, state.n_saved, value.cpu().numpy())
+            if framed:
+                out.write("frames", state.n_frames, driver.frame(reached))
+            states = [rng.get_state() for rng in rngs]
+            bar.update((int(mark) - state.step) * reached[..., 0].numel())
+            counts = state.n_saved + saved, state.n_frames + framed
+            state = _State(int(mark), *counts, reached, states)
+            uncommitted += 1
+            if uncommitted >= checkpoint_every or state.step >= plan.n_steps:
+                out.commit(state.checkpoint(clock.monotonic() - began))
+                uncommitted = 0
+            if driver.guard is not None and saved:
+                readings = {name.removeprefix("guard/"): value for name, value in rows.items()}
+                warned = driver.guard.heed(readings, state.step, warned)
+            if report:
+                report(state.step)
+    except OSError:
+        raise
+    except BaseException:
+        if state.step > out.checkpoint.step:  # what is good is kept
+            out.commit(state.checkpoint(clock.monotonic() - began))
+        raise
+
+
+def _batch(start: Tensor, seed: int | Sequence[int]) -> tuple[Tensor, list[int]]:
+    """The start and a seed for each configuration; ValueError unless they belong together."""
+    single = isinstance(seed, (int, np.integer))
+    seeds = [int(seed)] if single else [int(k) for k in seed]  # type: ignore[arg-type, union-attr]
+    expected = start.shape[-2:] if single else (len(seeds), *start.shape[-2:])
+    if tuple(start.shape) != tuple(expected) or not seeds:
+        raise ValueError(
+            f"spins: (N, 3) with one seed or (B, N, 3) with a list of B is needed, got "
+            f"{tuple(start.shape)} with seed = {seed}"
+        )
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed: must differ from each other, got {seeds}")
+    return start, seeds
+
+
+def _header(driver: _Driver, save_every: Steps, frames_every: Steps | None) -> dict[str, Any]:
+    """What makes two runs the same run (their length may differ)."""
+    digest = hashlib.sha256(driver.start.cpu().numpy().tobytes()).hexdigest()
+    return {
+        "lattice": dataclasses.asdict(driver.lattice),
+        "equation": dataclasses.asdict(driver.equation),
+        "schedule": None if driver.schedule is None else driver.schedule.tolist(),
+        "save_every": timetable.spacing(save_every),
+        "frames_every": timetable.spacing(frames_every),
+        "frame_dtype": driver.frame_dtype,
+        "observables": list(driver.observables),
+        "guard": [] if driver.guard is None else sorted(driver.guard.quantities),
+        "start_sha256": digest,
+        "dtype": str(driver.start.dtype),
+    }
+
+
+def _prepared(target: Path, header: dict[str, Any], plan: Timetable, driver: _Driver) -> bool:
+    """Make room for the plan at the path; False if the run there is as long already."""
+    layout = Layout(header, plan, driver.equation.dt, str(driver.start.device))
+    if target.exists():
+        return journal.extended(target, layout)
+    state = _State(0, 1, 1, driver.start, [rng.get_state() for rng in driver.generators()])
+    rows = {name: value.cpu().numpy() for name, value in driver.measured(driver.start).items()}
+    rows["frames"] = driver.frame(driver.start)
+    journal.begin(target, layout, state.checkpoint(0.0), {k: v[None] for k, v in rows.items()})
+    return plan.n_steps > 0
+
+
+def _restored(checkpoint: Checkpoint, driver: _Driver) -> tuple[_State, list[torch.Generator]]:
+    rngs = driver.generators()
+    states = [torch.from_numpy(row.copy()) for row in checkpoint.generators[: len(rngs)]]
+    for rng, state in zip(rngs, states, strict=True):
+        rng.set_state(state)
+    spins = torch.from_numpy(checkpoint.spins).to(driver.start)
+    counts = checkpoint.step, checkpoint.n_saved, checkpoint.n_frames
+    return _State(*counts, spins, states), rngs
+
+
+def _bar(wanted: bool | None, n_steps: int, start: Tensor) -> Any:
+    """Spin-steps with their rate and the time left; for people only, unless asked for."""
+    people = sys.stderr.isatty() and not os.environ.get("CI")
+    total = n_steps * start[..., 0].numel()
+    shown = people if wanted is None else wanted
+    return tqdm(total=total, unit=" spin-steps", unit_scale=True, disable=not shown, leave=False)

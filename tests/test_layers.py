@@ -8,39 +8,19 @@ import pytest
 
 from sdml import paths
 
-SPIN_STUDIES = ["clusters", "polarons", "arrest"]
-STATE_STUDIES = ["domains", "orientation", "scaling", "vortices", "snapshots"]
+PLAIN = ["timetable", "guard", "growth", "transition"]
+NEAR = ["orbits", "neighborhood", "walks"]
+ON_SPINS = ["clusters", "polarons", "arrest", "topology", "interfaces"]
+ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
-    ["paths", "spins", "symmetry", "chebyshev", "recursion", "growth", "transition"],
-    ["lattice"],
-    ["model", "observables", "dynamics", "probing", "orbits", "neighborhood", "walks", "rings"],
-    [
-        "exact",
-        "kpm",
-        "descriptor",
-        "rawbonds",
-        "moments",
-        "topology",
-        "interfaces",
-        "clusters",
-        "polarons",
-        "arrest",
-    ],
-    [
-        "forcefield",
-        "locality",
-        "finite_size",
-        "domains",
-        "orientation",
-        "scaling",
-        "vortices",
-        "snapshots",
-        "landscape",
-        "coexistence",
-    ],
+    ["paths", "spins", "symmetry", "chebyshev", "recursion", *PLAIN],
+    ["lattice", "store"],
+    ["model", "observables", "dynamics", "journal", "probing", "rings", *NEAR],
+    ["exact", "kpm", "descriptor", "rawbonds", "moments", *ON_SPINS],
+    ["forcefield", "locality", "finite_size", "landscape", "coexistence", *ON_FIELDS],
     ["simulation", "committee"],
     ["dataset"],
-    ["evaluation", "labelling"],
+    ["evaluation", "labelling", "ensemble"],
     ["training", "record"],
     ["plotting", "widgets", "profiles", "workers"],
     ["reproduce"],

@@ -56,8 +56,7 @@ def assert_same_run(found, expected):
 
 def checkpoint(path):
     """The spins in full precision."""
-    with h5py.File(path, "r") as file:
-        return file["checkpoint/spins"][()]
+    return simulation.load(path).spins
 
 
 @pytest.mark.parametrize("equation", [EQUATION, WARM], ids=["kT = 0", "kT > 0"])
@@ -281,5 +280,109 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     }
 )
 def test_bad_input_is_refused_and_writes_nothing(tmp_path, call, mentioned):
+    laws.assert_refused(lambda: run(tmp_path / "run.h5", **call), *mentioned)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_batch_of_seeds_equals_one_run_a_seed(tmp_path):
+    """Bit for bit: spins, frames, observables; also of functions of one configuration only."""
+    starts, seeds = [spins.random(16, seed=k) for k in range(3)], [5, 6, 7]
+    measured = MEASURED | {
+        "largest": lambda lat, s: int(observables.cluster_sizes(lat, s, smallest=1)[0])
+    }
+    for method in ("sib", "heun", "midpoint"):
+        options = {"equation": replace(WARM, method=method), "observables": measured}
+        together = run(
+            tmp_path / f"{method}.h5",
+            spins=np.stack(starts),
+            seed=seeds,
+            local_field=lambda s: -s[..., NEIGHBORS, :].sum(-2),
+            **options,
+        )
+        for k, seed in enumerate(seeds):
+            path = tmp_path / f"{method}_{seed}.h5"
+            alone = run(path, spins=starts[k], seed=seed, **options)
+            np.testing.assert_array_equal(together.spins[k], alone.spins)
+            np.testing.assert_array_equal(together.frames[:, k], alone.frames)
+            for name, values in alone.observables.items():
+                np.testing.assert_array_equal(together.observables[name][:, k], values)
+
+
+def test_a_batch_resumes_bit_for_bit(tmp_path):
+    options = {"spins": np.stack([START, -START]), "seed": [1, 2]}
+    options["local_field"] = lambda s: -s[..., NEIGHBORS, :].sum(-2)
+    whole = run(tmp_path / "whole.h5", **options)
+    run(tmp_path / "parts.h5", n_steps=8, **options)
+    assert_same_run(run(tmp_path / "parts.h5", **options), whole)
+
+
+def test_a_schedule_is_the_temperature_at_the_middle_of_every_step(tmp_path):
+    found = run(tmp_path / "run.h5", equation=EQUATION, schedule=[(0.5, 0.4), (1.5, 0.0)])
+    s, rng = torch.as_tensor(START), torch.Generator().manual_seed(7)
+    for step in range(20):
+        kT = float(np.interp(0.1 * (step + 0.5), [0.5, 1.5], [0.4, 0.0]))
+        s = dynamics.advance(s, heisenberg, replace(EQUATION, kT=kT), rng)
+    np.testing.assert_array_equal(found.spins, s)
+    assert found.header["schedule"] == [[0.5, 0.4], [1.5, 0.0]]
+    constant = run(tmp_path / "constant.h5", equation=EQUATION, schedule=[(0.0, 0.3)])
+    np.testing.assert_array_equal(constant.frames, run(tmp_path / "warm.h5").frames)
+
+
+def test_observables_and_frames_have_their_own_times(tmp_path):
+    whole = run(tmp_path / "whole.h5", save_every=1)
+    steps = simulation.logarithmic_steps(20, per_decade=4)
+    assert steps == [0, 1, 2, 3, 6, 10, 18, 20]
+    found = run(tmp_path / "run.h5", save_every=steps, frames_every=8)
+    np.testing.assert_allclose(found.time, 0.1 * np.array(steps))
+    np.testing.assert_allclose(found.frame_time, [0, 0.8, 1.6])
+    np.testing.assert_array_equal(found.frames, whole.frames[::8])
+    np.testing.assert_array_equal(found.observables["neel"], whole.observables["neel"][steps])
+    np.testing.assert_array_equal(found.spins, whole.spins)
+    run(tmp_path / "parts.h5", save_every=steps[:5], frames_every=8, n_steps=9)
+    assert_same_run(run(tmp_path / "parts.h5", save_every=steps, frames_every=8), found)
+    laws.assert_refused(
+        lambda: run(tmp_path / "run.h5", save_every=[4, 40], frames_every=8, n_steps=40),
+        "another run",
+        "save_every",
+    )
+
+
+def test_packed_frames_lose_digits_and_the_run_none(tmp_path):
+    whole = run(tmp_path / "whole.h5")
+    packed = run(tmp_path / "packed.h5", frame_dtype="float16")
+    with h5py.File(tmp_path / "packed.h5") as file:
+        np.testing.assert_array_equal(file["frames"], whole.frames.astype(np.float16))
+    np.testing.assert_allclose(np.linalg.norm(packed.frames, axis=-1), 1, atol=3e-7)
+    np.testing.assert_array_equal(packed.spins, whole.spins)
+    np.testing.assert_allclose(packed.frames, whole.frames, atol=5e-4)
+
+
+def test_the_length_of_the_spins_is_watched(tmp_path):
+    assert run(tmp_path / "run.h5").guard["norm_drift"].max() < 1e-15
+    single = run(tmp_path / "single.h5", spins=START.astype(np.float32))
+    assert 0 < single.guard["norm_drift"].max() < 2e-7
+
+
+@pytest.mark.parametrize("asked, shown", [(True, True), (False, False), (None, False)])
+def test_progress_is_for_people(tmp_path, capsys, asked, shown):
+    run(tmp_path / "run.h5", progress=asked)
+    assert ("spin-steps" in capsys.readouterr().err) == shown
+
+
+@laws.bad_input(
+    {
+        "no seeds": ({"seed": []}, "spins", "(16, 3)"),
+        "one start": ({"seed": [1, 2]}, "spins", "(16, 3)", "[1, 2]"),
+        "twice": ({"spins": np.stack([START] * 2), "seed": [1, 1]}, "seed", "[1, 1]"),
+        "frames_every": ({"frames_every": 0}, "frames_every", 0),
+        "frame_dtype": ({"frame_dtype": "int8"}, "frame_dtype", "int8"),
+        "listed": ({"save_every": [-1, 2]}, "save_every", "[-1, 2]"),
+        "times": ({"equation": EQUATION, "schedule": [(1, 0), (0, 1)]}, "schedule"),
+        "cold": ({"equation": EQUATION, "schedule": [(1, -0.5)]}, "schedule", -0.5),
+        "pairs": ({"equation": EQUATION, "schedule": [1, 2, 3]}, "schedule"),
+        "two temperatures": ({"schedule": [(0, 1)]}, "equation", 0.3),
+    }
+)
+def test_bad_options_are_refused_and_write_nothing(tmp_path, call, mentioned):
     laws.assert_refused(lambda: run(tmp_path / "run.h5", **call), *mentioned)
     assert os.listdir(tmp_path) == []

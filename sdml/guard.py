@@ -1,0 +1,125 @@
+"""Is a force field still in its element? Readings along a run, with a warning and a stop.
+
+A site is outside where its environment is farther from the training data than any of these
+(:meth:`sdml.forcefield.ForceField.extrapolation` above 1) or, if a limit is set, where the members
+of a committee differ by more than that.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class OutsideTrainedRange(RuntimeError):  # noqa: N818, it is not the program that errs
+    """The guard stopped a run; its store ends where it did."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What watches over a force field that drives a run.
+
+    Parameters
+    ----------
+    forcefield : ForceField or Committee
+        With :meth:`extrapolation` and :meth:`energy`; with :meth:`spread` if it is a committee.
+    warn_above : float
+        Fraction of sites outside that is worth one warning.
+    stop_above : float, optional
+        Fraction of sites outside that ends the run.
+    spread_limit : float, optional
+        Calibrated spread of a committee's local energies, in t, above which a site is outside.
+
+    Raises
+    ------
+    ValueError
+        A limit that is not allowed or that the force field cannot be held to.
+    """
+
+    forcefield: Any
+    warn_above: float = 0.01
+    stop_above: float | None = None
+    spread_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("warn_above", "stop_above"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}: must be a fraction in [0, 1], got {value}")
+        if self.spread_limit is not None and not (self.is_committee and self.spread_limit > 0):
+            raise ValueError(
+                f"spread_limit: must be positive and needs a committee, got {self.spread_limit}"
+            )
+        if self.stop_above is not None and not self.quantities & {"outside"}:
+            raise ValueError(
+                f"stop_above: got {self.stop_above}, but which sites are outside is not known: the "
+                "force field holds no spread of its training features (whitening is None); train "
+                "it anew"
+            )
+
+    @property
+    def is_committee(self) -> bool:
+        return hasattr(self.forcefield, "spread")
+
+    @property
+    def knows_its_range(self) -> bool:
+        """Whether the weights hold the spread of their training features."""
+        members = getattr(self.forcefield, "members", (self.forcefield,))
+        return all(getattr(member, "whitening", None) is not None for member in members)
+
+    @property
+    def quantities(self) -> set[str]:
+        """Names of the readings."""
+        outside = self.knows_its_range or self.spread_limit is not None
+        optional = {"outside": outside, "spread": self.is_committee}
+        return {"energy_per_site", *(name for name, known in optional.items() if known)}
+
+    def readings(self, spins: Tensor) -> dict[str, Tensor]:
+        """``outside``, ``spread`` (root mean square, t) and ``energy_per_site`` (t), (...) each.
+
+        Without ``outside`` where the force field cannot tell, see :meth:`announce`.
+        """
+        found = {"energy_per_site": self.forcefield.energy(spins).double() / spins.shape[-2]}
+        flagged = torch.zeros(spins.shape[:-1], dtype=torch.bool, device=spins.device)
+        if self.knows_its_range:
+            flagged |= self.forcefield.extrapolation(spins) > 1
+        if self.is_committee:
+            spread = self.forcefield.spread(spins)
+            found["spread"] = spread.double().square().mean(-1).sqrt()
+            if self.spread_limit is not None:
+                flagged |= spread > self.spread_limit
+        if "outside" in self.quantities:
+            found["outside"] = flagged.double().mean(-1)
+        return found
+
+    def announce(self) -> None:
+        """Warn if nothing will tell which sites are outside."""
+        if "outside" not in self.quantities:
+            warnings.warn(
+                "guard: the force field holds no spread of its training features (whitening is "
+                "None), so the sites outside its trained range are not recorded; train it anew",
+                stacklevel=3,
+            )
+
+    def heed(self, readings: dict[str, Tensor], step: int, warned: bool) -> bool:
+        """Whether a warning has been given, now or before; raises where the run must stop.
+
+        Raises
+        ------
+        OutsideTrainedRange
+            The fraction of sites outside exceeds ``stop_above``.
+        """
+        if "outside" not in readings:
+            return warned
+        fraction = float(readings["outside"].max())
+        said = f"{fraction:.3g} of the sites are outside the trained range at step {step}"
+        if self.stop_above is not None and fraction > self.stop_above:
+            raise OutsideTrainedRange(f"guard: {said}, allowed are {self.stop_above:g}")
+        if not warned and fraction > self.warn_above:
+            warnings.warn(f"guard: {said}, expected are {self.warn_above:g}", stacklevel=3)
+            return True
+        return warned

@@ -1,0 +1,160 @@
+"""Ensembles of runs: the same here, in processes and after a worker has died; the command."""
+
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import laws
+import numpy as np
+import pytest
+import torch
+
+from sdml import cli, ensemble, forcefield, lattice, observables, simulation, spins, workers
+from sdml.dynamics import LandauLifshitz
+from sdml.ensemble import Quench
+from sdml.forcefield import ForceField
+from sdml.model import SDModel
+from sdml.rawbonds import RawBondEnvironment
+
+SITES = lattice.square(12)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+    """A small force field, not trained, that knows the range of random spins."""
+    environment = RawBondEnvironment("square", 1.0, 1.0)
+    field = ForceField(SDModel(SITES, 6.0, 0.5), environment, (4,), 1)
+    data = torch.stack([torch.as_tensor(spins.random(144, seed=k)) for k in range(4)])
+    field.standardise(data, torch.zeros(4), torch.randn(4, 144), torch.zeros(4))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    forcefield.save(field, path)
+    return str(path)
+
+
+@pytest.fixture
+def settings(weights) -> Quench:
+    equation = LandauLifshitz(0.1, 0.2, 0.1)
+    return Quench(weights, 12, equation, 20, 5, observables=("energy", "neel"), checkpoint_every=1)
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    first, second = simulation.load(found), simulation.load(expected)
+    np.testing.assert_array_equal(first.spins, second.spins)
+    np.testing.assert_array_equal(first.frames, second.frames)
+    assert first.header == second.header
+
+
+def dies_once(job, marker: Path):
+    """Kills its process while the job is under way, the first time."""
+    if not marker.exists():
+        marker.touch()
+        original, calls = simulation.dynamics.advance, []
+
+        def advance(*arguments):
+            calls.append(1)
+            if len(calls) > 12:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments)
+
+        simulation.dynamics.advance = advance
+    return job()
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_the_same_in_processes_and_after_a_death(tmp_path, settings):
+    seeds = [1, 2]
+    here = ensemble.jobs(tmp_path / "here", settings, seeds)
+    assert dict(workers.run(here)) == {f"quench_{k}.h5": 20 for k in seeds}
+    there = ensemble.jobs(tmp_path / "there", settings, seeds)
+    there = {name: partial(dies_once, job, tmp_path / name) for name, job in there.items()}
+    assert dict(workers.run(there, n_workers=2, n_threads=1)) == dict.fromkeys(here, 20)
+    assert (tmp_path / "quench_1.h5").exists()
+    for name in here:
+        assert_same(tmp_path / "there" / name, tmp_path / "here" / name)
+
+
+def test_a_batch_holds_the_runs_of_its_seeds(tmp_path, settings):
+    """Within the rounding of matrix products of other sizes."""
+    together = ensemble.quench(tmp_path / "all.h5", settings, [1, 2])
+    for k, seed in enumerate((1, 2)):
+        alone = ensemble.quench(tmp_path / f"{seed}.h5", settings, seed)
+        np.testing.assert_allclose(together.spins[k], alone.spins, atol=1e-4)
+        np.testing.assert_array_equal(together.frames[0, k], alone.frames[0])
+
+
+@pytest.mark.parametrize("name", [*ensemble.OBSERVABLES, "energy"])
+def test_every_observable_can_be_measured(tmp_path, settings, name):
+    found = ensemble.quench(tmp_path / "run.h5", replace(settings, observables=(name,)), [1, 2])
+    assert found.observables[name].shape[:2] == (5, 2)
+    assert np.isfinite(found.observables[name]).all()
+
+
+def test_a_run_starts_from_an_order_or_from_another_run(tmp_path, settings):
+    ordered = replace(settings, initial="neel")
+    first = ensemble.quench(tmp_path / "a.h5", ordered, 1)
+    np.testing.assert_array_equal(first.frames[0], spins.neel(SITES))
+    second = ensemble.quench(tmp_path / "b.h5", replace(settings, initial=tmp_path / "a.h5"), 1)
+    np.testing.assert_array_equal(second.frames[0], first.spins)
+    smaller = replace(settings, initial=str(tmp_path / "a.h5"), length=13)
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", smaller, 1), "initial", "(169,")
+
+
+def test_a_run_tells_its_model_and_weights(tmp_path, settings, weights):
+    header = ensemble.quench(tmp_path / "run.h5", settings, 1).header
+    assert header["engine"] == "small.safetensors"
+    expected = forcefield.checksum(forcefield.load(weights))
+    assert header["provenance"]["weights_sha256"] == [expected]
+    assert header["provenance"]["model"]["exchange_coupling"] == 6.0
+
+
+def test_names_that_are_not_known(settings):
+    for changes, mentioned in (
+        ({"observables": ("spin",)}, ("observables", "chirality", "spin")),
+        ({"initial": "chaos"}, ("initial", "neel", "chaos")),
+        ({"stop_above": 0.1}, ("stop_above", 0.1)),
+    ):
+        laws.assert_refused(lambda c=changes: replace(settings, **c), *mentioned)
+
+
+def command(weights, output, *options):
+    fixed = "--length 12 --dt 0.1 --steps 20 --save-every 5"
+    return cli.main(
+        ["quench", "--force-field", weights, *fixed.split(), "--output", str(output), *options]
+    )
+
+
+def test_the_command_makes_one_run(tmp_path, weights, capsys):
+    options = "--schedule 0:0.2 1.5:0 --observables neel clusters --frames-every 7 --guard"
+    options += " --frame-dtype float16 --method heun --warn-above 1 --save-per-decade 5"
+    assert command(weights, tmp_path / "run.h5", *options.split()) == 0
+    assert "frames to t = 2" in capsys.readouterr().out
+    found = simulation.load(tmp_path / "run.h5")
+    assert found.header["schedule"] == [[0.0, 0.2], [1.5, 0.0]]
+    assert found.header["equation"]["method"] == "heun"
+    np.testing.assert_allclose(found.frame_time, [0, 0.7, 1.4])
+    np.testing.assert_allclose(found.time[[0, 1, -1]], [0, 0.1, 2])
+    neel = observables.neel_order(SITES, found.frames[0])
+    assert found.observables["neel"][0] == pytest.approx(float(neel), abs=1e-3)
+    assert "outside" in found.guard
+
+
+def test_the_command_makes_many_runs(tmp_path, weights, capsys):
+    assert command(weights, tmp_path, "--seeds", "3", "4", "--kT", "0.1") == 0
+    assert capsys.readouterr().out == "quench_3.h5: 20 steps\nquench_4.h5: 20 steps\n"
+    batch = ["--seeds", "3", "4", "--kT", "0.1", "--together"]
+    assert command(weights, tmp_path / "all.h5", *batch) == 0
+    both = simulation.load(tmp_path / "all.h5")
+    for k, seed in enumerate((3, 4)):
+        alone = simulation.load(tmp_path / f"quench_{seed}.h5")
+        np.testing.assert_allclose(both.spins[k], alone.spins, atol=1e-4)
+
+
+def test_the_command_stops_with_its_guard(tmp_path, weights, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command(weights, tmp_path / "run.h5", "--initial", "neel", "--stop-above", "0")
+    assert stop.value.code == 1
+    assert "STOPPED guard: " in capsys.readouterr().err
+    assert command(weights, tmp_path / "x.h5", "--observables", "spin") == 2
+    assert "observables" in capsys.readouterr().err

@@ -241,6 +241,28 @@ def twin_runs(axes: Axes, runs: Sequence[Mapping[str, Any]], column: str) -> Axe
     return axes
 
 
+def droplet_energies(axes: Axes, energies: Any, limits: Mapping[str, float]) -> Axes:
+    """Energy per hole of droplets, a Series by number of holes, and named limits, in t."""
+    axes.plot(energies.index, energies, "o-", label="droplet")
+    for k, (label, value) in enumerate(limits.items()):
+        axes.axhline(value, color=f"C{k + 1}", ls="--", lw=0.9, label=label)
+    axes.set(xlabel="holes in the droplet", ylabel="energy per hole (t)")
+    axes.legend(fontsize="x-small")
+    return axes
+
+
+def separation_energies(axes: Axes, rows: Sequence[Mapping[str, Any]], alone: float) -> Axes:
+    """Energy per hole of two polarons against their distance, and of one alone.
+
+    ``rows`` are the separations of data/reference/polarons.json.
+    """
+    distance = np.linalg.norm([row["displacement"] for row in rows], axis=1)
+    axes.plot(distance, [row["energy_per_hole"] for row in rows], "o", ms=3)
+    axes.axhline(alone, color="0.5", ls="--", lw=0.9)
+    axes.set(xlabel="distance of two polarons", ylabel="energy per hole (t)")
+    return axes
+
+
 def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
     """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
     figure, (axes,) = panels(1, 1, height=3.0)

@@ -242,7 +242,7 @@ def test_an_open_chain_has_the_energy_of_the_transfer_matrix(method):
 
     Fisher, Am. J. Phys. 32, 343 (1964), doi 10.1119/1.1970340.
     """
-    kT, n_chains, length = 0.5, ensemble_size(method) // 25, 17
+    kT, n_chains, length = 0.5, ensemble_size(method) // 50, 17
 
     def chain(s):
         h = torch.zeros_like(s)
@@ -262,7 +262,7 @@ def test_an_open_chain_has_the_energy_of_the_transfer_matrix(method):
         average /= n_steps - n_steps // 2
         return float(average.mean()), float(average.std()) / n_chains**0.5
 
-    (coarse, coarse_error), (fine, fine_error) = bond(0.2, 1), bond(0.1, 2)
+    (coarse, coarse_error), (fine, fine_error) = bond(0.1, 1), bond(0.05, 2)
     error = np.hypot(2 * fine_error, coarse_error)
     assert error < 0.12 / n_chains**0.5
     assert abs(2 * fine - coarse - langevin(1 / kT)) < 3 * error

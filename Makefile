@@ -10,7 +10,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 TEST_THREADS ?= 1
 # What a reader can repeat in an hour; the other scripts need stores of labels or hours, see data/README.md.
-BENCHMARKS := exact kpm descriptor locality finite_size
+BENCHMARKS := exact kpm descriptor dynamics locality finite_size
 
 # Threads that wait by spinning make small solves a hundred times slower on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE

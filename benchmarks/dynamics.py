@@ -13,16 +13,16 @@ OMP_NUM_THREADS.
 
 import argparse
 import dataclasses
-import datetime
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import results
 import torch
 from descriptor import counted_work, walk_work
 
-from sdml import dynamics, exact, forcefield, kpm, lattice, paths, record, spins
+from sdml import dynamics, exact, forcefield, kpm, lattice, spins
 from sdml.dynamics import LandauLifshitz
 
 EQUATION = LandauLifshitz(0.5, 0.1, 0.01)
@@ -81,7 +81,7 @@ def engines(given: Given) -> list[dict[str, Any]]:
             rows.append(
                 {"engine": engine, "n_sites": n_sites, "spin_steps_per_s": n_sites / seconds}
             )
-            show(rows[-1])
+            results.show(rows[-1])
     return rows
 
 
@@ -95,7 +95,7 @@ def share(given: Given) -> list[dict[str, Any]]:
             rest = shortest(step_of(lambda s: h, state, method, kT), given.device, 20)
             row = {"method": method, "kT": kT, "n_sites": len(state), "rest_seconds": rest}
             rows.append(row | {"share_not_field": rest / (rest + 2 * field_seconds)})
-            show(rows[-1])
+            results.show(rows[-1])
     return rows
 
 
@@ -117,7 +117,7 @@ def work(given: Given) -> list[dict[str, Any]]:
         "product_flop_per_s": rate,
         "share_of_product_rate": flop / seconds / rate,
     }
-    show(row)
+    results.show(row)
     return [row]
 
 
@@ -129,7 +129,7 @@ def field(given: Given) -> list[dict[str, Any]]:
     diagonalization = shortest(lambda: exact.solve(model, state.cpu().double()), "cpu", 1)
     row = {"n_sites": 900, "field_seconds": own, "exact_seconds": diagonalization}
     row["exact_over_field"] = diagonalization / own
-    show(row)
+    results.show(row)
     return [row]
 
 
@@ -153,16 +153,11 @@ def drift(given: Given) -> list[dict[str, Any]]:
             drifts.append(float(abs(energy(end) - energy(start))))
         order = float(np.log2(drifts[1] / drifts[2])) if drifts[2] > 1e-12 else None
         rows.append({"method": method, "drift_per_spin": drifts, "order": order})
-        show(rows[-1])
+        results.show(rows[-1])
     return rows
 
 
 PARTS = {part.__name__: part for part in (engines, share, work, field, drift)}
-
-
-def show(row: dict[str, Any]) -> None:
-    cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(cells), flush=True)
 
 
 def main() -> None:
@@ -174,18 +169,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = record.origin() | {
-        "device": record.device() if given.device == "cpu" else torch.cuda.get_device_name(),
-        "threads": torch.get_num_threads(),
-        "force_field": given.force_field,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    show(origin)
+    about = {"threads": torch.get_num_threads(), "force_field": given.force_field}
+    origin = results.origin(given.device, **about)
+    results.show(origin)
     result: dict[str, Any] = {"origin": origin}
     for part in given.parts or PARTS:
         result[part] = PARTS[part](given)
-    if given.output:
-        record.write_text(paths.reference() / f"{given.output}.json", record.json_text(result))
+    results.keep(given.output, result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ of one seed.
 """
 
 import argparse
-import datetime
 import json
 import re
 import time
@@ -22,9 +21,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import results
 import torch
 
-from sdml import exact, lattice, paths, record, simulation, snapshots, spins
+from sdml import exact, lattice, paths, simulation, snapshots, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
 
@@ -173,15 +173,13 @@ def _finite(values: np.ndarray) -> list[float | None]:
 def collect(output: str) -> None:
     stores = sorted(p for p in folder().glob("exact_*.h5") if PLAIN_NAME.fullmatch(p.name))
     runs = sorted((row_of(p) for p in stores), key=lambda r: (r["length"], r["seed"]))
-    origin = record.origin() | {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "model": MODEL,
-        "engine": ENGINE,
-        "script": "benchmarks/exact_quench.py",
-        "columns": "see sdml.snapshots.statistics; energy per site, rms |S x h|, mu",
-    }
-    text = record.json_text({"origin": origin, "runs": runs, "time_step": time_step_rows()})
-    record.write_text(paths.reference() / f"{output}.json", text)
+    origin = results.origin(
+        model=MODEL,
+        engine=ENGINE,
+        script="benchmarks/exact_quench.py",
+        columns="see sdml.snapshots.statistics; energy per site, rms |S x h|, mu",
+    )
+    results.keep(output, {"origin": origin, "runs": runs, "time_step": time_step_rows()})
     if stores:
         shown = max(stores, key=lambda p: (_number(p, 1), -_number(p, 2)))
         write_frames(shown, paths.reference() / f"{output}.h5", origin)

@@ -9,12 +9,12 @@ site, in units of t. ``--output`` writes data/reference/NAME.json.
 
 import argparse
 import dataclasses
-import datetime
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import results
 
 from sdml import coexistence, exact, landscape, lattice, paths, polarons, record, spins
 from sdml.model import SDModel
@@ -245,16 +245,11 @@ def main() -> None:
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     found = {name: part(name) for name in given.parts}
-    if given.output:
-        origin = record.origin() | {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "model": MODEL,
-            "lengths": {"droplets": LENGTH, "barriers": BAND_LENGTH, "momenta": MOMENTA},
-            "seconds": sum(value["origin"]["seconds"] for value in found.values()),
-        }
-        results = {name: value["result"] for name, value in found.items()}
-        text = record.json_text({"origin": origin, **results})
-        record.write_text(paths.reference() / f"{given.output}.json", text)
+    lengths = {"droplets": LENGTH, "barriers": BAND_LENGTH, "momenta": MOMENTA}
+    seconds = sum(value["origin"]["seconds"] for value in found.values())
+    origin = results.origin(model=MODEL, lengths=lengths, seconds=seconds)
+    parts = {name: value["result"] for name, value in found.items()}
+    results.keep(given.output, {"origin": origin, **parts})
 
 
 if __name__ == "__main__":

@@ -263,6 +263,14 @@ def separation_energies(axes: Axes, rows: Sequence[Mapping[str, Any]], alone: fl
     return axes
 
 
+def estimates(axes: Axes, x: Any, found: Sequence[Any]) -> Axes:
+    """Values with their intervals (:class:`sdml.growth.Estimate`) as a line in a band."""
+    low, high = np.transpose([estimate.interval for estimate in found])
+    axes.plot(x, [estimate.value for estimate in found], "o-", ms=3)
+    axes.fill_between(x, low, high, alpha=0.2, lw=0)
+    return axes
+
+
 def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
     """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
     figure, (axes,) = panels(1, 1, height=3.0)

@@ -98,13 +98,15 @@ def main() -> None:
 
 
 def plain(value: Any) -> Any:
-    """Lists and numbers with six digits."""
+    """Lists and numbers with six digits; null for an infinite length."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list):
         return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        return [float(f"{v:.6g}") for v in value] if value.ndim == 1 else [plain(v) for v in value]
+        if value.ndim > 1:
+            return [plain(v) for v in value]
+        return [float(f"{v:.6g}") if np.isfinite(v) else None for v in value]
     return value
 
 

@@ -24,7 +24,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures store manifest bench clean
+.PHONY: help setup reproduce test lint lab figures store tables manifest bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +68,9 @@ figures: $(STAMP) ## publish the figures of the largest finished profile
 store: $(STAMP) ## execute the quick profile into notebooks/ (ONLY, RESUME)
 	@echo "== store"
 	$(BIN)/sdml store $(options)
+
+tables: $(STAMP) ## renew the tables of README.md and docs/
+	$(BIN)/sdml tables
 
 manifest: ## renew data/SHA256SUMS
 	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS

@@ -1,7 +1,7 @@
-"""Tables of the pages people read: claims in the README, parameters in ``docs/parameters.md``.
+"""Tables of the pages people read: claims in the README, parameters and figures in ``docs/``.
 
-They are made from ``figures/claims.json``, the notebooks and the profiles, and from nothing else: a
-page is current if making it again changes nothing.
+They are made from ``figures/``, the notebooks and the profiles, and from nothing else: a page is
+current if making it again changes nothing.
 """
 
 import ast
@@ -40,9 +40,11 @@ def renew() -> list[Path]:
 
 def pages() -> dict[Path, Callable[[], tuple[str, str]]]:
     """Page -> what makes the name and the text of its table."""
+    docs = paths.root() / "docs"
     return {
         paths.root() / "README.md": lambda: ("claims", claims_markdown(record.claims())),
-        paths.root() / "docs" / "parameters.md": lambda: ("parameters", parameters_markdown()),
+        docs / "parameters.md": lambda: ("parameters", parameters_markdown()),
+        docs / "gallery.md": lambda: ("figures", gallery_markdown()),
     }
 
 
@@ -142,6 +144,24 @@ def parameter_comments(path: Path) -> dict[str, str]:
     if missing:
         raise ValueError(f"{path.name}: parameter {', '.join(missing)} must have a comment")
     return {name: comments[line] for name, line in names.items()}
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def gallery_markdown() -> str:
+    """Every published figure with its caption, its profile and the notebook that draws it."""
+    sidecars = [p for p in sorted(paths.figures().glob("*.json")) if p.with_suffix(".png").exists()]
+    return "\n\n".join(_picture(record.loaded(path)) for path in sidecars)
+
+
+def _picture(sidecar: Parameters) -> str:
+    name, notebook = sidecar["name"], sidecar["notebook"]
+    drawn = f"[{notebook}](../notebooks/{notebook}.ipynb), profile {sidecar['profile']}"
+    # In an alternative text brackets would end it.
+    words = sidecar["caption"].replace("[", "(").replace("]", ")").replace("\n", " ")
+    picture = f"![{words}](../figures/{name}.png)"
+    return f"## {name}\n\n{picture}\n\n{words} ({drawn}; [PDF](../figures/{name}.pdf))"
 
 
 # --- Markdown -----------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_it_is_short(block):
     assert code_lines(block) < MAX_LINES
 
 
+@pytest.mark.slow
 def test_the_terms_are_learned_and_turn_the_spins(term):
     assert term["errors"]["torque_r2"] > 0.8
     axis = term["run"].observables["axis"]
@@ -54,11 +55,13 @@ def test_the_terms_are_learned_and_turn_the_spins(term):
     assert len(axis) == 6
 
 
+@pytest.mark.slow
 def test_a_descriptor_of_ones_own_learns_a_honeycomb(honeycomb):
     assert honeycomb["errors"]["torque_r2"] > 0.7
     assert honeycomb["run"].spins.shape == (128, 3)
 
 
+@pytest.mark.slow
 def test_its_features_are_invariant(honeycomb):
     lat, made = honeycomb["large"], honeycomb["field"].descriptor
     table = made.neighbor_table(lat)
@@ -74,6 +77,7 @@ def test_its_features_are_invariant(honeycomb):
         torch.testing.assert_close(made(moved, table)[permutation], found)
 
 
+@pytest.mark.slow
 def test_it_is_read_back_after_its_class_was_entered(honeycomb, tmp_path, monkeypatch):
     field, made = honeycomb["field"], honeycomb["ShellEnvironment"]
     forcefield.save(field, tmp_path / "own.safetensors")

@@ -24,7 +24,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures store manifest bench clean
+.PHONY: help setup reproduce test lint lab figures store tables site manifest bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +68,15 @@ figures: $(STAMP) ## publish the figures of the largest finished profile
 store: $(STAMP) ## execute the quick profile into notebooks/ (ONLY, RESUME)
 	@echo "== store"
 	$(BIN)/sdml store $(options)
+
+tables: $(STAMP) ## renew the tables of README.md and docs/
+	$(BIN)/sdml tables
+
+site: $(STAMP) ## build the site of notebooks, reference and figures in build/site
+	@echo "== site"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-build-isolation -c requirements.lock -e '.[site]'
+	$(BIN)/python -m sphinx -q -b html -d build/doctrees -c docs . build/site
+	@echo "build/site/index.html"
 
 manifest: ## renew data/SHA256SUMS
 	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS

@@ -46,7 +46,8 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sdml", description=description)
     parser.add_argument("--version", action="version", version=f"sdml {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for subcommand in (reproduce, store, figures, claims, label, gather, train, quench):
+    readers = (reproduce, store, figures, tables, claims)
+    for subcommand in (*readers, label, gather, train, quench):
         subcommand(commands)
     return parser
 
@@ -60,6 +61,7 @@ def reproduce(commands: Commands) -> None:
         jobs = profiles.plan(given.profile, given.only, given.set)
         with _supervised(jobs) as (report, advance):
             reproduce.run(jobs, given.timeout, given.resume, report, advance)
+        _renew_tables()
 
     command = commands.add_parser("reproduce", help="run the notebooks and publish their figures")
     command.add_argument("--profile", default="quick", help="quick (default), laptop or paper")
@@ -78,6 +80,7 @@ def store(commands: Commands) -> None:
         options = {"time_limit": given.timeout, "resume": given.resume}
         with _supervised(jobs) as (report, advance):
             reproduce.store(jobs, report=report, advance=advance, **options)
+        _renew_tables()
 
     command = commands.add_parser("store", help="execute the quick profile into notebooks/")
     _add_run_options(command)
@@ -92,9 +95,28 @@ def figures(commands: Commands) -> None:
 
         with _supervised(profiles.plan()) as (report, advance):
             reproduce.figures(report, advance)
+        _renew_tables()
 
     command = commands.add_parser("figures", help="publish the largest finished profile's figures")
     command.set_defaults(run=run)
+
+
+def tables(commands: Commands) -> None:
+    """`sdml tables`: renew the tables of the README and of ``docs/``."""
+
+    def run(given: Arguments) -> None:
+        _renew_tables()
+
+    command = commands.add_parser("tables", help="renew the tables of the README and of docs/")
+    command.set_defaults(run=run)
+
+
+def _renew_tables() -> None:
+    from sdml import paths
+    from sdml import tables as made
+
+    for page in made.renew():
+        print(f"renewed the table of {page.relative_to(paths.root())}")
 
 
 def claims(commands: Commands) -> None:

@@ -44,7 +44,7 @@ def test_help_names_the_subcommands(capsys):
         cli.main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for name in ("reproduce", "store", "figures", "claims"):
+    for name in ("reproduce", "store", "figures", "tables", "claims"):
         assert name in text
 
 
@@ -70,6 +70,18 @@ def test_claims_are_printed_as_a_table(home, capsys):
     assert set(rule) == {"-", " "}
     assert "1.6e-05" in first
     assert second.startswith("freezing ")
+
+
+def test_tables_are_renewed_and_named(home, capsys):
+    stored_claims(home, [CLAIM])
+    (home / "README.md").write_text("<!-- begin claims --><!-- end claims -->\n")
+    assert cli.main(["tables"]) == 0
+    assert capsys.readouterr().out == "renewed the table of README.md\n"
+    assert cli.main(["tables"]) == 0
+    assert capsys.readouterr().out == ""
+    (home / "README.md").write_text("no marks\n")
+    assert cli.main(["tables"]) == 2
+    assert "begin claims" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ FLOORS = [
     ["evaluation", "labelling", "ensemble"],
     ["training", "record"],
     ["plotting", "widgets", "profiles", "workers"],
-    ["reproduce"],
+    ["reproduce", "tables"],
     ["cli"],
     ["__main__"],
 ]

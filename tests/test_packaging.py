@@ -1,18 +1,22 @@
 """pyproject.toml, environment.yml, requirements.lock and the package agree."""
 
+import os
 import tomllib
 from importlib import metadata
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import sdml
 from sdml import paths
 
 CONDA_NAMES = {"torch": "pytorch"}
 ONLY_CONDA = {"python", "pip", "setuptools"}
+NOT_LOCKED = {"site"}
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +27,10 @@ def project() -> dict:
 
 @pytest.fixture(scope="module")
 def required(project) -> dict[str, Requirement]:
-    """All requirements, those of the extras included, by canonical name."""
-    extras = project["project"]["optional-dependencies"].values()
-    texts = sum(extras, project["project"]["dependencies"])
+    """All requirements, those of the extras that are locked included, by canonical name."""
+    extras = project["project"]["optional-dependencies"].items()
+    locked = [texts for name, texts in extras if name not in NOT_LOCKED]
+    texts = sum(locked, project["project"]["dependencies"])
     return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
 
 
@@ -92,3 +97,38 @@ def test_torch_and_python_ranges(project, required):
 def test_version_has_one_source(project):
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "sdml.__version__"}
     assert metadata.version("sdml") == sdml.__version__
+
+
+def test_python_versions_in_the_metadata(project):
+    """Every release that is named satisfies the range, and the running one is named."""
+    versions = {
+        entry.rpartition(":: ")[2]
+        for entry in project["project"]["classifiers"]
+        if entry.startswith("Programming Language :: Python :: 3.")
+    }
+    assert versions == {"3.11", "3.12", "3.13"}
+    requires = SpecifierSet(project["project"]["requires-python"])
+    assert all(requires.contains(version) for version in versions)
+    oldest = min(versions, key=Version)
+    assert project["tool"]["mypy"]["python_version"] == oldest
+    assert project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+
+
+# --- Binder and Colab ---------------------------------------------------------------------------
+
+
+def binder(name: str) -> str:
+    """Text of a file of the Binder configuration."""
+    return (paths.root() / ".binder" / name).read_text(encoding="utf-8")
+
+
+def test_binder_installs_the_lock_and_the_checkout():
+    """Binder runs in the checkout; a requirements file names others relative to itself."""
+    assert binder("requirements.txt").split("\n")[-2:] == ["-r ../requirements.lock", ""]
+    assert "pip install --no-deps" in binder("postBuild")
+    assert os.access(paths.root() / ".binder" / "postBuild", os.X_OK)
+
+
+def test_binder_takes_a_python_of_the_metadata(project):
+    version = binder("runtime.txt").strip().removeprefix("python-")
+    assert f"Programming Language :: Python :: {version}" in project["project"]["classifiers"]

@@ -17,8 +17,17 @@ def test_the_example_reaches_tetrahedral_order():
     assert abs(chirality).mean() > 0.5 * observables.TETRAHEDRAL_CHIRALITY
 
 
+def anchors(page: str) -> set[str]:
+    """Targets of ``#`` links to the headings of a page, as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
 @pytest.mark.parametrize(
     "target", sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", README.read_text())))
 )
-def test_every_link_leads_to_a_file(target):
-    assert (paths.root() / target).is_file()
+def test_every_link_leads_somewhere(target):
+    file, _, anchor = target.partition("#")
+    page = paths.root() / file if file else README
+    assert page.is_file()
+    assert not anchor or anchor in anchors(page.read_text())

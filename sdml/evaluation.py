@@ -48,6 +48,8 @@ STAGES = {
     "triangular": Stages("forming", "coarsening", 120.0),
     "square": Stages("early", "late", 200.0, holes=True),
 }
+UNDIVIDED = Stages("quench", "late", float("inf"))
+"""Of lattices whose stages are not known."""
 
 
 def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
@@ -55,7 +57,7 @@ def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
 
     Frames whose mean square transverse field is below 1e-5 t^2 belong to no stage.
     """
-    stages = STAGES[data.model.lattice.name]
+    stages = STAGES.get(data.model.lattice.name, UNDIVIDED)
     transverse = spin_arrays.transverse(data.spins, data.local_field)
     alive = (transverse**2).mean(axis=(1, 2)) > SIGNAL
     frames = {

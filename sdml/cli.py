@@ -189,6 +189,8 @@ def gather(commands: Commands) -> None:
     def run(given: Arguments) -> None:
         from sdml import dataset
 
+        if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
+            raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
         parts = [dataset.load(path) for path in given.stores]
         thinned = [part.select(slice(None, None, given.every)) for part in parts]
         dataset.save(dataset.join(thinned), given.output)

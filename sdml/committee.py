@@ -227,7 +227,8 @@ class Committee(nn.Module):
                 f"of {tuple(s.shape)}"
             )
         squares = [self.spread(part, "field").double().square().mean(-1) for part in s.split(16)]
-        return np.asarray(torch.cat(squares).argsort(descending=True, stable=True)[:n_frames])
+        order = torch.cat(squares).argsort(descending=True, stable=True)
+        return order[:n_frames].cpu().numpy()
 
     def _site_energies(self, spins: Tensor) -> Tensor:
         """Local energies (n, ..., N) of all members."""

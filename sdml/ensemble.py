@@ -171,7 +171,7 @@ def _measured(names: Sequence[str], driver: Any) -> Mapping[str, Observable]:
 
 
 def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
-    if not isinstance(seed, int):
+    if not isinstance(seed, (int, np.integer)):
         return np.stack([_start(initial, sites, one) for one in seed])
     if initial == "random":
         return spins.random(sites.n_sites, seed)

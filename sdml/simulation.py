@@ -98,12 +98,18 @@ class _Driver:
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
         """One configuration at a time: what a function makes of a batch is its own affair."""
         if spins.ndim == 2:
-            return torch.as_tensor(function(self.lattice, spins)).detach()
-        rows = [torch.as_tensor(function(self.lattice, s)).detach() for s in spins]
-        return torch.stack(rows)
+            return _row(function(self.lattice, spins))
+        return torch.stack([_row(function(self.lattice, s)) for s in spins])
 
     def frame(self, spins: Tensor) -> NDArray[Any]:
         return spins.to(getattr(torch, self.frame_dtype)).cpu().numpy()
+
+
+def _row(value: Any) -> Tensor:
+    """A value as a tensor of real or complex numbers: 0 at the start may be 0.7 later."""
+    found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    exact = found.dtype.is_floating_point or found.dtype.is_complex
+    return found.detach() if exact else found.detach().double()
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,8 @@ def quench(
     parts = (local_field, equation, table, seeds, dict(observables or {}), frame_dtype, guard)
     driver = _Driver(lattice, start, *parts)
     header = _header(driver, save_every, frames_every)
-    header |= {"seed": seed if isinstance(seed, int) else seeds, "engine": engine}
+    single = isinstance(seed, (int, np.integer))
+    header |= {"seed": seeds[0] if single else seeds, "engine": engine}
     header["provenance"] = dict(provenance or {})
     target, header = Path(path), json.loads(json.dumps(header))
     if guard is not None:
@@ -219,7 +226,11 @@ def quench(
     if _prepared(target, header, plan, driver):
         with Store(target) as out, _bar(progress, n_steps, start) as bar:
             _run(out, driver, plan, checkpoint_every, report, bar)
-    return load(target)
+        return load(target)
+    found = load(target)
+    if guard is not None and found.step in plan.saved:  # what was stopped at its end stays so
+        guard.heed(guard.readings(torch.from_numpy(found.spins).to(start)), found.step, True)
+    return found
 
 
 def _run(
@@ -235,7 +246,8 @@ def _run(
     bar.update(state.step * state.spins[..., 0].numel())
     warned, uncommitted = False, 0
     try:
-        if driver.guard is not None:  # a run that was stopped does not slip away
+        # A run that was stopped does not slip away.
+        if driver.guard is not None and state.step in plan.saved:
             warned = driver.guard.heed(driver.guard.readings(state.spins), state.step, warned)
         for mark in plan.marks[plan.marks > state.step]:
             reached = driver.advanced(state.spins, rngs, state.step, int(mark))

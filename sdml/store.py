@@ -111,6 +111,8 @@ class Store:
         offset, shape, dtype = self._places[name]
         if value.shape != shape[1:]:
             raise ValueError(f"{name}: shape must stay {shape[1:]}, got {value.shape}")
+        if not np.can_cast(value.dtype, dtype, "same_kind"):
+            raise ValueError(f"{name}: dtype must stay {dtype}, got {value.dtype}")
         data = np.ascontiguousarray(value, dtype).tobytes()
         if data:
             with self._explained():

@@ -51,8 +51,9 @@ def pages() -> dict[Path, Callable[[], tuple[str, str]]]:
 def with_table(page: str, name: str, table: str) -> str:
     """`page` with `table` between the marks of `name`."""
     begin, end = BEGIN.format(name), END.format(name)
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise ValueError(f"page: must hold {begin!r} and {end!r} once each")
+    once = page.count(begin) == page.count(end) == 1
+    if not once or page.index(end) < page.index(begin):
+        raise ValueError(f"page: must hold {begin!r} and {end!r} once each, in this order")
     head, _, rest = page.partition(begin)
     tail = rest.partition(end)[2]
     return f"{head}{begin}\n\n{table}\n\n{end}{tail}"

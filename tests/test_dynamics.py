@@ -311,7 +311,7 @@ def test_the_energy_of_the_explicit_schemes_drifts_at_second_order(method, recor
 
     drifts = [drift(dt) for dt in (0.02, 0.01, 0.005)]
     orders = np.log2(drifts[:-1]) - np.log2(drifts[1:])
-    record_property("energy drift", drifts)
+    record_property("energy drift", [float(x) for x in drifts])
     assert drifts[0] < 1e-2
     assert orders.min() > 1.9, orders
 

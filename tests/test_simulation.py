@@ -386,3 +386,14 @@ def test_progress_is_for_people(tmp_path, capsys, asked, shown):
 def test_bad_options_are_refused_and_write_nothing(tmp_path, call, mentioned):
     laws.assert_refused(lambda: run(tmp_path / "run.h5", **call), *mentioned)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_observable_keeps_what_follows_a_whole_number(tmp_path):
+    """A mean that is 0 at the start, and numbers of Python in all their digits."""
+    seen = iter([0, 0.7, 0.1 + 1e-12])
+    found = simulation.quench(
+        tmp_path / "run.h5", LATTICE, START, heisenberg, EQUATION, 2, 1,
+        {"mean": lambda lat, s: next(seen)}, seed=np.int64(3),
+    )  # fmt: skip
+    assert found.observables["mean"].tolist() == [0, 0.7, 0.1 + 1e-12]
+    assert found.header["seed"] == 3

@@ -370,7 +370,7 @@ def quench(commands: Commands) -> None:
         "--initial", default="random", help="random, an order such as neel, or the store of a run"
     )
     _add_dynamics_options(command)
-    command.add_argument("--method", default="sib", help="sib (default), heun or midpoint")
+    command.add_argument("--method", default="sib", help="sib (default), heun, adams or midpoint")
     command.add_argument(
         "--schedule", type=_point, nargs="+", metavar="TIME:KT", help="kT(t), linear in between"
     )

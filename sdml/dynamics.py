@@ -14,6 +14,7 @@ step: it is large in these models (|h| ~ J) and would enter their errors.
 |------------|-------|----------------|--------------------------------|---------------------|
 | 'heun'     | 2     | renormalised   | drifts as dt^2                 | 2                   |
 | 'sib'      | 2     | a rotation     | drifts as dt^2                 | 2                   |
+| 'adams'    | 2     | a rotation     | drifts as dt^2                 | 1, the first step 2 |
 | 'midpoint' | 2     | a rotation     | kept if h is linear in S, else | 2 + iterations,     |
 |            |       |                | no drift of the lowest order   | 5 to 12 in practice |
 
@@ -23,8 +24,9 @@ solution, the noise being held over a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -54,7 +56,7 @@ class LandauLifshitz:
         alpha >= 0.
     kT : float
         Temperature of the bath, an energy >= 0.
-    method : {'sib', 'heun', 'midpoint'}
+    method : {'sib', 'heun', 'adams', 'midpoint'}
         See the table of the module.
     """
 
@@ -70,8 +72,8 @@ class LandauLifshitz:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: must be finite and >= 0, got {value}")
-        if self.method not in STEPS:
-            raise ValueError(f"method: must be one of {sorted(STEPS)}, got {self.method!r}")
+        if self.method not in METHODS:
+            raise ValueError(f"method: must be one of {sorted(METHODS)}, got {self.method!r}")
 
     @property
     def noise_amplitude(self) -> float:
@@ -120,8 +122,7 @@ def integrate(
         raise ValueError(f"n_steps: must be an integer >= 0, got {n_steps}")
     s = as_tensor(spins)
     rng = generator(equation, seed, s.device)
-    for _ in range(int(n_steps)):
-        s = advance(s, local_field, equation, rng)
+    s = evolve(s, local_field, repeat(equation, int(n_steps)), rng)
     if not bool(torch.isfinite(s).all()):
         raise FloatingPointError(f"spins: not finite after {n_steps} steps of dt = {dt}")
     return like(s, spins)
@@ -151,7 +152,7 @@ def suggested_dt(
 
     so that the rate errs by |x|^2 / 6 of itself, or half of that. The noise turns a spin as well,
     by a mean square angle of 4 alpha kT dt a step, which stands in the place of |x|^2. Both errors
-    of the explicit schemes are kept below ``error``:
+    of 'sib' and 'heun' are kept below ``error`` (that of 'adams' below 2.5 ``error``):
 
         dt = min(sqrt(6 error / (1 + alpha^2)) / omega,  3 error / (2 alpha kT)).
 
@@ -183,18 +184,18 @@ def suggested_dt(
     return min(dt, 1.5 * error / (damping * kT)) if damping * kT > 0 else dt
 
 
-def advance(
+def evolve(
     spins: Tensor,
     local_field: LocalField,
-    equation: LandauLifshitz,
+    equations: Iterable[LandauLifshitz],
     rng: Generators | None = None,
 ) -> Tensor:
-    """One step of the chosen scheme; the inner loop of every run.
+    """Steps in a row, one for each of ``equations`` (of one dt); the inner loop of every run.
 
     ``rng`` is one generator for all spins, or one for each configuration of a batch (B, N, 3),
-    which then gets the noise that it would get alone.
+    which then gets the noise that it would get alone. 'adams' remembers nothing from one call to
+    the next: it begins each with a step of 'sib'.
     """
-    noise = thermal_noise(spins, equation, rng)
 
     def field(s: Tensor) -> Tensor:
         h = torch.as_tensor(local_field(s)).to(s)
@@ -202,13 +203,25 @@ def advance(
             raise ValueError(f"local_field: must return {tuple(s.shape)}, got {tuple(h.shape)}")
         return h
 
-    if equation.method == "midpoint":
-        return midpoint_step(spins, field, equation.damping, equation.dt, noise)
+    earlier = None
+    for equation in equations:
+        noise = thermal_noise(spins, equation, rng)
+        settings = (field, equation.damping, equation.dt, noise)
+        if equation.method == "adams":
+            spins, earlier = adams_step(spins, *settings, earlier)
+        else:
+            spins = STEPS[equation.method](spins, *settings)
+    return spins
 
-    def noisy_field(s: Tensor) -> Tensor:
-        return field(s) if noise is None else field(s) + noise
 
-    return STEPS[equation.method](spins, noisy_field, equation.damping, equation.dt)
+def advance(
+    spins: Tensor,
+    local_field: LocalField,
+    equation: LandauLifshitz,
+    rng: Generators | None = None,
+) -> Tensor:
+    """One step, see :func:`evolve`."""
+    return evolve(spins, local_field, [equation], rng)
 
 
 def thermal_noise(spins: Tensor, equation: LandauLifshitz, rng: Generators | None) -> Tensor | None:
@@ -234,32 +247,82 @@ def angular_velocity(spins: Tensor, field: Tensor, damping: float) -> Tensor:
     return transverse + damping * torch.linalg.cross(spins, transverse)
 
 
-def heun_step(spins: Tensor, field: LocalField, damping: float, dt: float) -> Tensor:
+def heun_step(
+    spins: Tensor, field: LocalField, damping: float, dt: float, noise: Tensor | None = None
+) -> Tensor:
     """Heun's predictor-corrector, the noise held over both stages (Stratonovich).
 
     Second order, two fields. |S| = 1 by renormalisation of both stages.
     """
 
     def velocity(s: Tensor) -> Tensor:
-        return torch.linalg.cross(angular_velocity(s, field(s), damping), s)
+        return torch.linalg.cross(angular_velocity(s, _sum(field(s), noise), damping), s)
 
     start = velocity(spins)
     predicted = torch.nn.functional.normalize(spins + dt * start, dim=-1)
     return torch.nn.functional.normalize(spins + (dt / 2) * (start + velocity(predicted)), dim=-1)
 
 
-def sib_step(spins: Tensor, field: LocalField, damping: float, dt: float) -> Tensor:
+def sib_step(
+    spins: Tensor, field: LocalField, damping: float, dt: float, noise: Tensor | None = None
+) -> Tensor:
     """Semi-implicit scheme B of Mentink et al., J. Phys.: Condens. Matter 22, 176001 (2010),
     doi 10.1088/0953-8984/22/17/176001, with the field taken at the normalised mid point.
 
     Second order, two fields. Implicit in the spin, explicit in the field: each stage is an exact
     rotation, and |S| = 1 needs no projection but against rounding.
     """
-    predicted = rotate_about(spins, angular_velocity(spins, field(spins), damping), dt)
-    middle = torch.nn.functional.normalize(spins + predicted, dim=-1)
-    moved = rotate_about(spins, angular_velocity(middle, field(middle), damping), dt)
+
+    def moved(s: Tensor) -> Tensor:
+        return rotate_about(spins, angular_velocity(s, _sum(field(s), noise), damping), dt)
+
+    middle = torch.nn.functional.normalize(spins + moved(spins), dim=-1)
     # The rotation keeps |S| = 1 up to rounding; this stops float32 rounding from accumulating.
-    return torch.nn.functional.normalize(moved, dim=-1)
+    return torch.nn.functional.normalize(moved(middle), dim=-1)
+
+
+def adams_step(
+    spins: Tensor,
+    field: LocalField,
+    damping: float,
+    dt: float,
+    noise: Tensor | None = None,
+    earlier: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Two-step Adams-Bashforth for the angular velocity; half the cost of 'sib'.
+
+    S' = R S with the rotation R about (3 Omega(t) - Omega(t - dt)) / 2, one field: Faltinsen,
+    Marthinsen and Munthe-Kaas, Appl. Numer. Math. 39, 349 (2001), doi
+    10.1016/S0168-9274(01)00103-X. Omega is transverse, so that no large parallel part is
+    extrapolated. The noise acts as in :func:`sib_step`, at the mid point of the step. Without
+    ``earlier`` the step is one of 'sib'.
+
+    For a spin close to its axis (see :func:`suggested_dt`) the rate errs by 5 |x|^2 / 12 of itself,
+    2.5 times as much as for 'sib' at the same dt and 0.6 times as much at the same cost. Undamped,
+    the tilt grows by |x|^4 / 4 a step; |x| must stay below about 0.7.
+
+    Returns
+    -------
+    spins : (..., N, 3)
+    angular_velocity : (..., N, 3)
+        Without noise, at the start of the step: ``earlier`` of the next one.
+    """
+    now = angular_velocity(spins, field(spins), damping)
+
+    def moved(s: Tensor, omega: Tensor) -> Tensor:
+        kick = 0 if noise is None else angular_velocity(s, noise, damping)
+        return rotate_about(spins, omega + kick, dt)
+
+    def middle(omega: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(spins + moved(spins, omega), dim=-1)
+
+    if earlier is None:
+        half_way = middle(now)
+        omega = angular_velocity(half_way, field(half_way), damping)
+    else:
+        omega = 1.5 * now - 0.5 * earlier
+        half_way = spins if noise is None else middle(omega)
+    return torch.nn.functional.normalize(moved(half_way, omega), dim=-1), now
 
 
 def midpoint_step(
@@ -320,4 +383,9 @@ def rotate_about(spins: Tensor, angular_velocity: Tensor, dt: float) -> Tensor:
     return ((1 - square) * spins + 2 * along * a + 2 * torch.linalg.cross(a, spins)) / (1 + square)
 
 
+def _sum(field: Tensor, noise: Tensor | None) -> Tensor:
+    return field if noise is None else field + noise
+
+
 STEPS = {"heun": heun_step, "sib": sib_step, "midpoint": midpoint_step}
+METHODS = (*STEPS, "adams")

@@ -75,8 +75,8 @@ class _Driver:
     def advanced(self, spins: Tensor, rngs: list[torch.Generator], step: int, to: int) -> Tensor:
         """The spins at a later step; raises if they are not finite."""
         rng = None if not rngs else rngs if spins.ndim == 3 else rngs[0]
-        for k in range(step, to):
-            spins = dynamics.advance(spins, self.local_field, self.equation_at(k), rng)
+        equations = (self.equation_at(k) for k in range(step, to))
+        spins = dynamics.evolve(spins, self.local_field, equations, rng)
         if not bool(torch.isfinite(spins).all()):
             raise FloatingPointError(
                 f"spins: not finite at step {to} of dt = {self.equation.dt}; "
@@ -165,6 +165,8 @@ def quench(
         Tensor -> field of the same shape: ``lambda s: exact.solve(model, s).local_field`` or
         ``forcefield.field``.
     equation : LandauLifshitz
+        'adams' starts anew at every time of observables or frames, so that what a run is resumed
+        from is all it knows.
     n_steps : int
     save_every : int or sequence of int
         Observables are kept at step 0 and every ``save_every`` steps, of which ``n_steps`` is a

@@ -290,7 +290,7 @@ def test_a_batch_of_seeds_equals_one_run_a_seed(tmp_path):
     measured = MEASURED | {
         "largest": lambda lat, s: int(observables.cluster_sizes(lat, s, smallest=1)[0])
     }
-    for method in ("sib", "heun", "midpoint"):
+    for method in ("sib", "heun", "adams", "midpoint"):
         options = {"equation": replace(WARM, method=method), "observables": measured}
         together = run(
             tmp_path / f"{method}.h5",

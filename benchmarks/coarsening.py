@@ -1,12 +1,12 @@
 """Chiral domains after a quench of the triangular lattice, driven by the released force field.
 
-    python benchmarks/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.1] [--kT 0]
+    python benchmarks/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0] [--method adams]
                                     [--time 800] [--force-field triangular] [--label NAME]
     python benchmarks/coarsening.py collect [--output coarsening]
 
 J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with
 observables on the fly at times in steps of a sixteenth of a decade and a few frames; one that was
-stopped goes on from its last checkpoint. A seed of 192 x 192 sites to t = 800 takes about twelve
+stopped goes on from its last checkpoint. A seed of 192 x 192 sites to t = 1280 takes about eight
 minutes of one core. `collect` writes data/reference/NAME.json (histories of all runs) and NAME.h5
 (frames of the largest one).
 """
@@ -37,7 +37,7 @@ from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
 
 PER_DECADE = 16
-FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1600)
+FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 LABEL = "main"
 
 
@@ -107,7 +107,7 @@ def run(given: argparse.Namespace, seed: int) -> None:
         sites,
         torch.as_tensor(spins.random(sites.n_sites, seed), dtype=torch.float32),
         field.field,
-        LandauLifshitz(given.dt, given.damping, given.kT),
+        LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         n_steps,
         simulation.logarithmic_steps(n_steps, PER_DECADE),
         OBSERVABLES,
@@ -189,9 +189,10 @@ def main() -> None:
     running.add_argument("length", type=int)
     running.add_argument("seeds", type=int, nargs="+")
     running.add_argument("--dt", type=float, default=2.0)
-    running.add_argument("--damping", type=float, default=0.1)
+    running.add_argument("--damping", type=float, default=0.3)
     running.add_argument("--kT", type=float, default=0.0)
-    running.add_argument("--time", type=float, default=800.0)
+    running.add_argument("--method", default="adams")
+    running.add_argument("--time", type=float, default=1280.0)
     running.add_argument("--force-field", default="triangular")
     running.add_argument("--label", default=LABEL)
     collecting = parsers.add_parser("collect")

@@ -5,9 +5,10 @@
     python benchmarks/exact_quench.py collect [--output square_exact]
     python benchmarks/exact_quench.py            # the effect of the time step, two minutes
 
-J = 6, filling 0.485, electron_kT 0.0025, damping 0.05. A run is a store
-build/arrest/exact_L_seed.h5 with statistics on the fly; one that was stopped goes on from its last
-checkpoint. About 12 minutes a seed at 20 x 20 and two hours at 30 x 30, one free core. `collect`
+J = 6, filling 0.485, electron_kT 0.0025, damping 0.05; fields in single precision, Adams-Bashforth
+steps. A run is a store build/arrest/exact_L_seed.h5 with statistics on the fly; one that was
+stopped goes on from its last checkpoint. About 6 minutes a seed at 20 x 20 and 45 at 30 x 30, one
+free core. `collect`
 writes data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade,
 the effect of the time step (runs with --kT 0 and --dt 0.5 and 0.25), and NAME.h5 with a few frames
 of one seed.
@@ -30,7 +31,7 @@ from sdml.model import SDModel
 
 MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025}
 DAMPING, SAVE_INTERVAL = 0.05, 5.0
-ENGINE = "exact, J = 6, filling 0.485, electron_kT 0.0025"
+ENGINE = "exact in single precision, J = 6, filling 0.485, electron_kT 0.0025"
 STATE = ("energy", "rms_torque", "chemical_potential")
 PLAIN_NAME = re.compile(r"exact_(\d+)_(\d+)\.h5")
 COMPARED = {"length": 12, "seed": 1, "time": 100.0}
@@ -83,8 +84,8 @@ def run(length: int, seed: int, dt: float, kT: float, final_time: float) -> None
         folder() / store_name(length, seed, dt, kT),
         sites,
         torch.as_tensor(spins.random(sites.n_sites, seed)),
-        lambda s: exact.solve(model, s).local_field,
-        LandauLifshitz(dt, DAMPING, kT),
+        lambda s: exact.local_field(model, s, "single"),
+        LandauLifshitz(dt, DAMPING, kT, "adams"),
         round(final_time / SAVE_INTERVAL) * every,
         every,
         observables_of(model),

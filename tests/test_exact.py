@@ -51,6 +51,30 @@ def test_transverse_field_is_minus_the_slope_along_the_sphere(model, state):
     laws.assert_transverse_field_is_gradient(energy(model), local_field(model), state)
 
 
+@every_state
+@pytest.mark.parametrize("precision, tolerance", [("double", 1e-12), ("single", 3e-5)])
+def test_the_field_alone_is_that_of_the_solution(model, state, precision, tolerance):
+    if precision == "single" and model.electron_kT == 0:
+        pytest.skip("needs electron_kT > 0")
+    expected = exact.solve(model, state).local_field
+    found = exact.local_field(model, state, precision)
+    assert type(found) is type(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_the_field_alone_knows_batches_and_refuses_what_it_cannot_do():
+    model = SDModel(SQUARE, 6.0, 0.485, electron_kT=0.0025)
+    batch = torch.as_tensor(spins.random(32, seed=3)).view(2, 16, 3)
+    found = exact.local_field(model, batch, "single")
+    assert found.shape == (2, 16, 3)
+    # A level on so few sites: an error of 1e-6 moves its occupation by 1e-6 / (4 electron_kT).
+    np.testing.assert_allclose(found, exact.solve(model, batch).local_field, rtol=0, atol=1e-3)
+    laws.assert_refused(lambda: exact.local_field(model, RANDOM, "half"), "precision", "half")
+    cold = dataclasses.replace(model, electron_kT=0.0)
+    laws.assert_refused(lambda: exact.local_field(cold, RANDOM, "single"), "precision", 0)
+    laws.assert_refused(lambda: exact.local_field(model, RANDOM[:4]), "spins")
+
+
 def test_the_zero_temperature_states_above_are_gapped():
     """Else the gradient would be tested where it does not exist."""
     model, state = STATES["gapped, T = 0, filling"]

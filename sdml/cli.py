@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,16 +144,17 @@ def label(commands: Commands) -> None:
         equation = LandauLifshitz(given.dt, given.damping, given.kT)
         if given.driver is not None:
             forcefield.load(given.driver).on(model.lattice)  # refused before the first label
+        solver = _solver(given)
         random: labelling.RandomStates | None = None
         jobs: dict[str, labelling.Job] = {}
         if given.random:
             path = folder / "random.h5"
-            random = labelling.RandomStates(path, model, given.random, given.random_seed)
+            random = labelling.RandomStates(path, model, given.random, given.random_seed, solver)
             jobs |= random.jobs()
         for seed in given.quench_seeds:
             path = folder / f"quench_{seed}.h5"
             jobs[path.name] = labelling.quench_job(
-                path, model, equation, given.save_times, seed, given.driver
+                path, model, equation, given.save_times, seed, given.driver, solver, given.start
             )
         with _failing_jobs():
             for name, labelled in workers.run(jobs, given.workers, given.scheduler, given.threads):
@@ -161,7 +163,7 @@ def label(commands: Commands) -> None:
         if random is not None and random.gather():
             print("wrote random.h5", flush=True)
 
-    command = commands.add_parser("label", help="make snapshots labelled by exact fields")
+    command = commands.add_parser("label", help="make labelled snapshots")
     _add_model_options(command)
     _add_dynamics_options(command)
     command.add_argument(
@@ -173,6 +175,16 @@ def label(commands: Commands) -> None:
     command.add_argument(
         "--driver", help="force field that drives the quenches; by default the exact fields do"
     )
+    command.add_argument(
+        "--start",
+        default="random",
+        help="of the quenches: random spins, or a texture that --kT heats (tetrahedral, neel, ...)",
+    )
+    command.add_argument(
+        "--engine", choices=["exact", "kpm"], default="exact", help="of the labels"
+    )
+    command.add_argument("--n-moments", type=int, help="of kpm, by default from electron_kT")
+    command.add_argument("--n-probes", type=int, help="of kpm, by default the exact trace")
     command.add_argument("--workers", type=int, default=1, help="processes of this machine")
     command.add_argument(
         "--scheduler",
@@ -181,6 +193,17 @@ def label(commands: Commands) -> None:
     )
     command.add_argument("--output", required=True, help="folder of the stores")
     command.set_defaults(run=run)
+
+
+def _solver(given: Arguments) -> Any:
+    """The engine of the labels; a seed makes the probes those of every other run."""
+    from sdml import exact, kpm
+
+    if given.engine == "exact":
+        if given.n_moments or given.n_probes:
+            raise ValueError("--n-moments, --n-probes: belong to --engine kpm")
+        return exact.solve
+    return partial(kpm.solve, n_moments=given.n_moments, n_probes=given.n_probes, seed=0)
 
 
 def gather(commands: Commands) -> None:

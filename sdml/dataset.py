@@ -23,11 +23,13 @@ import torch
 from numpy.typing import NDArray
 
 from sdml import __version__, dynamics, exact, paths, spins
+from sdml.lattice import Lattice
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
 FILE_FORMAT = "sdml-snapshots-3"
 WITHOUT_CHECKSUMS = "sdml-snapshots-2"
+TEXTURES = ("ferromagnetic", "neel", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
 DIMENSIONS = {
     "spins": ("snapshot", "site", "component"),
     "local_field": ("snapshot", "site", "component"),
@@ -117,8 +119,23 @@ def label(
 
 
 def engine_name(solver: Solver) -> str:
-    """What provenances say of an engine: its module."""
-    return str(getattr(solver, "func", solver).__module__)
+    """What provenances say of an engine: its module, and the settings of a partial but the device."""
+    module = str(getattr(solver, "func", solver).__module__)
+    settings = sorted(getattr(solver, "keywords", {}).items())
+    return " ".join([module, *(f"{k}={v}" for k, v in settings if k != "device")])
+
+
+def start(lattice: Lattice, seed: int, texture: str = "random") -> NDArray[np.float64]:
+    """Spins (N, 3) from which a run begins: random ones of the seed, or an ordered texture.
+
+    ValueError for a texture that is unknown or does not fit on the lattice.
+    """
+    if texture == "random":
+        return spins.random(lattice.n_sites, seed)
+    if texture not in TEXTURES:
+        raise ValueError(f"start: must be one of {('random', *TEXTURES)}, got {texture!r}")
+    ordered: NDArray[np.float64] = getattr(spins, texture)(lattice)
+    return ordered
 
 
 def random_states(
@@ -145,9 +162,13 @@ def quench(
     solver: Solver = exact.solve,
     driver: dynamics.LocalField | None = None,
     path: str | os.PathLike[str] | None = None,
+    texture: str = "random",
     **provenance: Any,
 ) -> Dataset:
     """One quench from random spins, labelled by an engine, trajectory number = seed.
+
+    With another ``texture`` (see :func:`start`) and kT > 0 it is a run that heats an ordered state:
+    its later frames are thermal states.
 
     The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
     to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
@@ -160,7 +181,14 @@ def quench(
     """
     steps = save_steps(save_times, equation)
     rng = dynamics.generator(equation, seed)
-    recipe = {"dt": equation.dt, "damping": equation.damping, "kT": equation.kT, "seed": seed}
+    recipe: dict[str, Any] = {
+        "dt": equation.dt,
+        "damping": equation.damping,
+        "kT": equation.kT,
+        "seed": seed,
+    }
+    if texture != "random":
+        recipe["start"] = texture
     origin = {"quenches": [recipe | provenance]}
     target = None if path is None else Path(path)
     data = None
@@ -168,7 +196,7 @@ def quench(
         data, complete = _begun(target, rng)
         require_origin(target, data, model, {"engine": engine_name(solver)} | origin)
         _require_times(target, data, steps * equation.dt, complete)
-    state = spins.as_tensor(spins.random(model.lattice.n_sites, seed))
+    state = spins.as_tensor(start(model.lattice, seed, texture))
     field, done, n_kept = driver or (lambda s: solver(model, s).local_field), 0, 0
     if data is not None:
         state, n_kept = torch.from_numpy(data.spins[-1].copy()), len(data)

@@ -15,7 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from sdml import dataset, exact, forcefield
+from sdml.dataset import Solver
 from sdml.dynamics import LandauLifshitz
+from sdml.lattice import Lattice
 from sdml.model import SDModel
 
 Job = Callable[[], bool]
@@ -33,12 +35,15 @@ class RandomStates:
         The store; its blocks lie beside it, in the folder ``<path>.blocks``, until it is there.
     model : SDModel
     n_snapshots, seed : int
+    solver : callable, optional
+        The engine of the labels, :func:`sdml.exact.solve` or another that can be sent to a worker.
     """
 
     path: Path
     model: SDModel
     n_snapshots: int
     seed: int
+    solver: Solver = exact.solve
 
     def __post_init__(self) -> None:
         if self.n_snapshots < 1:
@@ -69,7 +74,8 @@ class RandomStates:
         if target.exists():
             self._checked(target, size)
             return False
-        dataset.save(dataset.random_states(self.model, size, self.seed, first=first), target)
+        states = dataset.random_states(self.model, size, self.seed, self.solver, first)
+        dataset.save(states, target)
         return True
 
     def gather(self) -> bool:
@@ -87,7 +93,7 @@ class RandomStates:
 
     def _checked(self, target: Path, size: int) -> dataset.Dataset:
         data = dataset.load(target)
-        provenance = {"engine": dataset.engine_name(exact.solve), "random_seed": self.seed}
+        provenance = {"engine": dataset.engine_name(self.solver), "random_seed": self.seed}
         dataset.require_origin(target, data, self.model, provenance)
         if len(data) != size:
             raise ValueError(f"path: {target.name!r} holds {len(data)} snapshots, not {size}")
@@ -101,41 +107,41 @@ def quench_job(
     save_times: Sequence[float],
     seed: int,
     driver: str | None = None,
+    solver: Solver = exact.solve,
+    texture: str = "random",
 ) -> Job:
     """The job of one quench; ``driver`` names the force field that drives it, released or a file.
 
-    ValueError for times that are not allowed.
+    ``solver`` labels, and drives without a driver; ``texture`` as of :func:`sdml.dataset.start`.
+    ValueError for times or a texture that are not allowed.
     """
     dataset.save_steps(save_times, equation)
+    dataset.start(model.lattice, seed, texture)
     # A worker of a cluster may run in another folder.
     if driver is not None and Path(driver).is_file():
         driver = str(Path(driver).absolute())
     target = Path(path).absolute()
-    return partial(label_quench, target, model, equation, tuple(save_times), seed, driver)
+    begin = partial(
+        dataset.quench,
+        model,
+        equation,
+        tuple(save_times),
+        seed,
+        solver,
+        path=target,
+        texture=texture,
+    )
+    return partial(label_quench, begin, target, driver, model.lattice)
 
 
 def label_quench(
-    path: Path,
-    model: SDModel,
-    equation: LandauLifshitz,
-    save_times: Sequence[float],
-    seed: int,
-    driver: str | None,
+    quench: Callable[..., object], path: Path, driver: str | None, lattice: Lattice
 ) -> bool:
     """Begin the quench of a store or go on with it; False if it was finished."""
     finished = dataset.is_complete(path)
     if driver is None:
-        dataset.quench(model, equation, save_times, seed, path=path)
+        quench()
     else:
-        field = forcefield.load(driver).on(model.lattice)
-        weights = forcefield.checksum(field)
-        dataset.quench(
-            model,
-            equation,
-            save_times,
-            seed,
-            driver=field.local_field,
-            path=path,
-            force_field=weights,
-        )
+        field = forcefield.load(driver).on(lattice)
+        quench(driver=field.local_field, force_field=forcefield.checksum(field))
     return not finished

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import cli, dataset, dynamics, forcefield, labelling, lattice
+from sdml import cli, dataset, dynamics, forcefield, labelling, lattice, observables, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel, describe
 
@@ -157,6 +158,50 @@ def test_blocks_of_random_states_are_the_whole(tmp_path):
     for n_snapshots, seed in ((18, 2), (19, 3)):
         other = labelling.RandomStates(whole.path, MODEL, n_snapshots, seed)
         laws.assert_refused(other.jobs, "random.h5")
+
+
+def test_labels_by_moments_are_those_by_diagonalization(tmp_path):
+    """The same states, labelled by both engines; each store knows its own."""
+    command = "--lattice square --length 4 --exchange-coupling 6 --filling 0.485 --electron-kT 0.1"
+    runs = "--random 3 --quench-seeds 4 --save-times 0 1"
+    for engine in ("exact", "kpm"):
+        options = [*command.split(), *runs.split(), "--engine", engine]
+        assert cli.main(["label", *options, "--output", str(tmp_path / engine)]) == 0
+    for name in ("random.h5", "quench_4.h5"):
+        exact, kpm = (dataset.load(tmp_path / engine / name) for engine in ("exact", "kpm"))
+        np.testing.assert_allclose(kpm.spins, exact.spins, atol=1e-4)
+        np.testing.assert_allclose(kpm.local_field, exact.local_field, atol=1e-3)
+        np.testing.assert_allclose(kpm.energy, exact.energy, atol=1e-3)
+        engines = [data.provenance["engine"] for data in (exact, kpm)]
+        assert engines == ["sdml.exact", "sdml.kpm n_moments=None n_probes=None seed=0"]
+
+
+def test_moments_belong_to_their_engine(tmp_path, capsys):
+    assert cli.main([*COMMAND, str(tmp_path), "--n-moments", "10"]) == 2
+    assert "--engine kpm" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_heated_order_is_a_thermal_state(tmp_path):
+    """kT / 2 for each of the two directions of a spin, nearly; the order is still there."""
+    model = replace(MODEL, lattice=lattice.triangular(6))
+    for kT in (0.0005, 0.005):
+        equation, path = LandauLifshitz(1.0, 0.5, kT), tmp_path / f"{kT}.h5"
+        job = labelling.quench_job(path, model, equation, (0, 30, 40, 50), 1, texture="tetrahedral")
+        assert job()
+        data = dataset.load(path)
+        assert data.provenance["quenches"][0]["start"] == "tetrahedral"
+        np.testing.assert_array_equal(data.spins[0], spins.tetrahedral(model.lattice))
+        assert observables.scalar_chirality(model.lattice, data.spins[-1]).mean() > 0.6
+        assert 0.6 < (data.energy[1:].mean() - data.energy[0]) / (36 * kT) < 1.1
+
+
+def test_an_unknown_start_is_refused(tmp_path):
+    def job(texture):
+        return labelling.quench_job(tmp_path / "a.h5", MODEL, NOISY, TIMES, 1, texture=texture)
+
+    laws.assert_refused(lambda: job("helix"), "start", "helix", "tetrahedral")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", dataset.DIMENSIONS)

@@ -119,7 +119,7 @@ def label(
 
 
 def engine_name(solver: Solver) -> str:
-    """What provenances say of an engine: its module, and the settings of a partial but the device."""
+    """What provenances say of an engine: its module, and settings of a partial."""
     module = str(getattr(solver, "func", solver).__module__)
     settings = sorted(getattr(solver, "keywords", {}).items())
     return " ".join([module, *(f"{k}={v}" for k, v in settings if k != "device")])

@@ -214,6 +214,19 @@ def curves(
     return axes
 
 
+def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Loss, and transverse R² of what is held out, against the epoch; name -> records."""
+    figure, (left, right) = panels(1, 2)
+    for name, history in histories.items():
+        epochs = [row["epoch"] for row in history]
+        left.semilogy(epochs, [row["loss"] for row in history], ".-", label=name)
+        right.plot(epochs, [row.get("torque_r2", np.nan) for row in history], ".-", label=name)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="transverse $R^2$, held-out quench", ylim=(0, 1))
+    left.legend()
+    return figure
+
+
 def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
     """Transverse mean square error by stage against the number of snapshots, and a floor.
 
@@ -224,7 +237,8 @@ def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
         axes.loglog(numbers, [curve[n][stage]["torque_mse"] for n in numbers], "o-", label=stage)
     axes.axhline(floor, color="0.5", ls="--", lw=0.8, label="floor, random states")
     axes.set(xlabel="snapshots learned", ylabel="transverse MSE ($t^2$)")
-    axes.legend(fontsize="x-small")
+    axes.set_ylim(top=3 * axes.get_ylim()[1])
+    axes.legend(fontsize="x-small", ncols=2, loc="upper center")
     return axes
 
 

@@ -11,7 +11,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import clear_output
+from IPython.display import clear_output, display
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -66,6 +66,35 @@ def _picture(draw: Callable[[], Figure], controls: list[Any]) -> Any:
         control.observe(show, names="value")
     show()
     return picture
+
+
+def loss_picture(
+    draw: Callable[[list[dict[str, float]]], Figure],
+) -> Callable[[dict[str, float]], None] | None:
+    """A picture of a training while it runs, drawn again after every epoch.
+
+    Parameters
+    ----------
+    draw : callable
+        Records of the epochs so far -> a new figure.
+
+    Returns
+    -------
+    callable, or None in a batch run
+        The ``report`` of :func:`sdml.training.train`; its picture appears with the first epoch.
+    """
+    if os.environ.get(BATCH):
+        return None
+    history: list[dict[str, float]] = []
+    handle = display(display_id=True)
+
+    def report(row: dict[str, float]) -> None:
+        history.append(row)
+        figure = draw(history)
+        handle.update(figure)
+        plt.close(figure)
+
+    return report
 
 
 # --- the descriptor

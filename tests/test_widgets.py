@@ -1,5 +1,7 @@
 """Widgets draw what their controls show, and are left out of batch runs."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -34,6 +36,24 @@ def test_no_widget_in_a_batch_run(monkeypatch):
     assert widgets.player(plt.figure, n_frames=4) is None
     explored = DESCRIPTORS["square"], LATTICES["square"], START
     assert widgets.descriptor_explorer(plt.figure, *explored) is None
+    assert widgets.loss_picture(plt.figure) is None
+
+
+def test_the_loss_is_drawn_after_every_epoch(monkeypatch):
+    monkeypatch.delenv(widgets.BATCH, raising=False)
+    drawn, shown = [], []
+
+    def draw(history):
+        drawn.append([row["epoch"] for row in history])
+        return plotting.training_history({"live": history})
+
+    monkeypatch.setattr(widgets, "display", lambda display_id: SimpleNamespace(update=shown.append))
+    report = widgets.loss_picture(draw)
+    for epoch in (1, 2, 3):
+        report({"epoch": epoch, "loss": 1 / epoch, "torque_r2": 0.5})
+    assert drawn == [[1], [1, 2], [1, 2, 3]]
+    assert len(shown) == 3
+    assert not plt.get_fignums(), "figures must be closed"
 
 
 @pytest.fixture

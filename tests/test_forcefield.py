@@ -227,6 +227,25 @@ def test_the_chemical_potential_does_not_depend_on_the_rest_of_a_batch(
     np.testing.assert_allclose(pairs, found[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["triangular", "square"])
+def test_a_sample_of_sites_only_speeds_up_the_search(name, monkeypatch):
+    """The same chemical potential, with fewer densities of all sites."""
+    ff = forcefield.load(name).double()
+    n_sites, full, found = 30**2, [], {}
+    batch = np.stack([spins.random(n_sites, k) for k in range(2)])
+    excess = ff._excess
+    monkeypatch.setattr(
+        ff, "_excess", lambda x, mu: full.append(x.shape[-2] == n_sites) or excess(x, mu)
+    )
+    for threshold in (n_sites, n_sites + 1):
+        monkeypatch.setattr(forcefield, "MU_SAMPLED_FROM", threshold)
+        full.clear()
+        found[threshold] = ff.chemical_potential(batch), sum(full)
+    (sampled, few), (plain, many) = found.values()
+    np.testing.assert_allclose(sampled, plain, rtol=0, atol=1e-9)
+    assert few < many
+
+
 @every_grand_field
 def test_a_given_chemical_potential_is_taken(name):
     ff, s = random_force_field(name), torch.as_tensor(STATE)

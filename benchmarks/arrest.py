@@ -1,0 +1,254 @@
+"""Quenches of the doped square lattice from random spins: does phase separation freeze?
+
+    python benchmarks/arrest.py run ENGINE LENGTH SEED [SEED ...] [--dt 0.5] [--damping 0.05]
+                                    [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
+    python benchmarks/arrest.py collect [--output arrest]
+
+ENGINE is exact (diagonalization in single precision) or a force field (square, or a file). J = 6,
+filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
+build/arrest/ENGINE_L_seed.h5 (settings other than the defaults are part of its name) with
+statistics on the fly; one that was stopped, or is to be longer, goes on from its last checkpoint.
+With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
+exact 20 x 20, 45 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
+data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
+NAME.h5 with a few frames of one seed of each set.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import results
+import torch
+
+from sdml import exact, forcefield, lattice, paths, simulation, snapshots, spins
+from sdml.dynamics import LandauLifshitz
+from sdml.model import SDModel
+
+MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025}
+DEFAULTS = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
+LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
+SAVE_INTERVAL, RAMP = 10.0, 50.0
+STATE = ("energy", "rms_torque", "chemical_potential")
+TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 300, 600, 1000)
+
+
+def folder() -> Path:
+    return paths.root() / "build" / "arrest"
+
+
+def set_name(given: argparse.Namespace) -> str:
+    """Engine, length and whatever is not the default."""
+    varied = [
+        f"{LETTERS[name]}{getattr(given, name):g}"
+        for name, usual in DEFAULTS.items()
+        if getattr(given, name) != usual
+    ]
+    heated = ["heat" + "-".join(f"{value:g}" for value in given.heat)] if given.heat else []
+    return "_".join([Path(given.engine).stem, str(given.length), *varied, *heated])
+
+
+class Engine(NamedTuple):
+    """The field that drives, and (energy, torque, mu) and density at the times that are saved."""
+
+    description: str
+    local_field: Callable[[torch.Tensor], Any]
+    state: Callable[[torch.Tensor], tuple[list[Any], Any]]
+
+
+def exact_engine(model: SDModel) -> Engine:
+    def state(s: torch.Tensor) -> tuple[list[Any], Any]:
+        found = exact.solve(model, s.double())
+        torque = snapshots.rms_torque(s.double(), found.local_field)
+        return [found.energy, torque, found.chemical_potential], found.density
+
+    return Engine(
+        "exact in single precision", lambda s: exact.local_field(model, s, "single"), state
+    )
+
+
+def network_engine(name: str, sites: lattice.Lattice) -> Engine:
+    field = forcefield.load(name).on(sites)
+
+    def state(s: torch.Tensor) -> tuple[list[Any], Any]:
+        torque = snapshots.rms_torque(s, field.local_field(s))
+        return [field.energy(s), torque, field.chemical_potential(s)], field.density(s)
+
+    checksum = forcefield.checksum(field)[:12]
+    return Engine(f"{Path(name).stem} {checksum}", field.field, state)
+
+
+def observables_of(engine: Engine) -> dict[str, simulation.Observable]:
+    """Statistics of the spins, and of one evaluation the density and the numbers of `STATE`."""
+    found: dict[str, Any] = {}
+
+    def state_of(s: torch.Tensor) -> tuple[list[Any], Any]:
+        if found.get("spins") is not s:
+            found.update(spins=s, state=engine.state(s))
+        return found["state"]
+
+    def numbers(lat: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
+        energy, torque, mu = (torch.as_tensor(x).double().squeeze() for x in state_of(s)[0])
+        return torch.stack([energy / lat.n_sites, torque, mu])
+
+    return {
+        "statistics": snapshots.statistics_row,
+        "state": numbers,
+        "density": lambda lat, s: torch.as_tensor(state_of(s)[1]).float(),
+    }
+
+
+def heated(given: argparse.Namespace) -> list[tuple[float, float]] | None:
+    """The bath of --heat: warmer between two times, with linear ramps."""
+    if not given.heat:
+        return None
+    warm, begin, end = given.heat
+    cool = given.kT
+    return [(begin, cool), (begin + RAMP, warm), (end - RAMP, warm), (end, cool)]
+
+
+def run(given: argparse.Namespace, seed: int) -> None:
+    sites = lattice.square(given.length)
+    if given.engine == "exact":
+        engine, dtype = exact_engine(SDModel(sites, **MODEL)), torch.float64
+    else:
+        engine, dtype = network_engine(given.engine, sites), torch.float32
+    every = round(SAVE_INTERVAL / given.dt)
+    n_steps = round(given.time / SAVE_INTERVAL) * every
+    schedule, name = heated(given), set_name(given)
+    start = time.perf_counter()
+
+    def report(step: int) -> None:
+        if step % (5 * every) == 0:
+            passed = time.perf_counter() - start
+            print(f"{name} seed {seed} t {step * given.dt:g} after {passed:.0f} s", flush=True)
+
+    simulation.quench(
+        folder() / f"{name}_{seed}.h5",
+        sites,
+        torch.as_tensor(spins.random(sites.n_sites, seed), dtype=dtype),
+        engine.local_field,
+        LandauLifshitz(given.dt, given.damping, 0.0 if schedule else given.kT, "adams"),
+        n_steps,
+        every,
+        observables_of(engine),
+        seed,
+        checkpoint_every=1,
+        report=report,
+        engine=f"{engine.description}, J = 6, filling 0.485, electron_kT 0.0025",
+        schedule=schedule,
+    )
+
+
+def chosen(times: np.ndarray) -> np.ndarray:
+    """Indices of the frames nearest to a logarithmic grid, and of the first and last one."""
+    if len(times) < 2:
+        return np.arange(len(times))
+    decades = np.log10(times[-1] / times[1])
+    grid = np.geomspace(times[1], times[-1], max(round(decades * TIMES_PER_DECADE), 1) + 1)
+    nearest = abs(times[:, None] - grid).argmin(0)
+    named = [abs(times - t).argmin() for t in FRAME_TIMES if t <= times[-1]]
+    return np.unique(np.concatenate([[0], nearest, named, [len(times) - 1]]))
+
+
+def row_of(path: Path) -> dict[str, Any]:
+    """The statistics of one store at the chosen times, columns by name."""
+    found = simulation.load(path)
+    sites = lattice.square(found.header["lattice"]["shape"][0])
+    picked = chosen(found.time)
+    density = found.observables["density"][picked].astype(float)
+    frames = found.frames[picked].astype(float)
+    columns = snapshots.statistics(sites, frames, density)
+    for name, values in zip(STATE, found.observables["state"][picked].T, strict=True):
+        columns[name] = values
+    for name, age in (("overlap_100", 100.0), ("overlap_300", 300.0)):
+        if age < found.time[-1]:
+            reference = found.frames[abs(found.time - age).argmin()].astype(float)
+            columns[name] = snapshots.overlap(frames, reference)
+    return {
+        "seed": found.header["seed"],
+        "holes": round(float((1 - density[0]).sum()), 3),
+        "electron_drift": float(abs(density.sum(-1) - density[0].sum()).max()),
+        "energy_rise": float(np.diff(found.observables["state"][:, 0]).max()),
+        "time": found.time[picked],
+        "statistics": {name: _finite(values) for name, values in columns.items()},
+    }
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    """Six digits; null for an infinite length."""
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.asarray(values, float)]
+
+
+def sets() -> dict[str, list[Path]]:
+    """Stores by the name of their set, ordered by seed."""
+    found: dict[str, list[Path]] = {}
+    for path in folder().glob("*.h5"):
+        found.setdefault(path.stem.rpartition("_")[0], []).append(path)
+    by_seed = {
+        name: sorted(p, key=lambda q: int(q.stem.rpartition("_")[2])) for name, p in found.items()
+    }
+    return dict(sorted(by_seed.items()))
+
+
+def collect(output: str) -> None:
+    origin = results.origin(
+        model=MODEL,
+        script="benchmarks/arrest.py",
+        columns="see sdml.snapshots.statistics; energy per site, rms |S x h|, mu, overlaps",
+    )
+    rows = []
+    target = paths.reference() / f"{output}.h5"
+    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+        file.attrs["origin"] = json.dumps(origin)
+        for name, stores in sets().items():
+            header = simulation.load(stores[0]).header
+            common = {key: header[key] for key in ("equation", "schedule", "engine")}
+            length = header["lattice"]["shape"][0]
+            runs = [row_of(path) for path in stores]
+            rows.append({"name": name, "length": length, **common, "runs": runs})
+            write_frames(file.create_group(name), stores[0])
+    results.keep(output, {"origin": origin, "sets": rows})
+
+
+def write_frames(group: h5py.Group, source: Path) -> None:
+    """Mean S_i . S_j of every site, and densities, of a few frames of one run."""
+    found = simulation.load(source)
+    sites = lattice.square(found.header["lattice"]["shape"][0])
+    picked = [int(abs(found.time - t).argmin()) for t in FRAME_TIMES if t <= found.time[-1]]
+    group["time"] = found.time[picked]
+    group["time"].attrs["units"] = "hbar/t"
+    frames = found.frames[picked].astype(float)
+    around = (frames[:, sites.neighbors()] * frames[:, :, None]).sum(-1).mean(-1)
+    for name, values in (("bonds", around), ("density", found.observables["density"][picked])):
+        group.create_dataset(name, data=values.astype(np.float16), compression="gzip")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = parser.add_subparsers(dest="action", required=True)
+    running = parsers.add_parser("run")
+    running.add_argument("engine")
+    running.add_argument("length", type=int)
+    running.add_argument("seeds", type=int, nargs="+")
+    for name, usual in DEFAULTS.items():
+        running.add_argument(f"--{name}", type=float, default=usual)
+    running.add_argument("--heat", type=float, nargs=3, metavar=("KT", "FROM", "UNTIL"))
+    running.add_argument("--time", type=float, default=1000.0)
+    collecting = parsers.add_parser("collect")
+    collecting.add_argument("--output", default="arrest", help="name in data/reference")
+    given = parser.parse_args()
+    if given.action == "collect":
+        collect(given.output)
+    else:
+        for seed in given.seeds:
+            run(given, seed)
+
+
+if __name__ == "__main__":
+    main()

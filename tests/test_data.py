@@ -51,6 +51,14 @@ def test_released_weights_do_on_the_shipped_labels_what_their_cards_say(name):
         assert found[stage]["torque_r2"] >= smallest, stage
 
 
+@pytest.mark.parametrize("place", ["large", "thermal"])
+@pytest.mark.parametrize("name", ["triangular", "square"])
+def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(name, place):
+    labels = dataset.load(paths.data() / "labels" / f"{name}_{place}.h5")
+    errors = evaluation.field_errors(labels, evaluation.predict(forcefield.load(name), labels))
+    assert errors["torque_r2"] > 0.9
+
+
 @pytest.mark.parametrize("name", ["triangular", "square"])
 def test_shipped_training_labels_are_a_part_of_those_of_the_weights(name):
     shipped = dataset.load(paths.data() / "labels" / f"{name}_training.h5")

@@ -1,7 +1,8 @@
 """Chiral domains after a quench of the triangular lattice, driven by the released force field.
 
-    python benchmarks/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0] [--method adams]
-                                    [--time 800] [--force-field triangular] [--label NAME]
+    python benchmarks/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0]
+                                    [--method adams] [--time 800] [--force-field triangular]
+                                    [--label NAME]
     python benchmarks/coarsening.py collect [--output coarsening]
 
 J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with

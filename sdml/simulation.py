@@ -170,7 +170,8 @@ def quench(
         ``forcefield.field``.
     equation : LandauLifshitz
         'adams' starts anew at every time of observables or frames, so that what a run is resumed
-        from is all it knows; and where a run is made longer at a step that is no such time.
+        from is all it knows. Made longer at a step that is no such time, it starts anew there too,
+        and differs within the errors of dt from a run that was longer from the start.
     n_steps : int
         More than the store holds make its run longer; fewer give all of it, with a warning.
     save_every : int or sequence of int

@@ -146,7 +146,7 @@ def drift(given: Given) -> list[dict[str, Any]]:
         return s[..., neighbors, :].sum(-2)
 
     rows = []
-    for method in dynamics.STEPS:
+    for method in dynamics.METHODS:
         drifts = []
         for dt in (0.02, 0.01, 0.005):
             end = dynamics.integrate(start, heisenberg, dt, round(1 / dt), 0.0, method=method)

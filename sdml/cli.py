@@ -156,8 +156,9 @@ def label(commands: Commands) -> None:
             jobs[path.name] = labelling.quench_job(
                 path, model, equation, given.save_times, seed, given.driver, solver, given.start
             )
+        where = given.workers, given.scheduler, given.threads
         with _failing_jobs():
-            for name, labelled in workers.run(jobs, given.workers, given.scheduler, given.threads):
+            for name, labelled in workers.run(jobs, *where, _tell_failure):
                 if labelled:
                     print(f"wrote {name}", flush=True)
         if random is not None and random.gather():
@@ -228,14 +229,18 @@ def gather(commands: Commands) -> None:
 
 @contextmanager
 def _failing_jobs() -> Iterator[None]:
-    """Jobs that failed twice become exit code 1."""
+    """Jobs that failed become exit code 1."""
     from sdml.workers import JobError
 
     try:
         yield
-    except JobError as failure:
-        print(f"FAILED {failure}; the same command goes on from here", file=sys.stderr)
+    except JobError:
+        print("some jobs failed; the same command goes on from here", file=sys.stderr)
         sys.exit(1)
+
+
+def _tell_failure(name: str, error: BaseException) -> None:
+    print(f"FAILED {name}: {str(error) or repr(error)}", file=sys.stderr, flush=True)
 
 
 def train(commands: Commands) -> None:
@@ -375,14 +380,16 @@ def quench(commands: Commands) -> None:
 
         _set_threads(given)
         settings = _settings(given)
-        with _failing_jobs(), _stopping_runs():
+        with _stopping_runs(), _failing_jobs():
             if given.seeds is None or given.together:
                 seed = given.seed if given.seeds is None else given.seeds
                 done = ensemble.quench(given.output, settings, seed)
-                print(f"{given.output}: {len(done.time)} frames to t = {done.time[-1]:g}")
+                rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
+                print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
                 return
             jobs = ensemble.jobs(given.output, settings, given.seeds)
-            for name, step in workers.run(jobs, given.workers, given.scheduler, given.threads):
+            where = given.workers, given.scheduler, given.threads
+            for name, step in workers.run(jobs, *where, _tell_failure):
                 print(f"{name}: {step} steps", flush=True)
 
     command = commands.add_parser("quench", help="run a force field from random spins")
@@ -461,12 +468,10 @@ def _settings(given: Arguments) -> Any:
 
 @contextmanager
 def _stopping_runs() -> Iterator[None]:
-    """A run that was stopped by its guard, by nan or by the disk becomes exit code 1."""
-    from sdml.guard import OutsideTrainedRange
-
+    """A run that its guard, nan, an iteration that fails or the disk has stopped: exit code 1."""
     try:
         yield
-    except (OutsideTrainedRange, FloatingPointError, OSError) as reason:
+    except (RuntimeError, FloatingPointError, OSError) as reason:
         print(f"STOPPED {reason}", file=sys.stderr)
         sys.exit(1)
 

@@ -194,11 +194,18 @@ def evolve(
 
     ``rng`` is one generator for all spins, or one for each configuration of a batch (B, N, 3),
     which then gets the noise that it would get alone. 'adams' remembers nothing from one call to
-    the next: it begins each with a step of 'sib'.
+    the next: it begins each with a step of 'sib'. FloatingPointError if ``local_field`` fails on
+    spins that are not finite; others are for the caller to find, once in many steps.
     """
 
     def field(s: Tensor) -> Tensor:
-        h = torch.as_tensor(local_field(s)).to(s)
+        try:
+            h = torch.as_tensor(local_field(s)).to(s)
+        except Exception as error:  # engines with a guard refuse nan before anybody else looks
+            if bool(torch.isfinite(s).all()):
+                raise
+            said = f"spins: not finite, refused by local_field ({error})"
+            raise FloatingPointError(said) from error
         if h.shape != s.shape:
             raise ValueError(f"local_field: must return {tuple(s.shape)}, got {tuple(h.shape)}")
         return h
@@ -220,7 +227,7 @@ def advance(
     equation: LandauLifshitz,
     rng: Generators | None = None,
 ) -> Tensor:
-    """One step, see :func:`evolve`."""
+    """One step, see :func:`evolve`; of 'adams', which knows no earlier one here, that of 'sib'."""
     return evolve(spins, local_field, [equation], rng)
 
 
@@ -299,7 +306,8 @@ def adams_step(
 
     For a spin close to its axis (see :func:`suggested_dt`) the rate errs by 5 |x|^2 / 12 of itself,
     2.5 times as much as for 'sib' at the same dt and 0.6 times as much at the same cost. Undamped,
-    the tilt grows by |x|^4 / 4 a step; |x| must stay below about 0.7.
+    the tilt grows by |x|^4 / 4 a step, so that spins only come to rest for a damping above about
+    |x|^3 / 4: |x| must stay below 0.33, 0.65, 0.82 at damping 0.01, 0.1, 0.3.
 
     Returns
     -------

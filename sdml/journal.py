@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def begin(
         scales["frame_time"] = (plan.frames * layout.dt, "hbar/t")
     if layout.batch:
         scales["seed"] = (np.array(header["seed"]), "")
-    variables = {name: _variable(layout, name, values) for name, values in rows.items()}
+    variables = {name: _variable(layout, name, rows) for name in rows}
     attributes = {
         "n_steps": plan.n_steps,
         "device": layout.device,
@@ -111,36 +111,74 @@ def begin(
     store.create(path, header, attributes, scales, variables, checkpoint, rows)
 
 
-def _variable(layout: Layout, name: str, rows: NDArray[Any]) -> Variable:
+def _variable(layout: Layout, name: str, rows: Mapping[str, NDArray[Any]]) -> Variable:
+    values = rows[name]
     if name == "frames":
         axes = (_frame_axis(layout.header), *layout.batch, "site", "component")
-        return Variable(axes, (len(layout.plan.frames), *rows.shape[1:]), rows.dtype)
-    own = [f"{name}_{axis}" for axis in range(1 + len(layout.batch), rows.ndim)]
-    shape = (len(layout.plan.saved), *rows.shape[1:])
-    return Variable(("time", *layout.batch, *own), shape, rows.dtype, UNITS.get(name, ""))
+        return Variable(axes, (len(layout.plan.frames), *values.shape[1:]), values.dtype)
+    own = [_own_axis(f"{name}_{k}", rows) for k in range(1 + len(layout.batch), values.ndim)]
+    shape = (len(layout.plan.saved), *values.shape[1:])
+    return Variable(("time", *layout.batch, *own), shape, values.dtype, UNITS.get(name, ""))
+
+
+def _own_axis(name: str, taken: Mapping[str, Any]) -> str:
+    """An observable may bear the name of another one's axis, such as ``x_1`` beside ``x``."""
+    return _own_axis(name + "_", taken) if name in taken else name
 
 
 def _frame_axis(header: Mapping[str, Any]) -> str:
     return "time" if header["frames_every"] is None else "frame_time"
 
 
-def extended(path: Path, layout: Layout) -> bool:
-    """Make room for the plan in a store; False if its run is as long already.
+def complete(path: Path, layout: Layout) -> bool:
+    """Whether the run of a store is as long as the plan, or longer.
 
     ValueError if it is another run, or not readable.
     """
+    with store.opened(path) as file:
+        return _compared(file, path, layout)[0].step >= layout.plan.n_steps
+
+
+def extended(path: Path, layout: Layout) -> bool:
+    """Make room for the plan in a store; False if its run is as long already.
+
+    ValueError if it is another run, not readable, or noise of another device.
+    """
     plan = layout.plan
     with store.opened(path) as file:
-        checkpoint, planned = store.latest(file), _planned(file, layout.dt)
-        agrees = plan.agrees(planned, min(checkpoint.step, plan.n_steps))
-        _require_same(path, json.loads(file.attrs["header"]), layout.header, agrees)
+        checkpoint, planned = _compared(file, path, layout)
         if plan.n_steps <= checkpoint.step:
             return False
-        fits = plan.agrees(planned, max(plan.n_steps, planned.n_steps))
+        _require_device(path, str(file.attrs["device"]), layout.device, checkpoint)
+        if plan.n_steps == planned.n_steps and plan.agrees(planned, plan.n_steps):
+            return True
+        saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
+        framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
         rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
-    if not fits:
-        begin(path, layout, checkpoint, rows)
+    rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
+    n_saved, n_frames = int(saved.sum()), int(framed.sum())
+    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows)
     return True
+
+
+def _compared(file: h5py.File, path: Path, layout: Layout) -> tuple[Checkpoint, Timetable]:
+    """What a store has reached and has room for; ValueError if it holds another run."""
+    checkpoint, planned = store.latest(file), _planned(file, layout.dt)
+    agrees = layout.plan.agrees(planned, min(checkpoint.step, layout.plan.n_steps))
+    _require_same(path, json.loads(file.attrs["header"]), layout.header, agrees)
+    return checkpoint, planned
+
+
+def _require_device(path: Path, stored: str, asked: str, checkpoint: Checkpoint) -> None:
+    n_bytes = checkpoint.generators.shape[-1]
+    if not n_bytes:  # no noise, no generators
+        return
+    expected = torch.Generator(asked).get_state().numel()
+    if torch.device(stored).type != torch.device(asked).type or n_bytes != expected:
+        raise ValueError(
+            f"path: {path.name!r} is a run on device {stored!r}; its noise cannot go on on the "
+            f"device of the spins, {asked!r}, whose generators are others"
+        )
 
 
 def _require_same(
@@ -171,6 +209,24 @@ def _filled(header: Mapping[str, Any]) -> list[str]:
 def _valid(file: h5py.File, name: str, checkpoint: Checkpoint) -> NDArray[Any]:
     n_rows = checkpoint.n_frames if name == "frames" else checkpoint.n_saved
     return file[name][:n_rows]
+
+
+def plain(argument: str, value: Any) -> Any:
+    """A value as it is read again from a header; numpy's become numbers and lists.
+
+    ValueError with the name of the argument for what is not made of numbers, texts, lists, dicts.
+    """
+    try:
+        return json.loads(json.dumps(value, default=_of_numpy, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        allowed = "finite numbers, texts, lists and dicts"
+        raise ValueError(f"{argument}: must be made of {allowed}, got {value!r}") from error
+
+
+def _of_numpy(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value)} is not plain")
 
 
 def load(path: str | os.PathLike[str]) -> Run:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 import os
 import sys
 import time as clock
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdml import dynamics, journal, timetable
+from sdml import dynamics, journal, lock, timetable
 from sdml.dynamics import LandauLifshitz, LocalField
 from sdml.guard import Guard, OutsideTrainedRange
 from sdml.journal import Layout, Run, load
@@ -76,12 +78,13 @@ class _Driver:
         """The spins at a later step; raises if they are not finite."""
         rng = None if not rngs else rngs if spins.ndim == 3 else rngs[0]
         equations = (self.equation_at(k) for k in range(step, to))
-        spins = dynamics.evolve(spins, self.local_field, equations, rng)
+        broken = f"at step {to} of dt = {self.equation.dt}; the store ends at step {step}"
+        try:
+            spins = dynamics.evolve(spins, self.local_field, equations, rng)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, {broken}") from error
         if not bool(torch.isfinite(spins).all()):
-            raise FloatingPointError(
-                f"spins: not finite at step {to} of dt = {self.equation.dt}; "
-                f"the store ends at step {step}"
-            )
+            raise FloatingPointError(f"spins: not finite {broken}")
         return spins
 
     def measured(self, spins: Tensor) -> dict[str, Tensor]:
@@ -156,7 +159,8 @@ def quench(
     ----------
     path : path
         The HDF5 store. A store of the same run is resumed (or just read, when complete); one of a
-        different run is refused. The number of steps may differ.
+        different run is refused. While it is written ``path`` + '.lock' lies beside it and keeps
+        others away (:mod:`sdml.lock`); reading it is always allowed.
     lattice : Lattice
     spins : (N, 3) or (B, N, 3)
         Start, of one configuration or one for each seed. The run keeps its dtype; tensors keep
@@ -166,11 +170,15 @@ def quench(
         ``forcefield.field``.
     equation : LandauLifshitz
         'adams' starts anew at every time of observables or frames, so that what a run is resumed
-        from is all it knows.
+        from is all it knows. Made longer at a step that is no such time, it starts anew there too,
+        and differs within the errors of dt from a run that was longer from the start.
     n_steps : int
+        More than the store holds make its run longer; fewer give all of it, with a warning.
     save_every : int or sequence of int
         Observables are kept at step 0 and every ``save_every`` steps, of which ``n_steps`` is a
-        multiple, or at the steps listed (see :func:`logarithmic_steps`).
+        multiple, or at the steps listed (see :func:`logarithmic_steps`). Lists for a shorter and
+        a longer run must agree up to the end of the shorter; the row at that very end is dropped
+        when the run becomes longer and the new list does not have it.
     observables : dict, optional
         Name -> function of (lattice, spins (N, 3)), evaluated on the device of the run. The shape
         of the result must not change.
@@ -192,16 +200,20 @@ def quench(
     guard : Guard, optional
         Watches the force field at the times of the observables.
     provenance : dict, optional
-        Plain values for the header, by which runs are told apart.
+        Plain values for the header, by which runs are told apart; those of numpy are converted.
     progress : bool, optional
         A bar with the time left and the rate; by default on a terminal outside CI.
 
     Raises
     ------
     ValueError
-        Bad argument, or the store at ``path`` belongs to another run or cannot be read.
+        Bad argument, or the store at ``path`` belongs to another run, cannot be read, is written
+        by another process, or holds the noise of another kind of device.
     FloatingPointError
-        The spins are no longer finite; the store keeps the last good state.
+        The spins are no longer finite; the store keeps the last good state, as it does after all
+        that ``local_field``, observables and ``report`` raise.
+    RuntimeError
+        The iteration of 'midpoint' does not converge: dt is too large.
     OutsideTrainedRange
         The guard stopped the run; the store ends there.
     OSError
@@ -219,17 +231,23 @@ def quench(
     parts = (local_field, equation, table, seeds, dict(observables or {}), frame_dtype, guard)
     driver = _Driver(lattice, start, *parts)
     header = _header(driver, save_every, frames_every)
-    single = isinstance(seed, (int, np.integer))
-    header |= {"seed": seeds[0] if single else seeds, "engine": engine}
-    header["provenance"] = dict(provenance or {})
+    header |= {"seed": seeds if np.iterable(seed) else seeds[0], "engine": engine}
+    origin = dict(provenance or {})
+    header["provenance"] = {k: journal.plain(f"provenance[{k!r}]", v) for k, v in origin.items()}
     target, header = Path(path), json.loads(json.dumps(header))
+    layout = Layout(header, plan, equation.dt, str(start.device))
     if guard is not None:
         guard.announce()
-    if _prepared(target, header, plan, driver):
-        with Store(target) as out, _bar(progress, n_steps, start) as bar:
-            _run(out, driver, plan, checkpoint_every, report, bar)
-        return load(target)
+    if not (target.exists() and journal.complete(target, layout)):
+        with lock.held(target):
+            if _prepared(target, layout, driver):
+                with Store(target) as out, _bar(progress, n_steps, start) as bar:
+                    _run(out, driver, plan, checkpoint_every, report, bar)
+                return load(target)
     found = load(target)
+    if found.step > n_steps:
+        longer = f"the run at {target.name!r} is longer and comes whole, to step {found.step}"
+        warnings.warn(f"n_steps: {n_steps} are asked for, {longer}", stacklevel=2)
     if guard is not None and found.step in plan.saved:  # what was stopped at its end stays so
         guard.heed(guard.readings(torch.from_numpy(found.spins).to(start)), found.step, True)
     return found
@@ -272,19 +290,16 @@ def _run(
                 warned = driver.guard.heed(readings, state.step, warned)
             if report:
                 report(state.step)
-    except OSError:
-        raise
     except BaseException:
-        if state.step > out.checkpoint.step:  # what is good is kept
+        if state.step > out.checkpoint.step and not out.failed:  # what is good is kept
             out.commit(state.checkpoint(clock.monotonic() - began))
         raise
 
 
 def _batch(start: Tensor, seed: int | Sequence[int]) -> tuple[Tensor, list[int]]:
     """The start and a seed for each configuration; ValueError unless they belong together."""
-    single = isinstance(seed, (int, np.integer))
-    seeds = [int(seed)] if single else [int(k) for k in seed]  # type: ignore[arg-type, union-attr]
-    expected = start.shape[-2:] if single else (len(seeds), *start.shape[-2:])
+    seeds = _seeds(seed)
+    expected = (len(seeds), *start.shape[-2:]) if np.iterable(seed) else start.shape[-2:]
     if tuple(start.shape) != tuple(expected) or not seeds:
         raise ValueError(
             f"spins: (N, 3) with one seed or (B, N, 3) with a list of B is needed, got "
@@ -293,6 +308,14 @@ def _batch(start: Tensor, seed: int | Sequence[int]) -> tuple[Tensor, list[int]]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seed: must differ from each other, got {seeds}")
     return start, seeds
+
+
+def _seeds(seed: Any) -> list[int]:
+    try:
+        return [operator.index(one) for one in (seed if np.iterable(seed) else [seed])]
+    except TypeError as error:
+        allowed = "a whole number, or a sequence of them for a batch"
+        raise ValueError(f"seed: must be {allowed}, got {seed!r}") from error
 
 
 def _header(driver: _Driver, save_every: Steps, frames_every: Steps | None) -> dict[str, Any]:
@@ -312,16 +335,15 @@ def _header(driver: _Driver, save_every: Steps, frames_every: Steps | None) -> d
     }
 
 
-def _prepared(target: Path, header: dict[str, Any], plan: Timetable, driver: _Driver) -> bool:
+def _prepared(target: Path, layout: Layout, driver: _Driver) -> bool:
     """Make room for the plan at the path; False if the run there is as long already."""
-    layout = Layout(header, plan, driver.equation.dt, str(driver.start.device))
     if target.exists():
         return journal.extended(target, layout)
     state = _State(0, 1, 1, driver.start, [rng.get_state() for rng in driver.generators()])
     rows = {name: value.cpu().numpy() for name, value in driver.measured(driver.start).items()}
     rows["frames"] = driver.frame(driver.start)
     journal.begin(target, layout, state.checkpoint(0.0), {k: v[None] for k, v in rows.items()})
-    return plan.n_steps > 0
+    return layout.plan.n_steps > 0
 
 
 def _restored(checkpoint: Checkpoint, driver: _Driver) -> tuple[_State, list[torch.Generator]]:

@@ -13,10 +13,10 @@ the valid checkpoint counts do not exist for a reader.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,34 +71,33 @@ class Checkpoint:
 
 
 class Store:
-    """A run's store, open for writing, by this process alone.
+    """A run's store, open for writing; who opens it holds its lock (:func:`sdml.lock.held`).
 
     Parameters
     ----------
     path : path
         An existing store.
 
+    Attributes
+    ----------
+    failed : bool
+        Whether it could not be written; then what it holds is its last checkpoint.
+
     Raises
     ------
     ValueError
-        Not a readable store, or another process writes it.
+        Not a readable store.
     OSError
         It cannot be written; the message names it and the last checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.failed = path, False
         with opened(path) as file:
             self._places = dict(_places(file))
             self._slot, self.checkpoint = _latest(file)
         with self._explained():
             self._file = os.open(path, os.O_RDWR)
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                os.close(self._file)
-                raise ValueError(f"path: {path.name!r} is written by another process") from error
 
     def __enter__(self) -> Store:
         return self
@@ -135,6 +134,7 @@ class Store:
         try:
             yield
         except OSError as error:
+            self.failed = True
             reason = (
                 f"{error.strerror}: the run cannot be written; its last checkpoint, at step "
                 f"{self.checkpoint.step}, is intact, and the same call goes on from there"
@@ -151,7 +151,7 @@ def create(
     checkpoint: Checkpoint,
     rows: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Lay out a store and put it in its place, whole.
+    """Lay out a store and put it in its place, whole, under its lock.
 
     Parameters
     ----------
@@ -175,8 +175,7 @@ def create(
         No space for the whole run, or no right to write; what lies at ``path`` is as it was.
     """
     try:
-        for stray in path.parent.glob(f"{path.name}.*.partial"):  # of processes that were killed
-            stray.unlink(missing_ok=True)
+        _sweep(path)
         with paths.replacing(path) as partial:
             # HDF5 itself stumbles over a full disk.
             _take_space(partial, _size(scales, variables, checkpoint))
@@ -191,6 +190,14 @@ def create(
     except (OSError, RuntimeError) as error:
         reason = f"the store of the run cannot be made ({error})"
         raise OSError(getattr(error, "errno", 0) or errno.EIO, reason, str(path)) from error
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left; under the lock there are no living ones."""
+    stray = re.compile(rf"{re.escape(path.name)}\.\d+\.partial")
+    for found in path.parent.iterdir() if path.parent.exists() else ():
+        if stray.fullmatch(found.name):
+            found.unlink(missing_ok=True)
 
 
 def _size(

@@ -28,11 +28,18 @@ class Timetable:
         return np.union1d(np.union1d(self.saved, self.frames), [self.n_steps])
 
     def agrees(self, other: Timetable, step: int) -> bool:
-        """Whether both write the same up to a step."""
-        return all(
-            np.array_equal(mine[mine <= step], theirs[theirs <= step])
-            for mine, theirs in ((self.saved, other.saved), (self.frames, other.frames))
-        )
+        """Whether both write the same up to a step.
+
+        The shorter may write at its own end what the longer does not: lists that are spaced evenly
+        in the logarithm all close with their last step (:func:`logarithmic_steps`).
+        """
+        shorter, longer = sorted((self, other), key=lambda table: table.n_steps)
+        end = [shorter.n_steps] if shorter.n_steps < longer.n_steps else []
+        for brief, full in ((shorter.saved, longer.saved), (shorter.frames, longer.frames)):
+            common = np.setdiff1d(brief, np.setdiff1d(end, full))
+            if not np.array_equal(common[common <= step], full[full <= step]):
+                return False
+        return True
 
 
 def timetable(n_steps: int, save_every: Steps, frames_every: Steps | None) -> Timetable:
@@ -70,7 +77,8 @@ def spacing(every: Steps | None) -> int | str | None:
 def logarithmic_steps(n_steps: int, per_decade: int = 10) -> list[int]:
     """Steps 0, 1, ..., ``n_steps``, evenly spaced in their logarithm, each once.
 
-    A list for a longer run begins with those of a shorter one, but for its end.
+    A list for a longer run begins with those of a shorter one, but for their ends: a run that is
+    made longer drops the row at its old end unless the longer list has it too.
     """
     require_positive("n_steps", n_steps)
     require_positive("per_decade", per_decade)

@@ -1,7 +1,8 @@
 """Run independent jobs here, in processes of this machine, or on a Dask cluster.
 
-A job is a callable without arguments that can be sent to another process. A job that fails, or
-whose process dies, is tried once more; the others go on, and what failed twice is told at the end.
+A job is a callable without arguments that can be sent to another process. A job whose process dies
+or that meets an error of the machine (OSError) is tried once more; what it raises itself, it would
+raise again. The others go on.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from queue import SimpleQueue
 from typing import Any
 
 Job = Callable[[], Any]
+RETRIED = (OSError, BrokenProcessPool)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class JobError(RuntimeError):
-    """Some jobs failed twice; the message names them and their last error."""
+    """Some jobs failed; the message names them and their last error."""
 
 
 def run(
@@ -30,6 +32,7 @@ def run(
     n_workers: int = 1,
     scheduler: str | None = None,
     n_threads: int | None = None,
+    failed: Callable[[str, BaseException], None] | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Name and result of every job, as they end.
 
@@ -44,13 +47,15 @@ def run(
         see the same files. Needs the extra ``cluster``.
     n_threads : int, optional
         Of each process, by default its share of the cores. Those of a cluster are set there.
+    failed : callable, optional
+        Gets the name and the error of a job that has failed, at once.
 
     Raises
     ------
     ValueError
-        Bad argument, no such scheduler, or the first ValueError of a job, which is not tried again.
+        Bad argument, no such scheduler, or the first ValueError of a job, with its name.
     JobError
-        Jobs failed twice. Both are raised when all other jobs have ended.
+        Jobs failed. Both are raised when all other jobs have ended.
     """
     if n_workers < 1:
         raise ValueError(f"workers: must be at least 1, got {n_workers}")
@@ -67,25 +72,25 @@ def run(
             yield name, outcome.result()
         else:
             errors[name] = error
-    _raise_errors(errors)
+            if failed:
+                failed(name, error)
+    _raise_errors(errors, len(jobs))
 
 
-def _raise_errors(errors: Mapping[str, BaseException]) -> None:
-    for error in errors.values():
+def _raise_errors(errors: Mapping[str, BaseException], n_jobs: int) -> None:
+    for name, error in errors.items():
         if isinstance(error, ValueError):
-            raise error
+            raise ValueError(f"{name}: {error}") from error
     if errors:
         listed = "; ".join(f"{name} ({error!r})" for name, error in errors.items())
-        raise JobError(f"{len(errors)} jobs failed twice: {listed}")
+        raise JobError(f"{len(errors)} of {n_jobs} jobs failed: {listed}")
 
 
 def _twice(call: Callable[[], Any]) -> Any:
-    """The result at the first or second attempt; input that is not allowed stays so."""
+    """The result at the first attempt, or at a second one if it was not the job that failed."""
     try:
         return call()
-    except ValueError:
-        raise
-    except Exception:
+    except RETRIED:
         return call()
 
 

@@ -322,14 +322,46 @@ def test_the_energy_of_explicit_schemes_drifts_at_second_order(
     assert orders.min() > 1.9, orders
 
 
+def trajectory(start, n_steps, method, **options):
+    """The spins before and after every step; of 'adams' as it asks for their fields.
+
+    From step to step it has a memory, so that steps of one call each would not be its own.
+    """
+    if method != "adams":
+        states = [start]
+        for _ in range(n_steps):
+            states.append(integrate(states[-1], heisenberg, n_steps=1, method=method, **options))
+        return states
+    asked = []
+
+    def field(s):
+        asked.append(s.numpy())
+        return heisenberg(s)
+
+    end = integrate(start, field, n_steps=n_steps, method=method, **options)
+    return [asked[0], *asked[2:], end]  # the first step is one of 'sib' and asks twice
+
+
+@pytest.mark.parametrize("damping, limit", [(0.01, 0.33), (0.1, 0.65), (0.3, 0.82)])
+def test_the_damping_that_adams_needs(damping, limit):
+    """A small tilt decays for steps below the stated limit, and grows for those above."""
+
+    def tilt(length):
+        start = np.array([[1e-4, 0, 1.0]])
+        dt = length / abs(1j - damping)
+        end = integrate(start, uniform(0, 0, 1), dt, 2000, damping, method="adams")
+        return np.linalg.norm(end[0, :2])
+
+    assert tilt(0.9 * limit) < 0.5e-4
+    assert tilt(1.1 * limit) > 2e-4
+
+
 @every_method
 @pytest.mark.parametrize("dtype, most", [(np.float64, 1e-8), (np.float32, 1e-5)])
 def test_damping_lets_the_energy_rise_in_no_step(method, dtype, most):
-    s = STATE.astype(dtype)
-    energies = [heisenberg_energy(s.astype(float))]
-    for _ in range(600):
-        s = integrate(s, heisenberg, 0.05, 1, damping=0.1, method=method)
-        energies.append(heisenberg_energy(s.astype(float)))
+    states = trajectory(STATE.astype(dtype), 600, dt=0.05, damping=0.1, method=method)
+    energies = [heisenberg_energy(s.astype(float)) for s in states]
+    assert len(energies) == 601
     assert np.diff(energies).max() / 16 <= most
     assert energies[-1] < energies[0] - 16
 

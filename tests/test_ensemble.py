@@ -1,6 +1,7 @@
 """Ensembles of runs: the same here, in processes and after a worker has died; the command."""
 
 import os
+import re
 import signal
 from dataclasses import replace
 from functools import partial
@@ -50,15 +51,17 @@ def dies_once(job, marker: Path):
     """Kills its process while the job is under way, the first time."""
     if not marker.exists():
         marker.touch()
-        original, calls = simulation.dynamics.advance, []
+        original, calls = simulation.dynamics.evolve, []
 
-        def advance(*arguments):
+        def evolve(*arguments):
             calls.append(1)
-            if len(calls) > 12:
+            if len(calls) > 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments)
 
-        simulation.dynamics.advance = advance
+        simulation.dynamics.evolve = evolve
+        job()
+        raise AssertionError("it lives")
     return job()
 
 
@@ -70,7 +73,6 @@ def test_an_ensemble_is_the_same_in_processes_and_after_a_death(tmp_path, settin
     there = ensemble.jobs(tmp_path / "there", settings, seeds)
     there = {name: partial(dies_once, job, tmp_path / name) for name, job in there.items()}
     assert dict(workers.run(there, n_workers=2, n_threads=1)) == dict.fromkeys(here, 20)
-    assert (tmp_path / "quench_1.h5").exists()
     for name in here:
         assert_same(tmp_path / "there" / name, tmp_path / "here" / name)
 
@@ -129,7 +131,7 @@ def test_the_command_makes_one_run(tmp_path, weights, capsys):
     options = "--schedule 0:0.2 1.5:0 --observables neel clusters --frames-every 7 --guard"
     options += " --frame-dtype float16 --method heun --warn-above 1 --save-per-decade 5"
     assert command(weights, tmp_path / "run.h5", *options.split()) == 0
-    assert "frames to t = 2" in capsys.readouterr().out
+    assert "9 rows of observables, 3 frames to t = 2\n" in capsys.readouterr().out
     found = simulation.load(tmp_path / "run.h5")
     assert found.header["schedule"] == [[0.0, 0.2], [1.5, 0.0]]
     assert found.header["equation"]["method"] == "heun"
@@ -151,10 +153,32 @@ def test_the_command_makes_many_runs(tmp_path, weights, capsys):
         np.testing.assert_allclose(both.spins[k], alone.spins, atol=1e-4)
 
 
+def test_the_command_names_the_runs_that_fail(tmp_path, weights, capsys):
+    """In one line when they do, and not as a crash; the others go on."""
+    stopping = ["--seeds", "3", "4", "--initial", "neel", "--stop-above", "0"]
+    with pytest.raises(SystemExit) as stop:
+        command(weights, tmp_path, *stopping)
+    assert stop.value.code == 1
+    told = capsys.readouterr().err.splitlines()
+    for seed, line in zip((3, 4), told, strict=False):
+        assert line.startswith(f"FAILED quench_{seed}.h5: guard: ")
+    assert len(told) == 3
+    command(weights, tmp_path / "free", "--seeds", "3")
+    other = command(weights, tmp_path / "free", "--seeds", "4", "3", "--kT", "0.2")
+    assert other == 2
+    caught = capsys.readouterr()
+    assert "quench_3.h5: path: 'quench_3.h5' holds another run" in caught.err
+    assert "quench_4.h5: 20 steps" in caught.out
+
+
 def test_the_command_stops_with_its_guard(tmp_path, weights, capsys):
     with pytest.raises(SystemExit) as stop:
         command(weights, tmp_path / "run.h5", "--initial", "neel", "--stop-above", "0")
     assert stop.value.code == 1
     assert "STOPPED guard: " in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        command(weights, tmp_path / "y.h5", "--method", "midpoint", "--dt", "1e6")
+    assert stop.value.code == 1
+    assert re.fullmatch("STOPPED midpoint: .* is too large\n", capsys.readouterr().err)
     assert command(weights, tmp_path / "x.h5", "--observables", "spin") == 2
     assert "observables" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from sdml import paths
 
-PLAIN = ["timetable", "guard", "growth", "transition"]
+PLAIN = ["timetable", "guard", "lock", "growth", "transition"]
 NEAR = ["orbits", "neighborhood", "walks"]
 ON_SPINS = ["clusters", "polarons", "arrest", "topology", "interfaces"]
 ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray
 
-from sdml import dynamics, exact, lattice, observables, simulation, spins
+from sdml import dynamics, exact, lattice, observables, simulation, spins, store
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
 
@@ -175,6 +175,69 @@ def test_a_field_that_is_not_finite_stops_the_run_and_keeps_the_last_good_store(
     assert sorted(os.listdir(tmp_path)) == ["run.h5", "whole.h5"]
     # With the field repaired the run goes on as if nothing had happened.
     assert_same_run(run(path), whole)
+
+
+@pytest.mark.parametrize("method", dynamics.METHODS)
+def test_an_engine_that_refuses_nan_does_not_hide_it(tmp_path, method):
+    """Its ValueError about the spins is not what has gone wrong."""
+    breaking = broken_after(100 if method == "midpoint" else 20)
+
+    def guarded(s):
+        return breaking(spins.as_tensor(s))
+
+    equation = replace(WARM, method=method)
+    with pytest.raises(FloatingPointError, match=r"spins: not finite.* the store ends at step"):
+        run(tmp_path / "run.h5", local_field=guarded, equation=equation, checkpoint_every=100)
+    kept, whole = simulation.load(tmp_path / "run.h5"), run(tmp_path / "w.h5", equation=equation)
+    assert kept.step > 0
+    np.testing.assert_array_equal(kept.frames, whole.frames[: len(kept.frames)])
+
+
+def test_an_error_of_the_engine_itself_comes_as_it_is(tmp_path):
+    def wrong(s):
+        raise ValueError("no such model")
+
+    with pytest.raises(ValueError, match=r"^no such model$"):
+        run(tmp_path / "run.h5", local_field=wrong)
+
+
+@pytest.mark.parametrize("culprit", ["report", "observables"])
+def test_an_error_of_the_user_about_files_loses_nothing(tmp_path, culprit):
+    """Only an error of the store itself says that it cannot be written."""
+    calls = []
+
+    def fails(*arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise BrokenPipeError("nobody listens")
+        return 0.0
+
+    changes = {"report": fails} if culprit == "report" else {"observables": {"x": fails}}
+    with pytest.raises(BrokenPipeError, match="nobody listens"):
+        run(tmp_path / "run.h5", checkpoint_every=100, **changes)
+    assert simulation.load(tmp_path / "run.h5").step == (12 if culprit == "report" else 8)
+
+
+def test_noise_does_not_go_on_on_another_device(tmp_path):
+    """What a store of a run on a GPU holds, as far as that can be had without one."""
+    path = tmp_path / "run.h5"
+    for name, equation in (("cold.h5", EQUATION), ("run.h5", WARM)):
+        run(tmp_path / name, n_steps=8, equation=equation)
+        with h5py.File(tmp_path / name, "a") as file:
+            file.attrs["device"] = "cuda:0"
+    before = path.read_bytes()
+    laws.assert_refused(lambda: run(path), "path", "run.h5", "cuda:0", "cpu")
+    assert path.read_bytes() == before
+    assert run(path, n_steps=8).step == 8, "it can be read"
+    assert run(tmp_path / "cold.h5", equation=EQUATION).step == 20, "without noise all is well"
+    with h5py.File(path, "a") as file:
+        found = store.latest(file)
+        file.attrs["device"] = "cpu"
+        del file["checkpoint/generators"]
+        file["checkpoint/generators"] = np.zeros((2, 1, 16), np.uint8)
+        sixteen = replace(found, generators=np.zeros((1, 16), np.uint8))
+        file["checkpoint/commits"][:] = store._signed(sixteen)
+    laws.assert_refused(lambda: run(path), "path", "run.h5", "cpu")
 
 
 def test_a_run_that_breaks_early_keeps_its_good_frames(tmp_path):
@@ -347,6 +410,45 @@ def test_observables_and_frames_have_their_own_times(tmp_path):
     )
 
 
+@pytest.mark.parametrize("length", [1, 4, 7, 12, 20])
+@pytest.mark.parametrize("every", [None, 4], ids=["frames too", "frames every 4"])
+def test_a_run_at_times_of_a_logarithm_can_be_made_longer(tmp_path, length, every):
+    """The row at the old end goes, unless the longer run has it as well."""
+
+    def of_length(path, n_steps):
+        steps = simulation.logarithmic_steps(n_steps, per_decade=4)
+        return run(path, save_every=steps, frames_every=every, n_steps=n_steps)
+
+    whole = of_length(tmp_path / "whole.h5", 30)
+    short = of_length(tmp_path / "parts.h5", length)
+    assert short.time[-1] == pytest.approx(0.1 * length)
+    of_length(tmp_path / "parts.h5", 22)
+    longer = of_length(tmp_path / "parts.h5", 30)
+    assert_same_run(longer, whole)
+    np.testing.assert_array_equal(longer.spins, whole.spins)
+    with pytest.warns(UserWarning, match=f"n_steps: {length} are asked for, .*to step 30"):
+        assert_same_run(of_length(tmp_path / "parts.h5", length), whole)
+
+
+def test_lists_that_differ_before_the_end_are_other_runs(tmp_path):
+    path = tmp_path / "run.h5"
+    run(path, save_every=[1, 4, 9], n_steps=9)
+    for other in ([1, 9, 20], [1, 3, 4, 20], [1, 4, 8, 20]):
+        call = lambda other=other: run(path, save_every=other)  # noqa: E731
+        laws.assert_refused(call, "path", "save_every")
+    brief = tmp_path / "brief.h5"  # has nothing to give at step 9
+    run(brief, save_every=[1, 4], frames_every=3, n_steps=9)
+    call = lambda: run(brief, save_every=[1, 4, 9], frames_every=3)  # noqa: E731
+    laws.assert_refused(call, "path", "save_every")
+    laws.assert_refused(lambda: run(path, save_every=[1, 4], n_steps=9), "path", "save_every")
+
+
+def test_a_shorter_run_is_not_cut_out_of_a_longer_one_without_a_word(tmp_path):
+    whole = run(tmp_path / "run.h5")
+    with pytest.warns(UserWarning, match=r"n_steps: 10 are asked for, .*'run.h5'.* to step 20"):
+        assert_same_run(run(tmp_path / "run.h5", n_steps=10), whole)
+
+
 def test_packed_frames_lose_digits_and_the_run_none(tmp_path):
     whole = run(tmp_path / "whole.h5")
     packed = run(tmp_path / "packed.h5", frame_dtype="float16")
@@ -380,12 +482,39 @@ def test_progress_is_for_people(tmp_path, capsys, asked, shown):
         "times": ({"equation": EQUATION, "schedule": [(1, 0), (0, 1)]}, "schedule"),
         "cold": ({"equation": EQUATION, "schedule": [(1, -0.5)]}, "schedule", -0.5),
         "pairs": ({"equation": EQUATION, "schedule": [1, 2, 3]}, "schedule"),
+        "no seed": ({"seed": None}, "seed", None, "whole number"),
+        "half a seed": ({"seed": 1.5}, "seed", 1.5),
+        "text": ({"seed": "12"}, "seed", "'12'"),
+        "some seeds": ({"spins": np.stack([START] * 2), "seed": [1, None]}, "seed", "[1, None]"),
+        "object": ({"provenance": {"by": object}}, "provenance['by']", "object"),
+        "not finite": ({"provenance": {"a": 1, "b": [np.nan]}}, "provenance['b']", "nan"),
         "two temperatures": ({"schedule": [(0, 1)]}, "equation", 0.3),
     }
 )
 def test_bad_options_are_refused_and_write_nothing(tmp_path, call, mentioned):
     laws.assert_refused(lambda: run(tmp_path / "run.h5", **call), *mentioned)
     assert os.listdir(tmp_path) == []
+
+
+def test_numbers_of_numpy_tell_where_a_run_comes_from(tmp_path):
+    origin = {"a": np.float32(0.5), "b": np.arange(3), "c": {"d": (np.int64(2), "e")}}
+    for _ in range(2):
+        found = run(tmp_path / "run.h5", provenance=origin)
+        assert found.header["provenance"] == {"a": 0.5, "b": [0, 1, 2], "c": {"d": [2, "e"]}}
+    plain = found.header["provenance"]
+    assert run(tmp_path / "run.h5", provenance=plain).step == 20
+
+
+@pytest.mark.parametrize("names", [("x", "x_1"), ("x_1", "x"), ("x", "x_1", "x_1_")])
+def test_an_observable_may_be_called_like_the_axis_of_another(tmp_path, names):
+    measured = {"x": lambda lat, s: s[:5].sum(-1), "x_1": lambda lat, s: s[0]}
+    measured["x_1_"] = lambda lat, s: s[1, 0]
+    found = run(tmp_path / "run.h5", observables={name: measured[name] for name in names})
+    with xarray.open_dataset(tmp_path / "run.h5", engine="h5netcdf", group="observables") as opened:
+        assert set(opened.data_vars) == set(names)
+        assert opened["x"].shape == (11, 5)
+        for name in names:
+            np.testing.assert_array_equal(opened[name], found.observables[name])
 
 
 def test_an_observable_keeps_what_follows_a_whole_number(tmp_path):

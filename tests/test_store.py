@@ -14,7 +14,7 @@ import pytest
 import torch
 import xarray
 
-from sdml import lattice, observables, simulation, spins, store
+from sdml import lattice, lock, observables, simulation, spins, store
 from sdml.dynamics import LandauLifshitz
 
 LATTICE = lattice.square(8)
@@ -58,27 +58,38 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(mine[name], values)
 
 
+ADAMS = LandauLifshitz(dt=0.1, damping=0.2, kT=0.3, method="adams")
+"""Knows the angular velocity of the step before."""
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The undisturbed run."""
     return run(tmp_path_factory.mktemp("whole") / "run.h5")
 
 
-def quietly(path):
+@pytest.fixture(scope="module")
+def whole_of_adams(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("adams") / "run.h5", equation=ADAMS)
+
+
+def quietly(path, changes):
     torch.set_num_threads(1)
-    run(path)
+    run(path, **changes)
 
 
-def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path, whole):
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path, whole, whole_of_adams):
+    """With one method and the other in turn."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "sdml.simulation", "sdml.lattice"])
-    quietly_ended = context.Process(target=quietly, args=(tmp_path / "first.h5",))
+    quietly_ended = context.Process(target=quietly, args=(tmp_path / "first.h5", {}))
     quietly_ended.start()  # starts the server
     quietly_ended.join()
     rng, found_steps = np.random.default_rng(0), []
     for k in range(KILLS):
         path = tmp_path / f"{k}.h5"
-        process = context.Process(target=quietly, args=(path,))
+        changes, expected = (({}, whole), ({"equation": ADAMS}, whole_of_adams))[k // 2 % 2]
+        process = context.Process(target=quietly, args=(path, changes))
         process.start()
         time.sleep(rng.uniform(0.0, 1.0) * max(whole.seconds, 0.1))
         while not path.exists() and k % 2 == 0 and process.is_alive():
@@ -88,7 +99,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path, whole):
         process.join()
         if path.exists():
             found_steps.append(simulation.load(path).step)
-        assert_same(run(path), whole)
+        assert_same(run(path, **changes), expected)
         assert sorted(os.listdir(tmp_path)) == sorted({"first.h5", path.name})
         path.unlink()
     assert any(0 < step < 300 for step in found_steps)
@@ -193,26 +204,60 @@ def test_a_store_that_may_only_be_read_is_named(tmp_path, monkeypatch):
         run(path)
 
 
-def test_two_processes_do_not_write_one_store(tmp_path):
-    path = tmp_path / "run.h5"
-    refusals = []
+def test_two_processes_do_not_write_one_store(tmp_path, whole):
+    """The other may want a longer run, which replaces the store; this one may have read its own."""
+    path, refusals = tmp_path / "run.h5", []
 
     def meddle(step):
         if step == 30:
-            context = multiprocessing.get_context("forkserver")
-            with context.Pool(1) as pool:
-                refusals.append(pool.apply(refusal_of, (path,)))
+            simulation.load(path)
+            with multiprocessing.get_context("forkserver").Pool(1) as pool:
+                refusals.extend(pool.starmap(refusal_of, [(path, 60), (path, 90)]))
 
-    run(path, 60, report=meddle)
-    assert "written by another process" in refusals[0]
+    found = run(path, 60, report=meddle)
+    assert len(refusals) == 2
+    assert all("written by another process" in said for said in refusals), refusals
+    np.testing.assert_array_equal(found.frames, whole.frames[: len(found.frames)])
+    assert found.step == 60
+    assert os.listdir(tmp_path) == ["run.h5"]
+    assert_same(run(path), whole)
 
 
-def refusal_of(path):
+def refusal_of(path, n_steps):
     try:
-        store.Store(path)
+        run(path, n_steps)
     except ValueError as error:
         return str(error)
     return ""
+
+
+def test_two_calls_do_not_begin_one_store(tmp_path, whole):
+    """A second one comes while the first measures the start, before there is a store."""
+    path, refusals = tmp_path / "run.h5", []
+
+    def chirality(sites, s):
+        if not refusals:
+            refusals.append("none")
+            refusals[0] = refusal_of(path, 90)
+        return observables.site_chirality(sites, s)
+
+    assert_same(run(path, observables={"chirality": chirality}), whole)
+    assert "written by another process" in refusals[0]
+
+
+def test_a_complete_run_is_read_without_the_right_to_write(tmp_path):
+    path = tmp_path / "run.h5"
+    found = run(path, 60)
+    with lock.held(path):
+        assert_same(run(path, 60), found)
+
+
+def test_only_what_was_left_of_the_same_store_is_swept(tmp_path):
+    for name in ("run.h5.77.partial", "run.h5.x.77.partial", "other.h5.77.partial"):
+        (tmp_path / name).touch()
+    run(tmp_path / "run.h5", 60)
+    kept = ["other.h5.77.partial", "run.h5", "run.h5.x.77.partial"]
+    assert sorted(os.listdir(tmp_path)) == kept
 
 
 def test_xarray_opens_a_batch_half_way(tmp_path):

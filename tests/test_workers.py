@@ -1,4 +1,4 @@
-"""Jobs here, in processes and on a cluster: all end, the failed ones are tried once more."""
+"""Jobs here, in processes and on a cluster: all end; what the machine has failed is tried again."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from sdml import workers
+from sdml.guard import OutsideTrainedRange
 
 pytestmark = pytest.mark.slow
 HERE, PROCESSES = {"n_workers": 1}, {"n_workers": 2, "n_threads": 3}
@@ -97,17 +98,33 @@ def test_a_failed_job_is_tried_once_more(place, tmp_path):
 def test_a_job_that_fails_twice_is_named_and_the_others_end(place, tmp_path):
     jobs = {"bad": partial(raises, tmp_path / "x", 9, OSError), "good": partial(square, 3)}
     results = []
-    with pytest.raises(workers.JobError, match=r"1 jobs failed twice: bad \(OSError\('not now'"):
+    with pytest.raises(workers.JobError, match=r"1 of 2 jobs failed: bad \(OSError\('not now'"):
         results.extend(workers.run(jobs, **place))
     assert results == [("good", 9)]
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_input_that_is_not_allowed_is_not_tried_again(place, tmp_path):
-    jobs = {"bad": partial(raises, tmp_path / "x", 9, ValueError), "good": partial(square, 3)}
-    with pytest.raises(ValueError, match="not now"):
-        list(workers.run(jobs, **place))
+@pytest.mark.parametrize(
+    "error", [ValueError, FloatingPointError, OutsideTrainedRange, RuntimeError]
+)
+def test_what_a_job_would_raise_again_is_told_by_name_and_not_tried(place, tmp_path, error):
+    jobs = {"bad": partial(raises, tmp_path / "x", 9, error), "good": partial(square, 3)}
+    told = []
+    expected = ValueError if error is ValueError else workers.JobError
+    with pytest.raises(expected, match=r"bad.*not now"):
+        list(workers.run(jobs, **place, failed=lambda name, cause: told.append((name, cause))))
+    ((name, cause),) = told
+    assert (name, type(cause), str(cause)) == ("bad", error, "not now")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failure_is_told_at_once():
+    told = []
+    jobs = {"bad": partial(int, "x"), "good": partial(square, 3)}
+    with pytest.raises(ValueError, match="bad"):
+        for name, _ in workers.run(jobs, failed=lambda name, cause: told.append(name)):
+            told.append(name)
+    assert told == ["bad", "good"]
 
 
 def test_a_process_that_dies_takes_only_its_job_along(tmp_path):

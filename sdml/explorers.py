@@ -77,13 +77,13 @@ def parity_figure(cases: Mapping[str, Pair], columns: int = 4) -> Figure:
 def spectrum_figure(found: Spectrum) -> Figure:
     """Spins, bands, levels and local fields of a :class:`sdml.bands.Spectrum`, four panels."""
     # A fixed layout: to find one takes as long as all the rest of a redraw.
-    figure, axes = plt.subplots(
-        1, 4, figsize=(11, 2.7), layout="none", width_ratios=(1.5, 1.5, 0.6, 0.9),
+    figure, (scale, *axes) = plt.subplots(
+        1, 5, figsize=(11, 2.7), layout="none", width_ratios=(0.06, 1.4, 1.6, 0.7, 1),
         gridspec_kw={"wspace": 0.3},
     )  # fmt: skip
     state, model = found.state, found.model
     arrows = _spin_map(axes[0], model.lattice, found.spins)
-    figure.colorbar(arrows, ax=axes[0], label="$S^z$", location="left", shrink=0.8)
+    figure.colorbar(arrows, cax=scale, label="$S^z$", location="left")
     per_site = f"{state.energy / model.lattice.n_sites:.4f}".replace("-", "−")
     _bands(axes[1], found)
     axes[1].set_title(
@@ -105,8 +105,8 @@ def _spin_map(axes: Axes, lattice: Lattice, spins: FloatArray) -> Any:
         *places.T, *spins.T, pivot="mid", cmap=plotting.SEQUENTIAL, clim=(-1, 1), angles="xy",
         scale_units="xy", scale=1.2, width=0.015,
     )  # fmt: skip
-    axes.set(aspect="equal", xticks=[], yticks=[])
-    axes.margins(0.12)
+    (left, bottom), (right, top) = places.min(0) - 0.7, places.max(0) + 0.7
+    axes.set(aspect="equal", xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
     sns.despine(ax=axes, left=True, bottom=True)
     return artist
 
@@ -151,6 +151,8 @@ def _fields(axes: Axes, along: FloatArray, across: FloatArray) -> None:
     reach = max(float(np.abs(along).max()), 1e-3)
     high = max(1.2 * float(across.max()), 0.05 * reach)
     axes.set(xlim=(min(0, 1.15 * float(along.min())), 1.15 * reach), ylim=(-0.05 * high, high))
+    # On the left the label would run into the levels.
+    axes.yaxis.set(label_position="right", ticks_position="right")
 
 
 def hamiltonian_explorer(

@@ -172,7 +172,7 @@ def run_first_cell(driver: Any) -> None:
     shift_enter.key_up(Keys.SHIFT).perform()
 
 
-def test_a_slider_changes_the_picture_in_jupyterlab(lab, browser):
+def test_a_slider_changes_the_picture_in_jupyterlab(browser, lab):
     from selenium.webdriver.common.action_chains import ActionChains
 
     folder, address = lab

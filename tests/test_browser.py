@@ -34,6 +34,13 @@ from sdml import explorers, lattice, plotting, spins
 plotting.use_style()
 cases = {"tetrahedral": (lattice.triangular(6), spins.tetrahedral(lattice.triangular(6)))}
 explorers.hamiltonian_explorer(explorers.spectrum_figure, cases)"""
+PLAYER = """\
+import numpy as np
+
+from sdml import explorers, lattice, plotting, spins
+
+frames = spins.random(600 * 36, seed=0)[:, 2].reshape(600, 36)  # minutes, on a busy machine too
+explorers.map_player(plotting.correlation_map, lattice.square(6), frames, 2.5 * np.arange(600))"""
 
 pytestmark = pytest.mark.slow
 
@@ -172,19 +179,43 @@ def run_first_cell(driver: Any) -> None:
     shift_enter.key_up(Keys.SHIFT).perform()
 
 
+def opened(lab: tuple[Path, str], driver: Any, source: str) -> str:
+    """The picture of a widget, once a notebook with this cell is open and has run."""
+    folder, address = lab
+    write_notebook(folder / "widget.ipynb", source)
+    driver.get(address.format(name="widget.ipynb"))
+    run_first_cell(driver)
+    (picture,) = eventually(driver, pictures, "picture")
+    assert picture.startswith("data:image/png;base64,")
+    return picture
+
+
+def readout(driver: Any) -> str:
+    """What stands beside the first slider."""
+    return driver.find_elements("css selector", ".widget-readout")[0].text
+
+
 def test_a_slider_changes_the_picture_in_jupyterlab(browser, lab):
     from selenium.webdriver.common.action_chains import ActionChains
 
-    folder, address = lab
-    write_notebook(folder / "explorer.ipynb", EXPLORER)
-    browser.get(address.format(name="explorer.ipynb"))
-    run_first_cell(browser)
-    (before,) = eventually(browser, pictures, "picture")
-    assert before.startswith("data:image/png;base64,")
+    before = opened(lab, browser, EXPLORER)
     handles = browser.find_elements("css selector", ".widget-slider .noUi-handle")
     assert len(handles) == 2, "sliders of J and of the filling"
     ActionChains(browser).drag_and_drop_by_offset(handles[0], 40, 0).perform()
     after = eventually(browser, lambda d: [s for s in pictures(d) if s != before], "new picture")
     assert after[0].startswith("data:image/png;base64,")
-    text = browser.find_elements("css selector", ".widget-readout")[0].text
-    assert float(text) > 3.0
+    assert float(readout(browser)) > 3.0
+
+
+def test_play_moves_the_time_and_the_picture_and_pause_stops_them(browser, lab):
+    before = opened(lab, browser, PLAYER)
+    assert readout(browser) == "0"
+    play = browser.find_element("css selector", ".widget-play button")
+    play.click()
+    eventually(browser, lambda d: [s for s in pictures(d) if s != before], "new picture")
+    play.click()  # the same button pauses
+    times = [eventually(browser, readout, "time")]
+    time.sleep(2.0)
+    times.append(readout(browser))
+    assert float(times[0]) > 0
+    assert times[0] == times[1]

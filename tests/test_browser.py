@@ -149,8 +149,9 @@ def eventually(driver: Any, found: Any, what: str) -> Any:
 
 def pictures(driver: Any) -> list[str]:
     """Sources of the pictures in the outputs of a notebook."""
-    images = driver.find_elements("css selector", ".jp-OutputArea-output img")
-    return [image.get_attribute("src") for image in images]
+    # In one go: an element may be gone before its source is asked for.
+    images = "document.querySelectorAll('.jp-OutputArea-output img')"
+    return driver.execute_script(f"return Array.from({images}, image => image.src)")
 
 
 def status_bar(driver: Any) -> str:

@@ -79,6 +79,12 @@ def stage_errors(data: Dataset, field: FloatArray) -> dict[str, dict[str, float]
     return {name: field_errors(data, field, sites) for name, sites in stage_sites(data).items()}
 
 
+def stage_fields(data: Dataset, field: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Stage -> transverse fields (n_sites, 3) of its sites: of the labels, and of ``field``."""
+    exact, found = (spin_arrays.transverse(data.spins, h) for h in (data.local_field, field))
+    return {name: (exact[sites], found[sites]) for name, sites in stage_sites(data).items()}
+
+
 def stage_table(errors: dict[str, dict[str, float]]) -> str:
     """Errors by stage as a Markdown table; MSE per component, three times that per spin."""
     lines = [

@@ -48,6 +48,13 @@ def bond_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
     return like((s[..., i, :] * s[..., j, :]).sum(-1), spins)
 
 
+def site_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
+    """Mean of S_i . S_j over the neighbours j of a site in a shell, (..., N), in [-1, 1]."""
+    s = as_tensor(spins, lattice.n_sites)
+    neighbors = torch.as_tensor(lattice.neighbors(shell), device=s.device)
+    return like((s[..., neighbors, :].mean(-2) * s).sum(-1), spins)
+
+
 def neel_order(lattice: Lattice, spins: SpinArray) -> Any:
     """|mean of (-1)^(x+y) S_i|, (...), in [0, 1]."""
     if lattice.name != "square":

@@ -82,6 +82,11 @@ def chirality_map(axes: Axes, lattice: Lattice, chirality: NDArray[Any]) -> Poly
     return site_map(axes, lattice, chirality, cmap=DIVERGING, clim=(-0.77, 0.77))
 
 
+def correlation_map(axes: Axes, lattice: Lattice, correlation: NDArray[Any]) -> PolyCollection:
+    """Mean S_i . S_j of a site with its neighbours on a diverging scale, -1 to 1."""
+    return site_map(axes, lattice, correlation, cmap=DIVERGING, clim=(-1, 1))
+
+
 def environment(
     axes: Axes,
     vectors: NDArray[np.float64],

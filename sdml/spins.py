@@ -6,6 +6,7 @@ it through :func:`like`, so that numpy in gives numpy out and tensor in gives te
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -201,6 +202,23 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
         raise ValueError(f"chirality: must be 1 or -1, got {chirality}")
     waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1), (1, 1))]
     return -chirality * np.stack(waves, axis=-1) / np.sqrt(3)
+
+
+def textures(lattice: Cells, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Name -> spins (N, 3): random ones, and every order above that ``lattice`` can hold."""
+    orders = {
+        "ferromagnetic": ferromagnetic,
+        "Néel": neel,
+        "stripe": stripe,
+        "120°": coplanar_120,
+        "coplanar 90°": coplanar_90,
+        "tetrahedral": tetrahedral,
+    }
+    found = {"random": random(lattice.n_sites, seed)}
+    for name, order in orders.items():
+        with suppress(ValueError):  # another lattice, or lengths that do not fit
+            found[name] = order(lattice)
+    return found
 
 
 def _plane_wave_signs(lattice: Cells, wave: tuple[int, int]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,8 +27,13 @@ BATCH = "SDML_BATCH"
 SYMBOLS = {"value": "f", "amplitude": "|f|^2", "phase": r"\eta"}
 
 
-def player(draw: Callable[[int], Figure], n_frames: int, interval_ms: int = 300) -> Any:
-    """A play button and a slider over frames.
+def player(
+    draw: Callable[[int], Figure],
+    n_frames: int,
+    interval_ms: int = 300,
+    times: Sequence[float] | FloatArray | None = None,
+) -> Any:
+    """A button that plays, pauses and stops, and a slider over frames.
 
     Parameters
     ----------
@@ -37,6 +42,8 @@ def player(draw: Callable[[int], Figure], n_frames: int, interval_ms: int = 300)
     n_frames : int
     interval_ms : int
         Time a frame stays when played.
+    times : (n_frames,), optional
+        Of the frames, in hbar / t: what the slider shows instead of their numbers.
 
     Returns
     -------
@@ -45,27 +52,51 @@ def player(draw: Callable[[int], Figure], n_frames: int, interval_ms: int = 300)
     if os.environ.get(BATCH):
         return None
     play = ipywidgets.Play(max=n_frames - 1, interval=interval_ms)
-    slider = ipywidgets.IntSlider(max=n_frames - 1, description="frame")
-    ipywidgets.jslink((play, "value"), (slider, "value"))
-    picture = _picture(lambda: draw(slider.value), [slider])
-    return ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture])
+    slider, place = ipywidgets.IntSlider(max=n_frames - 1, description="frame"), "value"
+    if times is not None:
+        frames = [(f"{time:g}", k) for k, time in enumerate(times)]
+        slider = ipywidgets.SelectionSlider(options=frames, description="time (ħ/t)")
+        place = "index"
+    ipywidgets.jslink((play, "value"), (slider, place))
+    shown = picture(lambda: draw(slider.value), [slider])
+    return ipywidgets.VBox([ipywidgets.HBox([play, slider]), shown])
 
 
-def _picture(draw: Callable[[], Figure], controls: list[Any]) -> Any:
+def picture(draw: Callable[[], Figure], controls: list[Any]) -> Any:
     """An output that holds the figure of ``draw()``, drawn again when a control changes."""
-    picture = ipywidgets.Output()
+    output = ipywidgets.Output()
 
-    def show(_: Any = None) -> None:
-        with picture:
-            clear_output(wait=True)
-            figure = draw()
-            plt.show()
-            plt.close(figure)
+    def redraw(_: Any = None) -> None:
+        show(output, draw)
 
     for control in controls:
-        control.observe(show, names="value")
-    show()
-    return picture
+        control.observe(redraw, names="value")
+    redraw()
+    return output
+
+
+def show(output: Any, draw: Callable[[], Figure]) -> None:
+    """Put the figure of ``draw()``, or its error, in the place of what an output held before."""
+    with output:
+        clear_output(wait=True)
+        figure = draw()
+        # Not plt.show(), which would take the other open figures of the cell along.
+        display(figure)
+        plt.close(figure)
+
+
+def selector(draw: Callable[[str, Any], Figure], cases: Mapping[str, Any]) -> Any:
+    """A button for each case, and the figure ``draw(name, case)`` of the chosen one.
+
+    Returns
+    -------
+    ipywidgets.Widget, or None in a batch run.
+    """
+    if os.environ.get(BATCH):
+        return None
+    chosen = ipywidgets.ToggleButtons(options=list(cases))
+    shown = picture(lambda: draw(chosen.value, cases[chosen.value]), [chosen])
+    return ipywidgets.VBox([chosen, shown])
 
 
 def loss_picture(
@@ -214,9 +245,9 @@ def descriptor_explorer(
     operation = ipywidgets.Dropdown(options=list(actions), description="operation")
     before = view(descriptor, lattice, spins)
 
-    def picture() -> Figure:
+    def compared() -> Figure:
         changed = turned(spins, site.value, polar.value, azimuth.value)
         return draw(before, view(descriptor, lattice, actions[operation.value](changed)))
 
     controls = [site, polar, azimuth, operation]
-    return ipywidgets.VBox([ipywidgets.HBox(controls), _picture(picture, controls)])
+    return ipywidgets.VBox([ipywidgets.HBox(controls), picture(compared, controls)])

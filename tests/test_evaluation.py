@@ -85,3 +85,16 @@ def test_pair_exchange_finds_a_field_that_is_one():
     exact = replace(data, local_field=field)
     found = evaluation.pair_exchange_field(exact, exact)
     assert evaluation.field_errors(exact, found)["torque_r2"] == pytest.approx(1)
+
+
+def test_stage_fields_are_transverse_and_give_the_errors_of_the_stages():
+    data = snapshots(lattice.square(4), [0.0, 10.0, 300.0])
+    predicted = data.local_field + np.random.default_rng(1).normal(size=data.local_field.shape)
+    found, errors = (
+        evaluation.stage_fields(data, predicted),
+        evaluation.stage_errors(data, predicted),
+    )
+    assert list(found) == list(errors)
+    for stage, (exact, network) in found.items():
+        assert exact.shape == network.shape == (errors[stage]["sites"], 3)
+        assert ((network - exact) ** 2).mean() == pytest.approx(errors[stage]["torque_mse"])

@@ -358,3 +358,12 @@ NO_TRIANGLES = lattice.from_cell([[1, 0], [0, 1]], [[0, 0]], (6, 6), "bare")
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+@pytest.mark.parametrize("lat", [SQUARE, TRIANGULAR], ids=lambda lat: lat.name)
+def test_site_correlation_averages_the_bonds_of_a_site(lat):
+    s = spins.random(lat.n_sites, 3)
+    found = observables.site_correlation(lat, np.stack([s, -s]))
+    np.testing.assert_allclose(found[0], found[1])
+    assert found[0].mean() == pytest.approx(observables.bond_correlation(lat, s).mean())
+    np.testing.assert_allclose(observables.site_correlation(lat, spins.ferromagnetic(lat)), 1.0)

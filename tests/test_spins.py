@@ -162,3 +162,13 @@ def test_bad_input_is_refused(call, mentioned):
 def test_spins_within_the_tolerance_are_accepted():
     s = spins.random(4, 0) * 1.000009
     assert spins.as_tensor(s).shape == (4, 3)
+
+
+def test_textures_are_the_orders_that_a_lattice_can_hold():
+    everywhere = ["random", "ferromagnetic", "stripe"]
+    square, triangular = spins.textures(lattice.square(6)), spins.textures(lattice.triangular(6))
+    assert sorted(square) == sorted([*everywhere, "Néel"])
+    assert sorted(triangular) == sorted([*everywhere, "120°", "coplanar 90°", "tetrahedral"])
+    assert sorted(spins.textures(lattice.triangular(3))) == ["120°", "ferromagnetic", "random"]
+    for s in (*square.values(), *triangular.values()):
+        np.testing.assert_allclose(np.linalg.norm(s, axis=-1), 1)

@@ -1,0 +1,164 @@
+"""Electrons of spins that are repeated periodically: their state, and their bands in the zone.
+
+Where ``repeated`` sums over the Bloch phases theta = (2 pi / n) m of one repeat it solves, exactly,
+the lattice that holds n x n repeats; a small lattice then shows the levels of a large one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdml.lattice import Lattice
+from sdml.model import (
+    ElectronicState,
+    SDModel,
+    electronic_energy,
+    occupations,
+    spin_energy,
+    spin_field,
+)
+from sdml.spins import as_tensor
+from sdml.topology import bloch_hamiltonian
+
+FloatArray = NDArray[np.float64]
+CORNERS = {
+    "square": {"Γ": (0, 0), "X": (1 / 2, 0), "M": (1 / 2, 1 / 2)},
+    "triangular": {"Γ": (0, 0), "K": (2 / 3, 1 / 3), "M": (1 / 2, 0)},
+}
+"""Corners of the path through the zone, in reciprocal vectors; the path returns to the first."""
+
+
+class ZonePath(NamedTuple):
+    """Wave vectors along straight lines through the Brillouin zone.
+
+    Attributes
+    ----------
+    momenta : (P, 2)
+    distance : (P,)
+        Length of the path up to there, in inverse lattice constants.
+    ticks, labels
+        Distance and name of every corner.
+    """
+
+    momenta: FloatArray
+    distance: FloatArray
+    ticks: FloatArray
+    labels: tuple[str, ...]
+
+
+class Spectrum(NamedTuple):
+    """What the electrons make of some spins.
+
+    Attributes
+    ----------
+    model : SDModel
+    spins : (N, 3)
+    state : ElectronicState
+        Of :func:`repeated`.
+    path : ZonePath
+    levels : (P, 2N)
+        Levels at the momenta of the path, in t.
+    weights : (P, 2N)
+        Their weight at that momentum, see :func:`unfolded`.
+    """
+
+    model: SDModel
+    spins: FloatArray
+    state: ElectronicState
+    path: ZonePath
+    levels: FloatArray
+    weights: FloatArray
+
+
+def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
+    """State of spins (N, 3) repeated ``n_phases`` times along both directions, periodic.
+
+    Returns
+    -------
+    ElectronicState
+        Numpy, of one repeat: energy (total of N sites, t), local_field (N, 3), density (N,),
+        chemical_potential; eigenvalues (n_phases^2 2N,) of all phases, ascending.
+
+    Raises
+    ------
+    ValueError
+        ``n_phases`` below 1, or bad ``spins``.
+    """
+    if n_phases < 1:
+        raise ValueError(f"n_phases: must be at least 1, got {n_phases}")
+    s = as_tensor(spins, model.lattice.n_sites)
+    turns = 2 * np.pi * np.arange(n_phases) / n_phases
+    phases = np.stack(np.meshgrid(turns, turns), axis=-1).reshape(-1, 2)
+    levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
+    ascending, order = torch.from_numpy(levels).flatten().sort()
+    filled, mu = occupations(model, ascending)
+    share = filled[order.argsort()].reshape(levels.shape).numpy() / len(phases)
+    moment, density = _site_expectations(columns, share)
+    energy = electronic_energy(model, ascending, filled, mu) / len(phases) + spin_energy(model, s)
+    field = model.exchange_coupling * moment + spin_field(model, s.double()).numpy()
+    return ElectronicState(float(energy), field, density, float(mu), ascending.numpy())
+
+
+def _site_expectations(columns: Any, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """<c+ sigma c> (N, 3) and <c+ c> (N,) of columns (P, 2N, 2N) with occupations (P, 2N)."""
+    up, down = columns[:, 0::2], columns[:, 1::2]
+    flip = np.einsum("pin,pin,pn->i", up.conj(), down, share)
+    n_up, n_down = (np.einsum("pin,pn->i", abs(part) ** 2, share) for part in (up, down))
+    return np.stack([2 * flip.real, 2 * flip.imag, n_up - n_down], axis=-1), n_up + n_down
+
+
+def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:
+    """About ``n_points`` wave vectors through the corners of the zone, evenly spaced, and back.
+
+    Raises
+    ------
+    ValueError
+        Neither a square nor a triangular lattice, or fewer than 3 points.
+    """
+    if lattice.name not in CORNERS:
+        raise ValueError(f"lattice: must be one of {sorted(CORNERS)}, got {lattice.name!r}")
+    if n_points < 3:
+        raise ValueError(f"n_points: must be at least 3, got {n_points}")
+    labels = (*CORNERS[lattice.name], "Γ")
+    corners = np.array([CORNERS[lattice.name][name] for name in labels])
+    corners = corners @ lattice.reciprocal_vectors
+    ticks = np.append(0, np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum())
+    # The corners themselves are among the points: levels cross there.
+    distance = np.unique(np.append(np.linspace(0, ticks[-1], n_points), ticks))
+    momenta = np.stack([np.interp(distance, ticks, column) for column in corners.T], axis=-1)
+    return ZonePath(momenta, distance, ticks, labels)
+
+
+def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Levels (P, 2N) of repeated spins and their weights (P, 2N) at the momenta (P, 2).
+
+        w_n(k) = sum_sigma |sum_i exp(-i k . r_i) psi_n(i sigma)|^2 / N,     sum_n w_n = 2,
+
+    the share of level n in the plane waves of momentum k: what photoemission would see. Without
+    exchange it is 1 on the band and 0 on its N - 1 images that the larger cell folds back. Ku,
+    Berlijn and Lee, Phys. Rev. Lett. 104, 216401 (2010), doi 10.1103/PhysRevLett.104.216401.
+    """
+    lattice = model.lattice
+    sides = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
+    levels, columns = np.linalg.eigh(bloch_hamiltonian(model, spins, momenta @ sides.T))
+    wave = np.exp(-1j * momenta @ lattice.positions.T)  # (P, N)
+    parts = (np.einsum("pi,pin->pn", wave, columns[:, sigma::2]) for sigma in (0, 1))
+    return levels, sum(abs(part) ** 2 for part in parts) / lattice.n_sites
+
+
+def spectral_function(found: Spectrum, energies: FloatArray, width: float) -> FloatArray:
+    """A(k, e) = sum_n w_n(k) g(e - e_n), (E, P) in 1/t, with Gaussians g of standard deviation."""
+    distance = (energies[:, None, None] - found.levels) / width  # (E, P, 2N)
+    norm = width * np.sqrt(2 * np.pi)
+    return np.einsum("epn,pn->ep", np.exp(-(distance**2) / 2), found.weights) / norm
+
+
+def spectrum(model: SDModel, spins: Any, n_phases: int = 4, n_points: int = 90) -> Spectrum:
+    """State and bands of spins (N, 3) repeated periodically; see :func:`repeated`, `unfolded`."""
+    path = zone_path(model.lattice, n_points)
+    state = repeated(model, spins, n_phases)
+    return Spectrum(model, np.asarray(spins), state, path, *unfolded(model, spins, path.momenta))

@@ -14,7 +14,7 @@ ON_SPINS = ["clusters", "polarons", "arrest", "topology", "interfaces"]
 ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", *PLAIN],
-    ["lattice", "store"],
+    ["lattice", "store", "histories"],
     ["model", "observables", "dynamics", "journal", "probing", "rings", *NEAR],
     ["exact", "kpm", "descriptor", "rawbonds", "moments", *ON_SPINS],
     ["forcefield", "locality", "finite_size", "landscape", "coexistence", *ON_FIELDS, "bands"],

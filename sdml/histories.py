@@ -1,0 +1,146 @@
+"""Stored histories of coarsening: lengths of several seeds of one quench, and the laws they obey.
+
+A store is data/reference/coarsening.json, written by benchmarks/coarsening.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdml import growth
+
+FloatArray = NDArray[np.float64]
+FORMING = 30.0
+"""Times the inverse damping: until then the chirality forms, domains of full order come later."""
+USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
+SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
+
+
+@dataclass(frozen=True)
+class History:
+    """What some seeds of one quench measured.
+
+    Attributes
+    ----------
+    name, engine : str
+    length : int
+        Sites along each direction.
+    equation : dict
+        dt, damping, kT, method.
+    seeds : list of int
+    time : (n_times,)
+        hbar / t.
+    observables : dict
+        Name -> (n_seeds, n_times, ...).
+    estimators : tuple of str
+        Of the last axis of the observable ``lengths``.
+    """
+
+    name: str
+    engine: str
+    length: int
+    equation: dict[str, Any]
+    seeds: list[int]
+    time: FloatArray
+    observables: dict[str, FloatArray]
+    estimators: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Size, and what is not usual."""
+        varied = [
+            f"{SYMBOLS[name]} = {self.equation[name]}"
+            for name, usual in USUAL.items()
+            if self.equation[name] != usual
+        ]
+        label = self.name.partition("_")[0]
+        engine = [] if label == "main" else [label]
+        return ", ".join([f"${self.length}^2$", *varied, *engine])
+
+    @property
+    def usual(self) -> bool:
+        """Whether it differs from the main quench by its size only."""
+        return self.label == f"${self.length}^2$"
+
+    @property
+    def box_length(self) -> float:
+        """Shortest period of the rhombus of L x L sites, lattice constants."""
+        return float(np.sqrt(3) / 2 * self.length)
+
+    def lengths(self, estimator: str = "wall") -> FloatArray:
+        """(n_seeds, n_times) by one of the estimators; ValueError for one that is unknown."""
+        if estimator not in self.estimators:
+            raise ValueError(f"estimator: must be one of {self.estimators}, got {estimator!r}")
+        return self.observables["lengths"][..., self.estimators.index(estimator)]
+
+    def late(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Times (k,) of coarsening, lengths (n_seeds, k) and what is free of the box (n_seeds, k).
+
+        The box is compared with the area over the wall length, see :func:`sdml.growth.usable`.
+        """
+        free = growth.usable(self.lengths(), self.observables["imbalance"], self.box_length)
+        after = self.time >= FORMING / self.equation["damping"]
+        after &= free.any(0)
+        return self.time[after], self.lengths(estimator)[:, after], free[:, after]
+
+    def mean_length(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Times (k,), mean over the seeds that count and its standard error, see :meth:`late`."""
+        time, lengths, free = self.late(estimator)
+        kept = np.where(free, lengths, np.nan)
+        error = np.nanstd(kept, 0) / np.sqrt(np.maximum(free.sum(0) - 1, 1))
+        return time, np.nanmean(kept, 0), error
+
+    def slopes(self, power: float = 1.0, estimator: str = "wall") -> Any:
+        """Times and :func:`sdml.growth.local_slopes` of L^power."""
+        time, lengths, free = self.late(estimator)
+        return growth.local_slopes(time, lengths, power, free)
+
+    def law(self, estimator: str = "wall") -> dict[str, Any]:
+        """Range of L, the law that predicts left-out seeds best, exponent and speed with intervals.
+
+        ``n`` is that of L = L0 + A t^n and ``v`` that of L = L0 + v t, (value, low, high).
+        """
+        given = self.late(estimator)
+        kept = given[1][given[2]]
+        n = growth.interval("power", *given)["n"]
+        v = growth.interval("linear", *given)["v"]
+        return {
+            "seeds": len(self.seeds),
+            "until": float(given[0][-1]),
+            "range": (float(np.nanmin(kept)), float(np.nanmax(kept))),
+            "best": growth.selected_law(*given),
+            "n": (n.value, *n.interval),
+            "v": (v.value, *v.interval),
+        }
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, History]:
+    """Name -> history of every set of a store; ValueError if it is none."""
+    target = Path(path)
+    try:
+        stored = json.loads(target.read_text())
+        estimators = tuple(stored["origin"]["lengths"])
+        return {row["name"]: _history(row, estimators) for row in stored["sets"]}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {target.name!r} holds no histories ({error!r})") from error
+
+
+def _history(row: dict[str, Any], estimators: tuple[str, ...]) -> History:
+    described = ("name", "engine", "length", "equation", "seeds")
+    measured = {
+        key: np.array(values, dtype=float)
+        for key, values in row.items()
+        if key not in (*described, "time")
+    }
+    for key, values in measured.items():
+        if values.shape[:2] != (len(row["seeds"]), len(row["time"])):
+            raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
+    given = {key: row[key] for key in described}
+    return History(**given, time=np.array(row["time"]), observables=measured, estimators=estimators)

@@ -1,0 +1,80 @@
+"""Stored histories: read whole, cut where the box or the forming order would enter, and fitted."""
+
+import json
+
+import laws
+import numpy as np
+import pytest
+
+from sdml import histories
+
+TIME = np.geomspace(2, 2000, 40)
+ESTIMATORS = ["wall", "correlation", "moment", "first_moment"]
+
+
+def row(length=128, n_seeds=4, speed=0.02, **equation):
+    """L = 3 + v t by wall length with a little scatter, a quarter of it by correlation."""
+    rng = np.random.default_rng(0)
+    wall = (3 + speed * TIME) * (1 + 0.02 * rng.standard_normal((n_seeds, 1)))
+    lengths = np.stack([wall, wall / 4, 3 * wall, wall], axis=-1)
+    return {
+        "name": f"main_{length}",
+        "engine": "triangular 0",
+        "length": length,
+        "equation": histories.USUAL | equation,
+        "seeds": list(range(n_seeds)),
+        "time": TIME.tolist(),
+        "lengths": lengths.tolist(),
+        "imbalance": np.zeros((n_seeds, len(TIME))).tolist(),
+    }
+
+
+@pytest.fixture
+def stored(tmp_path):
+    def write(*rows):
+        path = tmp_path / "coarsening.json"
+        path.write_text(json.dumps({"origin": {"lengths": ESTIMATORS}, "sets": rows}))
+        return path
+
+    return write
+
+
+def test_a_linear_law_is_found_between_forming_and_the_box(stored):
+    history = histories.load(stored(row()))["main_128"]
+    time, lengths, free = history.late()
+    assert time[0] >= histories.FORMING / 0.3
+    assert lengths.mean(0)[-1] < history.box_length / 4
+    assert free.all()
+    found = history.law()
+    assert found["best"] != "diffusive"  # a power law contains the linear one
+    assert found["n"][1] <= 1 <= found["n"][2]
+    assert found["v"][1] < 0.02 < found["v"][2]
+    assert found["range"][1] > 2 * found["range"][0]
+    instants, mean, error = history.mean_length()
+    np.testing.assert_allclose(mean, 3 + 0.02 * instants, rtol=0.03)
+    assert (error < 0.03 * mean).all()
+    _, slopes = history.slopes()
+    np.testing.assert_allclose([slope.value for slope in slopes], 0.02, rtol=0.03)
+
+
+def test_lengths_go_by_their_estimator(stored):
+    history = histories.load(stored(row()))["main_128"]
+    np.testing.assert_allclose(history.lengths("correlation"), history.lengths() / 4)
+    laws.assert_refused(lambda: history.lengths("area"), "estimator", "area", "wall")
+
+
+def test_labels_say_what_is_not_usual(stored):
+    other = row(96, damping=0.1, kT=0.01) | {"name": "second_96"}
+    found = histories.load(stored(row(), other))
+    assert found["main_128"].label == "$128^2$"
+    assert found["main_128"].usual and not found["second_96"].usual
+    assert found["second_96"].label == r"$96^2$, $\alpha$ = 0.1, $kT$ = 0.01, second"
+
+
+def test_what_is_no_history_is_refused(stored, tmp_path):
+    torn = row()
+    torn["imbalance"] = torn["imbalance"][:2]
+    paths = [stored(torn), tmp_path / "missing.json", tmp_path / "other.json"]
+    paths[2].write_text("[1]")
+    for path in paths:
+        laws.assert_refused(lambda path=path: histories.load(path), "path", path.name)

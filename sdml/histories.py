@@ -1,6 +1,7 @@
-"""Stored histories of coarsening: lengths of several seeds of one quench, and the laws they obey.
+"""Stored histories of long quenches: what several seeds of one quench measured, to be drawn.
 
-A store is data/reference/coarsening.json, written by benchmarks/coarsening.py.
+Lengths of chiral domains and the laws they obey (data/reference/coarsening.json, written by
+benchmarks/coarsening.py), and statistics of holes and clusters (arrest.json, benchmarks/arrest.py).
 """
 
 from __future__ import annotations
@@ -144,3 +145,82 @@ def _history(row: dict[str, Any], estimators: tuple[str, ...]) -> History:
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
     given = {key: row[key] for key in described}
     return History(**given, time=np.array(row["time"]), observables=measured, estimators=estimators)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Statistics of several seeds of one quench, as benchmarks/arrest.py stores them.
+
+    Attributes
+    ----------
+    name, engine : str
+    length : int
+        Sites along x and y.
+    equation : dict
+        dt, damping, kT, method.
+    schedule : list of (time, kT), or None
+    seeds : list of int
+    time : (n_times,)
+        hbar / t.
+    statistics : dict
+        Name -> (n_runs, n_times), see :func:`sdml.snapshots.statistics`; an infinite length is nan.
+    """
+
+    name: str
+    engine: str
+    length: int
+    equation: dict[str, Any]
+    schedule: list[list[float]] | None
+    seeds: list[int]
+    time: FloatArray
+    statistics: dict[str, FloatArray]
+
+    @property
+    def label(self) -> str:
+        """Kind of engine, size, temperature if there is none or it varies."""
+        kind = "exact" if self.engine.startswith("exact") else "network"
+        cold = not self.schedule and self.equation["kT"] == 0
+        suffix = ", heated" if self.schedule else ", kT = 0" if cold else ""
+        return f"{kind} ${self.length}^2${suffix}"
+
+    def per_site(self, name: str) -> FloatArray:
+        """A number of clusters (n_runs, n_times), divided by that of the sites."""
+        return self.statistics[name] / self.length**2
+
+    def mean(self, name: str, per_site: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Times, mean over the runs and its standard error (nan for a single run)."""
+        values = self.per_site(name) if per_site else self.statistics[name]
+        error = values.std(0, ddof=1) if len(values) > 1 else np.full(len(self.time), np.nan)
+        return self.time, values.mean(0), error / np.sqrt(len(values))
+
+
+def load_runs(path: str | os.PathLike[str]) -> dict[str, Runs]:
+    """Name -> runs of every set of a store, at the times that all its runs have.
+
+    ValueError if the file is no such store.
+    """
+    target = Path(path)
+    try:
+        rows = json.loads(target.read_text())["sets"]
+        return {row["name"]: _runs(row) for row in rows}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {target.name!r} holds no runs ({error!r})") from error
+
+
+def _runs(row: dict[str, Any]) -> Runs:
+    runs = row["runs"]
+    shared = sorted(set.intersection(*(set(run["time"]) for run in runs)))
+    picked = [np.isin(run["time"], shared) for run in runs]
+    statistics = {
+        name: np.stack(
+            [
+                np.array(run["statistics"][name], float)[k]
+                for run, k in zip(runs, picked, strict=True)
+            ]
+        )
+        for name in runs[0]["statistics"]
+        if all(name in run["statistics"] for run in runs)
+    }
+    described = {k: row[k] for k in ("name", "engine", "length", "equation", "schedule")}
+    seeds = [run["seed"] for run in runs]
+    return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics)

@@ -78,3 +78,52 @@ def test_what_is_no_history_is_refused(stored, tmp_path):
     paths[2].write_text("[1]")
     for path in paths:
         laws.assert_refused(lambda path=path: histories.load(path), "path", path.name)
+
+
+def run(seed, n_times, **columns):
+    time = [0.0, 10.0, 20.0, 40.0][:n_times]
+    return {"seed": seed, "time": time, "statistics": {k: v[:n_times] for k, v in columns.items()}}
+
+
+def write_runs(folder, **changes):
+    clusters, length = [8.0, 6.0, 4.0, 2.0], [None, 1.0, 2.0, 3.0]
+    given = {
+        "name": "exact_20",
+        "engine": "exact in single precision",
+        "length": 20,
+        "equation": {"dt": 0.5, "damping": 0.05, "kT": 0.001, "method": "adams"},
+        "schedule": None,
+        "runs": [
+            run(1, 4, n_clusters=clusters, neel_length=length),
+            run(2, 3, n_clusters=[10.0, 8.0, 6.0, 0.0], neel_length=length),
+        ],
+    }
+    path = folder / "arrest.json"
+    path.write_text(json.dumps({"sets": [given | changes]}))
+    return path
+
+
+def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
+    found = histories.load_runs(write_runs(tmp_path))["exact_20"]
+    assert (found.label, found.seeds, found.time.tolist()) == ("exact $20^2$", [1, 2], [0, 10, 20])
+    _, mean, error = found.mean("n_clusters", per_site=True)
+    np.testing.assert_allclose(mean, np.array([9, 7, 5]) / 400)
+    np.testing.assert_allclose(error, np.full(3, 1 / 400))
+    assert np.isnan(found.statistics["neel_length"][:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    "changes, label",
+    [
+        ({"engine": "square 95ae, J = 6", "length": 100}, "network $100^2$"),
+        ({"schedule": [[0, 0.1]]}, "exact $20^2$, heated"),
+        ({"equation": {"kT": 0.0}}, "exact $20^2$, kT = 0"),
+    ],
+)
+def test_runs_have_labels(tmp_path, changes, label):
+    assert histories.load_runs(write_runs(tmp_path, **changes))["exact_20"].label == label
+
+
+def test_what_holds_no_runs_is_refused(tmp_path):
+    path = write_runs(tmp_path, runs=[])
+    laws.assert_refused(lambda: histories.load_runs(path), "path", "arrest.json")

@@ -11,6 +11,8 @@ ACCURACY = {
     "square": {"random": 0.9, "early": 0.9, "late": 0.85, "holes": 0.7},
 }
 """Smallest R2 of the transverse field, by stage of exact quenches."""
+ELSEWHERE = {"triangular_large": 0.95, "square_large": 0.95}
+ELSEWHERE |= {"triangular_thermal": 0.95, "square_thermal": 0.85}
 
 
 def manifest() -> dict[str, str]:
@@ -51,12 +53,12 @@ def test_released_weights_do_on_the_shipped_labels_what_their_cards_say(name):
         assert found[stage]["torque_r2"] >= smallest, stage
 
 
-@pytest.mark.parametrize("place", ["large", "thermal"])
-@pytest.mark.parametrize("name", ["triangular", "square"])
-def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(name, place):
-    labels = dataset.load(paths.data() / "labels" / f"{name}_{place}.h5")
-    errors = evaluation.field_errors(labels, evaluation.predict(forcefield.load(name), labels))
-    assert errors["torque_r2"] > 0.9
+@pytest.mark.parametrize("labels", ELSEWHERE)
+def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(labels):
+    data = dataset.load(paths.data() / "labels" / f"{labels}.h5")
+    field = forcefield.load(labels.partition("_")[0])
+    errors = evaluation.field_errors(data, evaluation.predict(field, data))
+    assert errors["torque_r2"] >= ELSEWHERE[labels]
 
 
 @pytest.mark.parametrize("name", ["triangular", "square"])

@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sdml.lattice import Lattice
@@ -227,6 +228,8 @@ def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> 
         left.semilogy(epochs, [row["loss"] for row in history], ".-", label=name)
         right.plot(epochs, [row.get("torque_r2", np.nan) for row in history], ".-", label=name)
     left.set(xlabel="epoch", ylabel="training loss")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(xlabel="epoch", ylabel="transverse $R^2$, held-out quench", ylim=(0, 1))
     left.legend()
     return figure
@@ -242,7 +245,8 @@ def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
         axes.loglog(numbers, [curve[n][stage]["torque_mse"] for n in numbers], "o-", label=stage)
     axes.axhline(floor, color="0.5", ls="--", lw=0.8, label="floor, random states")
     axes.set(xlabel="snapshots learned", ylabel="transverse MSE ($t^2$)")
-    axes.set_ylim(top=3 * axes.get_ylim()[1])
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=high * (high / low) ** 0.45)  # room for the legend
     axes.legend(fontsize="x-small", ncols=2, loc="upper center")
     return axes
 

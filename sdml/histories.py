@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdml import growth
+from sdml import arrest, growth
 
 FloatArray = NDArray[np.float64]
 FORMING = 30.0
 """Times the inverse damping: until then the chirality forms, domains of full order come later."""
+LONG = 900.0
+"""Time from which on a run may be called arrested, hbar / t."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
 SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
 
@@ -182,6 +184,15 @@ class Runs:
         cold = not self.schedule and self.equation["kT"] == 0
         suffix = ", heated" if self.schedule else ", kT = 0" if cold else ""
         return f"{kind} ${self.length}^2${suffix}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it says anything about arrest: several seeds, long, and one temperature."""
+        return len(self.seeds) > 1 and self.time[-1] >= LONG and not self.schedule
+
+    def end(self, name: str) -> arrest.Late:
+        """The last two thirds of the times, see :func:`sdml.arrest.late`."""
+        return arrest.late(self.time, self.statistics[name], after=self.time[-1] / 3)
 
     def per_site(self, name: str) -> FloatArray:
         """A number of clusters (n_runs, n_times), divided by that of the sites."""

@@ -88,6 +88,11 @@ def correlation_map(axes: Axes, lattice: Lattice, correlation: NDArray[Any]) -> 
     return site_map(axes, lattice, correlation, cmap=DIVERGING, clim=(-1, 1))
 
 
+def density_map(axes: Axes, lattice: Lattice, density: NDArray[Any]) -> PolyCollection:
+    """Electrons per site on a sequential scale, holes dark."""
+    return site_map(axes, lattice, density, cmap="magma", clim=(0.4, 1.05))
+
+
 def environment(
     axes: Axes,
     vectors: NDArray[np.float64],

@@ -8,9 +8,9 @@ import pytest
 
 from sdml import paths
 
-PLAIN = ["timetable", "guard", "lock", "growth", "transition"]
+PLAIN = ["timetable", "guard", "lock", "growth", "transition", "arrest"]
 NEAR = ["orbits", "neighborhood", "walks"]
-ON_SPINS = ["clusters", "polarons", "arrest", "topology", "interfaces"]
+ON_SPINS = ["clusters", "polarons", "topology", "interfaces"]
 ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", *PLAIN],

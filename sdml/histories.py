@@ -23,6 +23,8 @@ FORMING = 30.0
 LONG = 900.0
 """Time from which on a run may be called arrested, hbar / t."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
+PUBLISHED = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
+"""Of the arrested quenches; their dt is ours."""
 SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
 
 
@@ -179,11 +181,17 @@ class Runs:
 
     @property
     def label(self) -> str:
-        """Kind of engine, size, temperature if there is none or it varies."""
+        """Kind of engine, size, and what differs from the published settings."""
         kind = "exact" if self.engine.startswith("exact") else "network"
-        cold = not self.schedule and self.equation["kT"] == 0
-        suffix = ", heated" if self.schedule else ", kT = 0" if cold else ""
-        return f"{kind} ${self.length}^2${suffix}"
+        if self.schedule:
+            warmest = max(kT for _, kT in self.schedule)
+            return f"{kind} ${self.length}^2$, heated to {warmest:g}"
+        varied = [
+            f"{SYMBOLS[name]} = {self.equation[name]:g}"
+            for name, usual in PUBLISHED.items()
+            if self.equation[name] != usual
+        ]
+        return ", ".join([f"{kind} ${self.length}^2$", *varied])
 
     @property
     def judged(self) -> bool:

@@ -116,8 +116,8 @@ def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
     "changes, label",
     [
         ({"engine": "square 95ae, J = 6", "length": 100}, "network $100^2$"),
-        ({"schedule": [[0, 0.1]]}, "exact $20^2$, heated"),
-        ({"equation": {"kT": 0.0}}, "exact $20^2$, kT = 0"),
+        ({"schedule": [[0, 0.001], [9, 0.1]]}, "exact $20^2$, heated to 0.1"),
+        ({"equation": {"dt": 0.5, "damping": 0.05, "kT": 0.0}}, "exact $20^2$, $kT$ = 0"),
     ],
 )
 def test_runs_have_labels(tmp_path, changes, label):

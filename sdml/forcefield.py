@@ -307,7 +307,7 @@ class ForceField(nn.Module):
     def _excess(self, first_layer: Tensor, mu: Tensor) -> Tensor:
         """Mean density (...) less the number of electrons per site."""
         density = self._density(first_layer, mu)
-        return density.double().mean(-1).to(mu) - self._electrons_per_site
+        return density.mean(-1, dtype=torch.float64).to(mu) - self._electrons_per_site
 
     def first_layer(self, features: Tensor) -> Tensor:
         """What the first layer makes of features (..., N, F), (..., N, width): alike for all mu."""

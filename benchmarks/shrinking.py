@@ -1,6 +1,7 @@
 """One chiral domain in the other: how fast do straight walls, corners and curved walls move?
 
     python benchmarks/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
+                                       [--shapes circle ...]
     python benchmarks/shrinking.py collect [--output shrinking]
 
 The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
@@ -72,7 +73,7 @@ def run(given: argparse.Namespace) -> None:
     sites = lattice.triangular(length)
     field = forcefield.load("triangular").on(sites)
     every = round(SAVE_INTERVAL / DT)
-    for shape in SHAPES:
+    for shape in given.shapes:
         name = f"{shape.replace(' ', '-')}_{given.radius:g}_a{given.damping:g}_kT{given.kT:g}"
         found = simulation.quench(
             folder() / f"{name}.h5",
@@ -127,6 +128,7 @@ def main() -> None:
     running = parsers.add_parser("run")
     for name, usual in {"radius": 20.0, "kT": 0.0, "damping": 0.3, "time": 1000.0}.items():
         running.add_argument(f"--{name}", type=float, default=usual)
+    running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
     parsers.add_parser("collect").add_argument("--output", default="shrinking")
     given = parser.parse_args()
     if given.action == "collect":

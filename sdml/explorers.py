@@ -47,7 +47,7 @@ def map_player(
     """
 
     def drawn(k: int) -> Figure:
-        title = f"t = {times[k]:g} $\\hbar/t$"
+        title = f"$t$ = {times[k]:g} $\\hbar/t$"
         return plotting.figure_of(draw, lattice, values[k], title=title)
 
     return player(drawn, len(times), times=times)
@@ -76,18 +76,23 @@ def parity_figure(cases: Mapping[str, Pair], columns: int = 4) -> Figure:
 
 def spectrum_figure(found: Spectrum) -> Figure:
     """Spins, bands, levels and local fields of a :class:`sdml.bands.Spectrum`, four panels."""
-    # A fixed layout: to find one takes as long as all the rest of a redraw.
-    figure, (scale, *axes) = plt.subplots(
-        1, 5, figsize=(11, 2.7), layout="none", width_ratios=(0.06, 1.4, 1.6, 0.7, 1),
-        gridspec_kw={"wspace": 0.3},
-    )  # fmt: skip
+    figure = plt.figure(figsize=(plotting.PAGE_WIDTH, 5.2))
+    # A fixed layout: to find one takes as long as all the rest of a redraw. Set here, for a figure
+    # made without one is given that of the style when it is saved.
+    figure.set_layout_engine("none")
+    area = {"left": 0.1, "right": 0.98, "wspace": 0.1}
+    above = figure.add_gridspec(1, 2, width_ratios=(2.6, 1), bottom=0.56, top=0.94, **area)
+    area["wspace"] = 0.5
+    below = figure.add_gridspec(1, 2, width_ratios=(1.3, 1), bottom=0.09, top=0.46, **area)
+    axes = [figure.add_subplot(place) for place in (below[0], above[0], above[1], below[1])]
     state, model = found.state, found.model
     arrows = _spin_map(axes[0], model.lattice, found.spins)
-    figure.colorbar(arrows, cax=scale, label="$S^z$", location="left")
+    figure.colorbar(arrows, ax=axes[0], label="$S^z$", ticks=[-1, 0, 1], aspect=15, pad=0.03)
     per_site = f"{state.energy / model.lattice.n_sites:.4f}".replace("-", "−")
     _bands(axes[1], found)
     axes[1].set_title(
-        f"J = {model.exchange_coupling:g} t, filling {model.filling:g}: {per_site} t per site"
+        f"$J = {model.exchange_coupling:g}\\,t$, filling {model.filling:g}: "
+        f"energy {per_site} $t$ per site"
     )
     _sideways_levels(axes[2], state.eigenvalues, state.chemical_potential)
     axes[2].set(ylim=axes[1].get_ylim(), yticklabels=[])
@@ -145,14 +150,13 @@ def _sideways_levels(axes: Axes, levels: FloatArray, chemical_potential: float) 
 
 def _fields(axes: Axes, along: FloatArray, across: FloatArray) -> None:
     """A dot for every site: the field across its spin against the field along it."""
-    axes.plot(along, across, "o", ms=4, alpha=0.6)
+    axes.plot(along, across, "o", ms=6, alpha=0.6, mew=0)
     axes.set(xlabel=r"field along, $\mathbf{h}\cdot\mathbf{S}$ ($t$)")
     axes.set(ylabel=r"field across, $|\mathbf{h}_\perp|$ ($t$)")
     reach = max(float(np.abs(along).max()), 1e-3)
-    high = max(1.2 * float(across.max()), 0.05 * reach)
-    axes.set(xlim=(min(0, 1.15 * float(along.min())), 1.15 * reach), ylim=(-0.05 * high, high))
-    # On the left the label would run into the levels.
-    axes.yaxis.set(label_position="right", ticks_position="right")
+    # What is zero but for rounding must look like zero.
+    high = max(1.2 * float(across.max()), 0.1)
+    axes.set(xlim=(min(0, 1.15 * float(along.min())), 1.15 * reach), ylim=(-0.1 * high, high))
 
 
 def hamiltonian_explorer(
@@ -210,7 +214,7 @@ def course_figure(course: Course) -> Figure:
         left, course.lattice, course.values, cmap=plotting.DIVERGING, clim=(-limit, limit)
     )
     figure.colorbar(artist, ax=left, label=name, shrink=0.9)
-    left.set_title(f"t = {course.time[-1]:g} $\\hbar/t$")
+    left.set_title(f"$t$ = {course.time[-1]:g} $\\hbar/t$")
     for panel, curve in ((middle, course.order), (right, course.energy)):
         panel.plot(course.time, curve, "o-", ms=3)
         panel.set_xlabel("time ($\\hbar/t$)")

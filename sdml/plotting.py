@@ -14,7 +14,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from sdml.lattice import Lattice
@@ -23,6 +25,10 @@ DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
 COLUMN_WIDTH = 3.4
 """Width of one column of a journal page, inches."""
+PAGE_WIDTH = 7.0
+"""Width of both columns, inches."""
+MARKERS = ("o", "s", "^", "D")
+"""Of the curves of one panel, so that they can be told apart in grey."""
 
 
 def use_style() -> None:
@@ -42,12 +48,20 @@ def use_style() -> None:
 
 
 def panels(
-    rows: int, columns: int, height: float = 2.6, width: float = COLUMN_WIDTH
+    rows: int, columns: int, height: float = 2.6, width: float = COLUMN_WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure with a grid of axes of the given size in inches; axes as a flat array."""
+    """A figure with a grid of axes of the given size in inches; axes as a flat array.
+
+    ``options`` are those of ``matplotlib.pyplot.subplots``, such as ``sharey``.
+    """
     size = (width * columns, height * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     return figure, axes.ravel()
+
+
+def mosaic(layout: str, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """A figure of the given size in inches, its axes by the letters of ``layout``, as "ab;ac"."""
+    return plt.subplot_mosaic(layout, figsize=size, **options)
 
 
 def wrapped_positions(lattice: Lattice) -> NDArray[np.float64]:
@@ -111,10 +125,29 @@ def environment(
         vmin=-limit,
         vmax=limit,
         edgecolors="0.4",
+        clip_on=False,
     )
     axes.plot(0, 0, "k+")
     _bare(axes, title)
     return artist
+
+
+def irrep_patterns(vectors: NDArray[np.float64], basis: Mapping[str, Any]) -> Figure:
+    """Rows of the first copy of every irrep on the sites (K, 2) of one orbit, on one scale.
+
+    ``basis`` is that of :func:`sdml.symmetry.irrep_basis`; partners are numbered.
+    """
+    rows = {
+        f"${name[0]}_{name[1:]}" + (f"^{{({k})}}$" if len(copies[0]) > 1 else "$"): row
+        for name, copies in basis.items()
+        for k, row in enumerate(copies[0], start=1)
+    }
+    figure, axes = panels(1, len(rows), height=1.5, width=1.2)
+    limit = max(float(np.abs(row).max()) for row in rows.values())
+    for panel, (name, row) in zip(axes, rows.items(), strict=True):
+        artist = environment(panel, vectors, row, name, limit)
+    figure.colorbar(artist, ax=axes, label="pattern (norm 1)", shrink=0.9, ticks=[-0.5, 0, 0.5])
+    return figure
 
 
 def spins_around(
@@ -149,11 +182,11 @@ def before_and_after(
     """Named numbers, open circles before and dots after a change, joined where they moved."""
     place = np.arange(len(before))
     axes.vlines(place, before, after, color="0.6", lw=0.8)
-    axes.plot(place, before, "o", ms=5.5, mfc="w", mec="0.4", label="before")
-    axes.plot(place, after, "o", ms=2.8, color="C3", label="after")
+    axes.plot(place, before, "o", ms=5, mfc="w", mec="0.4", label="before")
+    axes.plot(place, after, "o", ms=2.6, color="C3", label="after")
     axes.set_xticks(place, names, rotation=90, fontsize="x-small")
     axes.set(ylabel=ylabel)
-    axes.margins(x=0.02)
+    axes.margins(x=0.03)
     return axes
 
 
@@ -170,31 +203,61 @@ def descriptor_change(
     before_and_after(axes[2], before.covariants, after.covariants, names, "coefficient")
     names = before.feature_names
     before_and_after(axes[3], before.centre_features, after.centre_features, names, "feature")
-    change = np.abs(after.features - before.features).max()
-    axes[2].set_title("irrep coefficients of the centre bonds")
-    axes[3].set_title(f"features; largest change of all {len(before.features)}: {change:.1g}")
-    axes[2].legend(fontsize="x-small", ncols=2, loc="upper center")
+    change = _two_digits(np.abs(after.features - before.features).max())
+    axes[2].set_title("coefficients, centre bonds")
+    axes[3].set_title(f"largest change of all {len(before.features)}: {change}")
+    axes[2].legend(fontsize="small", ncols=2, loc="upper center")
     for panel in axes[2:4]:
         panel.margins(y=0.2)
     return arrows
 
 
+def _two_digits(value: float) -> str:
+    """0.12, 1.0 or 1.2e-15, the last as a power of ten."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if abs(int(exponent)) < 3:
+        return f"{value:#.2g}"
+    return rf"${mantissa}\cdot10^{{{int(exponent)}}}$"
+
+
 def change_panels(rows: int) -> tuple[Figure, Any]:
-    """A figure with rows of four panels for :func:`descriptor_change`; axes (rows, 4)."""
-    widths = (1, 1, 1.6, 1.8)
-    size = (11.0, 2.5 * rows)
-    return plt.subplots(rows, 4, figsize=size, squeeze=False, width_ratios=widths)
+    """A figure with rows of four panels for :func:`descriptor_change`; axes (rows, 4).
+
+    The two pictures of spins stand on top of each other; names are written in the last row only.
+    """
+    figure = plt.figure(figsize=(PAGE_WIDTH, 2.7 * rows + 0.5))
+    grid = figure.add_gridspec(2 * rows, 3, width_ratios=(1.3, 1.9, 2.3))
+    places = [(slice(0, 1), 0), (slice(1, 2), 0), (slice(0, 2), 1), (slice(0, 2), 2)]
+    axes = np.array(
+        [
+            [figure.add_subplot(grid[2 * k + part.start : 2 * k + part.stop, column])
+             for part, column in places]
+            for k in range(rows)
+        ]
+    )  # fmt: skip
+    for row in axes[:-1, 2:]:
+        for panel in row:
+            panel.tick_params(labelbottom=False)
+    return figure, axes
 
 
 def descriptor_figure(vectors: NDArray[np.float64], before: Any, after: Any) -> Figure:
     """A new figure of :func:`descriptor_change`, for the explorer."""
     figure, axes = change_panels(1)
     arrows = descriptor_change(axes[0], vectors, before, after)
-    figure.colorbar(arrows, ax=axes[0, 0], label="$S^z$", location="left")
+    spin_scale(figure, axes, arrows)
     return figure
 
 
-def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str = "t") -> Any:
+def spin_scale(figure: Figure, axes: Any, arrows: Any) -> Any:
+    """The colour bar of the arrows below the pictures of spins of :func:`change_panels`."""
+    bar = figure.colorbar(arrows, ax=axes[-1, 1], location="bottom", shrink=0.8, aspect=12)
+    bar.set_label("$S^z$")
+    bar.set_ticks([-1, 0, 1])
+    return bar
+
+
+def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str = "$t$") -> Any:
     """Predicted against exact values as a density of points, with the diagonal."""
     low, high = np.percentile(exact, [0.05, 99.95])
     extent = (low, high, low, high)
@@ -208,10 +271,20 @@ def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str =
     return artist
 
 
-def level_density(axes: Axes, eigenvalues: NDArray[Any], n_bins: int = 80, **style: Any) -> Axes:
-    """Histogram of one-electron levels, normalised to one."""
-    axes.hist(np.ravel(eigenvalues), bins=n_bins, density=True, histtype="stepfilled", **style)
-    axes.set(xlabel=r"$\epsilon$ (t)", ylabel=r"density of states (1/t)")
+def level_density(
+    axes: Axes, eigenvalues: NDArray[Any], chemical_potential: float, n_bins: int = 80
+) -> Axes:
+    """Histogram of one-electron levels, normalised to one; those up to mu are filled in blue."""
+    density, edges = np.histogram(np.ravel(eigenvalues), n_bins, density=True)
+    n_filled = int(np.searchsorted(edges, chemical_potential))
+    axes.stairs(density, edges, fill=True, color="0.75")
+    axes.stairs(density[:n_filled], edges[: n_filled + 1], fill=True, color="C0")
+    axes.axvline(chemical_potential, color="C3", lw=1)
+    axes.annotate(
+        r"$\mu$", (chemical_potential, 1), xycoords=("data", "axes fraction"), xytext=(3, -3),
+        textcoords="offset points", ha="left", va="top", color="C3",
+    )  # fmt: skip
+    axes.set(xlabel=r"$\epsilon$ ($t$)", ylabel=r"density of states (1/$t$)")
     return axes
 
 
@@ -274,7 +347,7 @@ def droplet_energies(axes: Axes, energies: Any, limits: Mapping[str, float]) -> 
     axes.plot(energies.index, energies, "o-", label="droplet")
     for k, (label, value) in enumerate(limits.items()):
         axes.axhline(value, color=f"C{k + 1}", ls="--", lw=0.9, label=label)
-    axes.set(xlabel="holes in the droplet", ylabel="energy per hole (t)")
+    axes.set(xlabel="holes in the droplet", ylabel="energy per hole ($t$)")
     axes.legend(fontsize="x-small")
     return axes
 
@@ -287,7 +360,7 @@ def separation_energies(axes: Axes, rows: Sequence[Mapping[str, Any]], alone: fl
     distance = np.linalg.norm([row["displacement"] for row in rows], axis=1)
     axes.plot(distance, [row["energy_per_hole"] for row in rows], "o", ms=3)
     axes.axhline(alone, color="0.5", ls="--", lw=0.9)
-    axes.set(xlabel="distance of two polarons", ylabel="energy per hole (t)")
+    axes.set(xlabel="distance of two polarons", ylabel="energy per hole ($t$)")
     return axes
 
 
@@ -307,6 +380,60 @@ def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure
     return figure
 
 
+def convergence(
+    axes: Axes, n_moments: Sequence[int], errors: Mapping[str, Sequence[tuple[float, float]]]
+) -> Axes:
+    """Errors of the field and of the energy per site, in t, of a series by its length.
+
+    ``errors`` holds for every case the pair of them at every length.
+    """
+    for k, (name, found) in enumerate(errors.items()):
+        field, energy = np.transpose(found)
+        style = {"color": f"C{k}", "marker": MARKERS[k], "ms": 4}
+        axes.semilogy(n_moments, field, **style, label=name)
+        axes.semilogy(n_moments, energy, **style, ls="--", mfc="w")
+    axes.plot([], [], "o-", ms=4, color="0.5", label="field, rms of a component")
+    axes.plot([], [], "o--", ms=4, color="0.5", mfc="w", label="energy per site")
+    axes.set(xlabel="Chebyshev moments", ylabel="error ($t$)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=high * (high / low) ** 0.28)  # room for the legend
+    axes.legend(fontsize="x-small", loc="upper right")
+    return axes
+
+
+def probing_errors(
+    axes: Axes, n_probes: Sequence[int], errors: Mapping[str, Sequence[float]], n_exact: int
+) -> Axes:
+    """Relative errors by method against the number of vectors, of which ``n_exact`` are exact."""
+    for marker, (name, found) in zip(MARKERS, errors.items(), strict=False):
+        axes.loglog(n_probes, found, marker=marker, ms=4, label=name)
+    axes.axhline(1, color="0.5", lw=0.6)
+    axes.axvline(n_exact, color="0.5", ls="--", lw=0.8)
+    axes.annotate(
+        "exact", (n_exact, 1), xycoords=("data", "axes fraction"), xytext=(-2, -3), rotation=90,
+        textcoords="offset points", ha="right", va="top", fontsize="x-small", color="0.4",
+    )  # fmt: skip
+    axes.set(xlabel="probing vectors", ylabel="relative error, transverse field")
+    axes.set_xticks([*n_probes, n_exact])
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    axes.legend(fontsize="x-small", loc="lower left")
+    return axes
+
+
+def power_law(axes: Axes, x: NDArray[Any], y: Sequence[float], power: float) -> Axes:
+    """A thin grey line of the given slope below the last three points, named in the middle."""
+    line = 0.4 * y[-1] * (x[-3:] / x[-1]) ** power
+    axes.plot(x[-3:], line, color="0.6", lw=0.8, zorder=0)
+    axes.annotate(
+        f"$N^{power:g}$" if power != 1 else "$N$", (x[-3:][1], line[1]), xytext=(3, -2),
+        textcoords="offset points", ha="left", va="top", fontsize="x-small", color="0.4",
+    )  # fmt: skip
+    return axes
+
+
 def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -> Axes:
     """Relative changes by operation, one column of ``changes`` a descriptor, and a tolerance."""
     markers = ("o", "^", "x")
@@ -314,10 +441,31 @@ def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -
         # Zeros are drawn at the lower edge.
         values, place = np.maximum(column, 1e-17), np.arange(len(column)) + 0.2 * (shift - 1)
         axes.semilogy(place, values, markers[shift % 3], color=f"C{shift}", ms=4, label=name)
-    axes.axhline(tolerance, color="0.5", lw=0.8, ls="--")
+    axes.axhline(1, color="0.5", lw=0.6, zorder=0)
+    axes.axhline(tolerance, color="0.5", lw=0.8, ls="--", label="tolerance")
     axes.set_xticks(np.arange(len(column)), column.index, rotation=90)
-    axes.set(ylabel="largest relative change", ylim=(3e-18, 30))
+    axes.set(ylabel="largest relative change", ylim=(3e-18, 300))
+    axes.set_yticks([1e-15, 1e-10, 1e-5, 1])
     return axes
+
+
+def distances(above: Axes, below: Axes, table: Any) -> Axes:
+    """Columns of a DataFrame, zero but for rounding the first, on one broken logarithmic scale."""
+    for k, (name, column) in enumerate(table.items()):
+        style = {"marker": MARKERS[k], "ls": "none", "ms": 3.5, "color": f"C{k}", "label": name}
+        place = np.arange(len(column)) + 0.2 * (k - 2) * (k > 0)
+        for axes in (above, below):
+            axes.semilogy(place, column, **style)
+    above.set(ylim=(3e-3, 300), yticks=[1e-2, 1, 1e2], ylabel="distance from start", xticks=[])
+    below.set(ylim=(1e-17, 1e-14), yticks=[1e-16])
+    for axes in (above, below):
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(-0.6, len(table) - 0.4)
+    below.set_xticks(np.arange(len(table)), table.index, rotation=90)
+    above.spines["bottom"].set_visible(False)
+    below.spines["top"].set_visible(False)
+    above.legend(fontsize="x-small", ncols=2, loc="upper center", columnspacing=1)
+    return above
 
 
 def locality_floors(axes: Axes, floors: Any) -> Axes:
@@ -326,26 +474,39 @@ def locality_floors(axes: Axes, floors: Any) -> Axes:
     ``floors`` is a DataFrame with rows of data/reference/locality.json: mean squares per component,
     t^2. Colour is the kind of states; full symbols and lines are the higher of two electron
     temperatures, open symbols and dashed lines the lower; squares are at fixed filling; the dotted
-    lines are mean square fields.
+    lines are mean square fields. The legend of the axes names all but the colours and squares.
     """
     model, warm = floors.case.iloc[0].split("-")[0], floors.case.max()
-    temperatures = {case.split("-")[1]: case == warm for case in floors.case}
     for (case, states, ensemble), rows in floors.groupby(["case", "states", "ensemble"]):
         color = {"random": "C0", "quench": "C1"}[states]
         filling = ensemble == "finite"
+        fixed = "filling" if filling else r"$\mu$"
         if case == warm and not filling:
-            axes.axhline(rows.signal.iloc[0], color=color, ls=":", lw=1)
+            axes.axhline(rows.signal.iloc[0], color=color, ls=":", lw=0.8, zorder=0)
         axes.errorbar(
             rows.radius + 0.1 * filling, rows.floor, rows.floor_error, color=color, lw=1, ms=4,
             marker="s" if filling else "o", mfc=color if case == warm else "w",
             ls="none" if filling else "-" if case == warm else "--",
-            label=f"{states}, fixed {'filling' if filling else 'µ'}" if case == warm else None,
+            label=f"{states}, fixed {fixed}" if case == warm else None,
         )  # fmt: skip
-    cases = [f"{kT} ({'full' if hot else 'open'})" for kT, hot in temperatures.items()]
-    axes.set(yscale="log", title=f"{model}, $k_BT/t$ = {', '.join(cases)}")
+    axes.set(yscale="log", title=model, ylabel="unknown mean square field ($t^2$)")
     axes.set(xlabel=r"cutoff $r_c$ (lattice constants)")
-    axes.set_ylabel("unknown mean square field ($t^2$)")
+    axes.add_artist(_floor_legend(axes, [case.split("-")[1] for case in floors.case.unique()]))
     return axes
+
+
+def _floor_legend(axes: Axes, temperatures: Sequence[str]) -> Legend:
+    """What lines and symbols mean, in grey."""
+    ordered = sorted(temperatures, key=float, reverse=True)
+    lines = [
+        Line2D(
+            [], [], color="0.4", lw=1, ls=ls, marker="o", ms=4, mfc=face, label=f"$k_BT={kT}\\,t$"
+        )
+        for kT, ls, face in zip(ordered, ("-", "--"), ("0.4", "w"), strict=False)
+    ]
+    lines.append(Line2D([], [], color="0.4", ls=":", lw=0.8, label="mean square field"))
+    names = [str(line.get_label()) for line in lines]
+    return Legend(axes, lines, names, fontsize="x-small", loc="upper right", ncols=2)
 
 
 def error_band(axes: Axes, low: float, high: float, label: str) -> Axes:

@@ -24,7 +24,8 @@ FloatArray = NDArray[np.float64]
 Operation = Callable[[FloatArray], FloatArray]
 BATCH = "SDML_BATCH"
 """Set (to anything) by the runner and the tests: widgets are left out of stored notebooks."""
-SYMBOLS = {"value": "f", "amplitude": "|f|^2", "phase": r"\eta"}
+SYMBOLS = {"value": "f_{%s}", "amplitude": "|f_{%s}|^2", "phase": r"\eta_{%s}"}
+"""Of the invariants, with a place for the irrep."""
 
 
 def player(
@@ -170,15 +171,16 @@ def view(descriptor: SymmetryDescriptor, lattice: Lattice, spins: FloatArray) ->
     return View(
         around,
         np.concatenate([part.basis @ b for part, b in zip(parts, bonds, strict=True)]),
-        tuple(_name("f", label) for part in parts for label in part.labels),
+        tuple(_name("value", label) for part in parts for label in part.labels),
         features,
         features[of_centre],
-        tuple(_name(SYMBOLS[label.invariant], label) for label in labels),
+        tuple(_name(label.invariant, label) for label in labels),
     )
 
 
-def _name(symbol: str, label: Feature) -> str:
-    return f"${symbol}$ {label.irrep} ({label.orbit + 1})"
+def _name(invariant: str, label: Feature) -> str:
+    symbol = SYMBOLS[invariant] % f"{label.irrep[0]}_{label.irrep[1:]}"
+    return f"${symbol}$ ({label.orbit + 1})"
 
 
 def turned(spins: FloatArray, site: int, polar: float, azimuth: float) -> FloatArray:

@@ -85,7 +85,7 @@ def test_the_figure_shows_every_site_and_the_chemical_potential(interactive, nam
 
     explorers.hamiltonian_explorer(draw, {name: CASES[name]})
     found, figure = shown[0]
-    bands, levels, fields = figure.axes[2:5]
+    bands, levels, fields = figure.axes[1:4]
     (line,) = bands.get_lines()[:1]
     assert line.get_ydata()[0] == found.state.chemical_potential
     assert [tick.get_text() for tick in bands.get_xticklabels()] == list(found.path.labels)

@@ -129,11 +129,11 @@ def test_a_view_holds_coefficients_and_features_of_the_centre_bonds(kind):
     assert len(view.covariants) == len(view.covariant_names) == n_bonds
     assert (view.covariants**2).sum() == pytest.approx((bonds**2).sum())  # an orthogonal basis
     shown = dict(zip(view.feature_names, view.centre_features, strict=True))
-    assert shown["$f$ A1 (1)"] == pytest.approx(view.covariants[0])
+    assert shown["$f_{A_1}$ (1)"] == pytest.approx(view.covariants[0])
     size = len(LATTICES[kind].displacements(1)[0])
-    assert shown["$f$ A1 (1)"] == pytest.approx(bonds[:size].sum() / np.sqrt(size))
-    amplitude = view.covariants[[name == "$f$ B1 (1)" for name in view.covariant_names]]
-    assert shown["$|f|^2$ B1 (1)"] == pytest.approx((amplitude**2).sum())
+    assert shown["$f_{A_1}$ (1)"] == pytest.approx(bonds[:size].sum() / np.sqrt(size))
+    amplitude = view.covariants[[name == "$f_{B_1}$ (1)" for name in view.covariant_names]]
+    assert shown["$|f_{B_1}|^2$ (1)"] == pytest.approx((amplitude**2).sum())
 
 
 def test_the_figure_of_the_explorer_shows_both_views():

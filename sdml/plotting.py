@@ -288,16 +288,6 @@ def level_density(
     return axes
 
 
-def curves(
-    axes: Axes, x: Sequence[float] | NDArray[Any], series: Mapping[str, Any], **style: Any
-) -> Axes:
-    """Several labelled lines over one abscissa."""
-    for label, y in series.items():
-        axes.plot(x, y, label=label, **style)
-    axes.legend()
-    return axes
-
-
 def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and transverse R² of what is held out, against the epoch; name -> records."""
     figure, (left, right) = panels(1, 2)

@@ -3,10 +3,11 @@
     python benchmarks/dynamics.py [part ...] [--lengths 24 48 96] [--device cuda] [--output NAME]
 
 Parts: engines (spin-steps/s against N of the force field, the kernel polynomial method and
-diagonalization), share (time of a step at N = 10^4 that is not field evaluation), work (operations
-of a field evaluation, those of :mod:`descriptor`, over the rate of a 2048^3 float32 product), field
-(one evaluation at 30 x 30 against diagonalization), drift (energy drift and order of the schemes on
-a Heisenberg lattice); all by default, some minutes. Times are minima of several calls after a
+diagonalization with two fields a step, and of the force field with Adams-Bashforth steps), share
+(time of a step at N = 10^4 that is not field evaluation), work (operations of a field evaluation,
+those of :mod:`descriptor`, over the rate of a 2048^3 float32 product), field (one evaluation at
+30 x 30 against diagonalization), drift (energy drift and order of the schemes on a Heisenberg
+lattice); all by default, some minutes. Times are minima of several calls after a
 warm-up; ratios are of one run. ``--output`` writes data/reference/NAME.json. Threads follow
 OMP_NUM_THREADS.
 """
@@ -27,7 +28,7 @@ from sdml.dynamics import LandauLifshitz
 
 EQUATION = LandauLifshitz(0.5, 0.1, 0.01)
 EXACT_SITES, KPM_SITES = 700, 2500
-PRODUCT = 2048
+PRODUCT, ADAMS_STEPS = 2048, 10
 Given = argparse.Namespace
 
 
@@ -57,6 +58,12 @@ def step_of(field: Callable, state: torch.Tensor, method: str, kT: float) -> Cal
     return lambda: dynamics.advance(state, field, equation, rng)
 
 
+def adams_steps(field: Callable, state: torch.Tensor) -> Callable[[], object]:
+    """Steps in a row with one field each, but the first."""
+    equations = [dataclasses.replace(EQUATION, kT=0.0, method="adams")] * ADAMS_STEPS
+    return lambda: dynamics.evolve(state, field, equations)
+
+
 def engines(given: Given) -> list[dict[str, Any]]:
     rows = []
     for length in given.lengths:
@@ -82,6 +89,9 @@ def engines(given: Given) -> list[dict[str, Any]]:
                 {"engine": engine, "n_sites": n_sites, "spin_steps_per_s": n_sites / seconds}
             )
             results.show(rows[-1])
+        seconds = shortest(adams_steps(field.field, state), given.device, 2) / ADAMS_STEPS
+        rows.append({"engine": "adams", "n_sites": n_sites, "spin_steps_per_s": n_sites / seconds})
+        results.show(rows[-1])
     return rows
 
 

@@ -85,10 +85,10 @@ OBSERVABLES = {
 
 
 def store_of(given: argparse.Namespace, seed: int) -> Any:
-    name = (
-        f"{given.label}_{given.length}_dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}_{seed}.h5"
-    )
-    return folder() / name
+    settings = f"dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}"
+    if given.method != "adams":
+        settings += given.method
+    return folder() / f"{given.label}_{given.length}_{settings}_{seed}.h5"
 
 
 def run(given: argparse.Namespace, seed: int) -> None:

@@ -96,7 +96,7 @@ def _field_one(model: SDModel, spins: Tensor, dtype: torch.dtype) -> Tensor:
         levels, columns = _lowest(matrix, n_levels)
         far = levels.new_full((size - n_levels,), EMPTY_LEVEL)
         filled, _ = occupations(model, torch.cat([levels.double(), far.double()]))
-        if float(filled[n_levels - 1]) < EMPTY:
+        if n_levels == size or float(filled[n_levels - 1]) < EMPTY:
             break
     moment, _ = _site_expectations(columns, filled[:n_levels].to(levels.dtype))
     return model.exchange_coupling * moment.double() + spin_field(model, spins)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,21 +59,25 @@ class History:
     estimators: tuple[str, ...]
 
     @property
+    def varied(self) -> dict[str, Any]:
+        """What differs from the main quench besides the size: settings, and the fields."""
+        settings = {k: self.equation[k] for k, v in USUAL.items() if self.equation[k] != v}
+        fields = self.name.partition("_")[0]
+        return settings if fields == "main" else settings | {"fields": fields}
+
+    @property
     def label(self) -> str:
         """Size, and what is not usual."""
         varied = [
-            f"{SYMBOLS[name]} = {self.equation[name]}"
-            for name, usual in USUAL.items()
-            if self.equation[name] != usual
+            f"{SYMBOLS[name]} = {value}" if name in SYMBOLS else str(value)
+            for name, value in self.varied.items()
         ]
-        label = self.name.partition("_")[0]
-        engine = [] if label == "main" else [label]
-        return ", ".join([f"${self.length}^2$", *varied, *engine])
+        return ", ".join([f"${self.length}^2$", *varied])
 
     @property
     def usual(self) -> bool:
         """Whether it differs from the main quench by its size only."""
-        return self.label == f"${self.length}^2$"
+        return not self.varied
 
     @property
     def box_length(self) -> float:
@@ -107,6 +112,19 @@ class History:
         time, lengths, free = self.late(estimator)
         return growth.local_slopes(time, lengths, power, free)
 
+    def summary(self, estimator: str = "wall") -> dict[str, Any]:
+        """:meth:`law` as a row of a table for people."""
+        found = self.law(estimator)
+        low, high = found["range"]
+        return {
+            "seeds": found["seeds"],
+            "t until": round(found["until"]),
+            "L": f"{low:.1f} to {high:.1f}",
+            "predicts best": found["best"],
+            "n of L0 + A t^n": "{:.2f} [{:.2f}, {:.2f}]".format(*found["n"]),
+            "v of L0 + v t": "{:.4f} [{:.4f}, {:.4f}]".format(*found["v"]),
+        }
+
     def law(self, estimator: str = "wall") -> dict[str, Any]:
         """Range of L, the law that predicts left-out seeds best, exponent and speed with intervals.
 
@@ -124,6 +142,37 @@ class History:
             "n": (n.value, *n.interval),
             "v": (v.value, *v.interval),
         }
+
+
+def ratio(
+    first: History, second: History, estimator: str = "wall"
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Length of one quench over that of another from the same random spins, seed by seed.
+
+    Times (k,) at which all common seeds count in both, mean ratio (k,) and its standard error over
+    the seeds, nan for a single one; L of ``second`` is linear in ln t between its own times.
+    ValueError if the two share no seed, or no time.
+    """
+    seeds = [seed for seed in first.seeds if seed in second.seeds]
+    if not seeds:
+        raise ValueError(f"second: shares no seed with {first.seeds}, got {second.seeds}")
+    time, upper = _free(first, seeds, estimator)
+    grid, lower = _free(second, seeds, estimator)
+    kept = (time >= grid.min(initial=np.inf)) & (time <= grid.max(initial=-np.inf))
+    if not kept.any():
+        raise ValueError(f"second: shares no time with {first.label}, got {second.label}")
+    time, upper = time[kept], upper[:, kept]
+    ratios = upper / [np.interp(np.log(time), np.log(grid), values) for values in lower]
+    error = ratios.std(0, ddof=1) if len(seeds) > 1 else np.full(len(time), np.nan)
+    return time, ratios.mean(0), error / np.sqrt(len(seeds))
+
+
+def _free(history: History, seeds: list[int], estimator: str) -> tuple[FloatArray, FloatArray]:
+    """Times (k,) at which all these seeds count, and their lengths (n, k)."""
+    time, lengths, free = history.late(estimator)
+    rows = [history.seeds.index(seed) for seed in seeds]
+    kept = free[rows].all(0)
+    return time[kept], lengths[rows][:, kept]
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:
@@ -168,6 +217,8 @@ class Runs:
         hbar / t.
     statistics : dict
         Name -> (n_runs, n_times), see :func:`sdml.snapshots.statistics`; an infinite length is nan.
+    sizes : list of list of int
+        Sites of every cluster at the end of each run.
     """
 
     name: str
@@ -178,6 +229,7 @@ class Runs:
     seeds: list[int]
     time: FloatArray
     statistics: dict[str, FloatArray]
+    sizes: list[list[int]]
 
     @property
     def label(self) -> str:
@@ -197,6 +249,18 @@ class Runs:
     def judged(self) -> bool:
         """Whether it says anything about arrest: several seeds, long, and one temperature."""
         return len(self.seeds) > 1 and self.time[-1] >= LONG and not self.schedule
+
+    def share_of_larger(self) -> tuple[FloatArray, FloatArray]:
+        """Sizes s, ascending, and the share of the clusters of all runs with s sites or more."""
+        sizes = np.concatenate([np.asarray(one, dtype=float) for one in self.sizes])
+        found, counts = np.unique(sizes, return_counts=True)
+        return found, counts[::-1].cumsum()[::-1] / len(sizes)
+
+    def at(self, name: str, times: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+        """Mean over the runs (k,) at the stored times next to ``times``, and their scatter."""
+        picked = [int(abs(self.time - t).argmin()) for t in times]
+        values = self.statistics[name][:, picked]
+        return values.mean(0), values.std(0, ddof=1)
 
     def end(self, name: str) -> arrest.Late:
         """The last two thirds of the times, see :func:`sdml.arrest.late`."""
@@ -242,4 +306,5 @@ def _runs(row: dict[str, Any]) -> Runs:
     }
     described = {k: row[k] for k in ("name", "engine", "length", "equation", "schedule")}
     seeds = [run["seed"] for run in runs]
-    return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics)
+    sizes = [run["cluster_sizes"] for run in runs]
+    return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics, sizes=sizes)

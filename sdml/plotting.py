@@ -165,6 +165,26 @@ def spins_around(
     return artist
 
 
+def spins_on_map(
+    axes: Axes,
+    places: NDArray[np.float64],
+    spins: NDArray[np.float64],
+    chirality: NDArray[np.float64],
+    title: str = "",
+) -> Any:
+    """Spins (n, 3) at places (n, 2) over their chirality (n,): arrows for x and y, grey for z."""
+    axes.scatter(
+        *places.T, c=chirality, marker="h", s=150, cmap=DIVERGING, alpha=0.6, lw=0,
+        vmin=-0.77, vmax=0.77,
+    )  # fmt: skip
+    artist = axes.quiver(
+        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys", clim=(-1, 1),
+        angles="xy", scale_units="xy", scale=1.2, width=0.011, ec="k", lw=0.4,
+    )  # fmt: skip
+    _bare(axes, title)
+    return artist
+
+
 def _bare(axes: Axes, title: str) -> None:
     """A picture of sites: true proportions, no frame."""
     axes.set(aspect="equal", xticks=[], yticks=[], title=title)

@@ -49,6 +49,7 @@ DEFAULTS = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
 STATE = ("energy", "rms_torque", "chemical_potential")
+AGES = (100, 300)
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 300, 600, 1000)
 
 
@@ -180,10 +181,12 @@ def row_of(path: Path) -> dict[str, Any]:
     columns = snapshots.statistics(sites, frames, density)
     for name, values in zip(STATE, found.observables["state"][picked].T, strict=True):
         columns[name] = values
-    for name, age in (("overlap_100", 100.0), ("overlap_300", 300.0)):
+    for age in AGES:
         if age < found.time[-1]:
-            reference = found.frames[abs(found.time - age).argmin()].astype(float)
-            columns[name] = snapshots.overlap(frames, reference)
+            k = abs(found.time - age).argmin()
+            columns[f"overlap_{age}"] = snapshots.overlap(frames, found.frames[k].astype(float))
+            then = found.observables["density"][k].astype(float)
+            columns[f"density_overlap_{age}"] = snapshots.density_overlap(density, then)
     return {
         "seed": found.header["seed"],
         "holes": round(float((1 - density[0]).sum()), 3),

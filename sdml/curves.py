@@ -46,25 +46,31 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
     return axes
 
 
-def tail(axes: Axes, q: FloatArray, factors: Mapping[str, FloatArray], power: float) -> Axes:
-    """Structure factors over q, both logarithmic, and a line q^power beside the last of them."""
-    for label, factor in factors.items():
-        axes.loglog(q, factor, lw=1, label=label)
-    middle = len(q) // 3
-    guide = factor[middle] * (q / q[middle]) ** power
-    near = (q > q[middle] / 3) & (q < 2 * q[middle])
-    axes.loglog(q[near], 2 * guide[near], "k--", lw=1, label=f"$q^{{{power:g}}}$")
+def areas(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> Axes:
+    """Area in time of single domains, each with its ``shape``, ``radius``, ``time``, ``area``."""
+    for run in runs:
+        axes.plot(run["time"], run["area"], label=f"{run['shape']}, {run['radius']:g}")
+    axes.set(xlabel=TIME, ylabel="area of the domain (sites)")
+    axes.set_ylim(0, 1.7 * max(max(run["area"]) for run in runs))
     axes.legend(fontsize="xx-small")
     return axes
 
 
-def overlaps(axes: Axes, since: Mapping[str, tuple[FloatArray, FloatArray]]) -> Axes:
+def porod(axes: Axes, length: float, tail: Any) -> Axes:
+    """The fitted :class:`sdml.scaling.Tail` of S(q) / L^2 against q L, from 4 pi to 2 L."""
+    q = np.geomspace(4 * np.pi / length, 2.0, 5)
+    axes.loglog(q * length, tail.amplitude * q**-tail.exponent / length**2, "k--")
+    axes.set_title(f"tail $q^{{-{tail.exponent:.2f}}}$")
+    return axes
+
+
+def overlaps(
+    axes: Axes, since: Mapping[str, tuple[FloatArray, FloatArray]], style: str = "o-"
+) -> Axes:
     """Two-time overlaps against the time that has passed since the waiting time."""
-    for label, (passed, overlap) in since.items():
-        axes.semilogx(
-            passed, overlap, "o-" if label.startswith("exact") else "s--", ms=3, label=label
-        )
-    axes.set(ylim=(0, 1.02), xlabel=r"$t - t_w$ ($\hbar/t$)", ylabel="overlap of the spins")
+    for k, (label, (passed, overlap)) in enumerate(since.items()):
+        axes.semilogx(passed, overlap, style, color=f"C{k}", ms=3, lw=1, label=label)
+    axes.set(ylim=(0, 1.02), xlabel=r"$t - t_w$ ($\hbar/t$)", ylabel="two-time overlap")
     axes.legend(fontsize="xx-small")
     return axes
 

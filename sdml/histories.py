@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,70 @@ def _free(history: History, seeds: list[int], estimator: str) -> tuple[FloatArra
     return time[kept], lengths[rows][:, kept]
 
 
+def laws(sets: Mapping[str, History], n_seeds: int = 3) -> dict[tuple[str, str], Any]:
+    """Summaries by label and estimator of all quenches of so many seeds, or more.
+
+    The largest usual one by three estimators, the others by the wall length. An interval over
+    resampled seeds says little for fewer than three.
+    """
+    main = largest(sets)
+    return {
+        (history.label, estimator): history.summary(estimator)
+        for history in sets.values()
+        if len(history.seeds) >= n_seeds
+        for estimator in history.estimators[: 3 if history is main else 1]
+    }
+
+
+def largest(sets: Mapping[str, History]) -> History:
+    """The main quench of the largest size."""
+    return max((h for h in sets.values() if h.usual), key=lambda h: h.length)
+
+
+def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
+    """Title -> label -> (x, mean length, error) of quenches that differ in one respect.
+
+    In the size, fields and time step; in the temperature; in the damping, for which x is the
+    damping times t.
+    """
+    respects = {
+        "size, fields, time step": ("fields", "dt"),
+        "temperature": ("kT",),
+        "damping": ("damping",),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    lengths = {h.length for h in sets.values() if h.varied.keys() & {"kT", "damping"}}
+    for title, names in respects.items():
+        chosen = [h for h in sets.values() if h.varied.keys() <= set(names)]
+        if names[0] != "fields":
+            chosen = [h for h in chosen if h.length in lengths]
+        found[title] = {}
+        for h in chosen:
+            time, mean, error = h.mean_length()
+            scale = h.equation["damping"] if title == "damping" else 1.0
+            found[title][h.label] = (scale * time, mean, error)
+    return found
+
+
+def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
+    """Rows by label: lengths over those of the main quench of the same size, see :func:`ratio`.
+
+    Without those of another damping, whose time is another.
+    """
+    usual = {h.length: h for h in sets.values() if h.usual}
+    rows = {}
+    for h in sets.values():
+        if h.varied and h.length in usual and "damping" not in h.varied:
+            time, mean, error = ratio(h, usual[h.length])
+            rows[h.label] = {
+                "seeds": len(set(h.seeds) & set(usual[h.length].seeds)),
+                "t": f"{time[0]:.0f} to {time[-1]:.0f}",
+                "mean ratio": f"{mean.mean():.3f} ± {error.mean():.3f}",
+                "last ratio": f"{mean[-1]:.3f} ± {error[-1]:.3f}",
+            }
+    return rows
+
+
 def load(path: str | os.PathLike[str]) -> dict[str, History]:
     """Name -> history of every set of a store; ValueError if it is none."""
     target = Path(path)
@@ -238,12 +302,18 @@ class Runs:
         if self.schedule:
             warmest = max(kT for _, kT in self.schedule)
             return f"{kind} ${self.length}^2$, heated to {warmest:g}"
-        varied = [
-            f"{SYMBOLS[name]} = {self.equation[name]:g}"
-            for name, usual in PUBLISHED.items()
-            if self.equation[name] != usual
-        ]
+        varied = [f"{SYMBOLS[name]} = {self.equation[name]:g}" for name in self.varied]
         return ", ".join([f"{kind} ${self.length}^2$", *varied])
+
+    @property
+    def varied(self) -> list[str]:
+        """Settings that are not the published ones."""
+        return [name for name, usual in PUBLISHED.items() if self.equation[name] != usual]
+
+    @property
+    def usual(self) -> bool:
+        """Whether settings and bath are the published ones."""
+        return not self.varied and not self.schedule
 
     @property
     def judged(self) -> bool:
@@ -261,6 +331,14 @@ class Runs:
         picked = [int(abs(self.time - t).argmin()) for t in times]
         values = self.statistics[name][:, picked]
         return values.mean(0), values.std(0, ddof=1)
+
+    def overlap(self, age: int, of: str = "overlap") -> tuple[FloatArray, FloatArray]:
+        """Time passed since ``age``, and mean overlap with the spins of then.
+
+        With the density of then for ``of`` "density_overlap", see :mod:`sdml.snapshots`.
+        """
+        later = self.time > age
+        return self.time[later] - age, self.statistics[f"{of}_{age}"].mean(0)[later]
 
     def end(self, name: str) -> arrest.Late:
         """The last two thirds of the times, see :func:`sdml.arrest.late`."""
@@ -308,3 +386,39 @@ def _runs(row: dict[str, Any]) -> Runs:
     seeds = [run["seed"] for run in runs]
     sizes = [run["cluster_sizes"] for run in runs]
     return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics, sizes=sizes)
+
+
+def plateaus(sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "n_clusters")) -> Any:
+    """Rows by label of the quenches that say where growth stops: :meth:`Runs.end` for people.
+
+    Level and slope of d ln x / d ln t of the size of the clusters and of their number per 1000
+    sites; arrested if both slopes exclude a quarter of the exponents of diffusive growth, +-2/3.
+    """
+    rows = {}
+    for case in (q for q in sets.values() if q.judged):
+        size, number = (case.end(name) for name in names)
+        level, error = (1000 / case.length**2 * x for x in (number.level, number.level_error))
+        verdicts = {size.verdict(2 / 3), number.verdict(-2 / 3)}
+        rows[case.label] = {
+            "seeds": size.n_runs,
+            "sites per cluster": f"{size.level:.2f} ± {size.level_error:.2f}",
+            "clusters per 1000 sites": f"{level:.1f} ± {error:.1f}",
+            "slope of the size": f"{size.slope:.3f} ± {size.slope_error:.3f}",
+            "slope of the number": f"{number.slope:.3f} ± {number.slope_error:.3f}",
+            "verdict": " / ".join(sorted(verdicts)),
+        }
+    return rows
+
+
+def matched(
+    first: Runs, second: Runs, times: Sequence[float], names: Sequence[str]
+) -> dict[tuple[str, str], Any]:
+    """Two quenches at the same times: mean ± scatter of the seeds, by (name, label) and time."""
+    rows: dict[tuple[str, str], Any] = {}
+    for name in names:
+        for case in (first, second):
+            kept = [t for t in times if t <= case.time[-1]]
+            mean, scatter = case.at(name, kept)
+            cells = [f"{m:.3g} ± {s:.2g}" for m, s in zip(mean, scatter, strict=True)]
+            rows[name, case.label] = dict(zip((f"t = {t:g}" for t in kept), cells, strict=True))
+    return rows

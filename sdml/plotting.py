@@ -107,6 +107,15 @@ def density_map(axes: Axes, lattice: Lattice, density: NDArray[Any]) -> PolyColl
     return site_map(axes, lattice, density, cmap="magma", clim=(0.4, 1.05))
 
 
+def momentum_map(axes: Axes, lattice: Lattice, values: NDArray[Any]) -> Any:
+    """Numbers (N,) on the momenta of a lattice, as coloured hexagons."""
+    artist = axes.scatter(
+        *np.round(lattice.momenta, 6).T, c=values, s=9, marker="h", cmap=SEQUENTIAL
+    )
+    axes.set(aspect="equal", xlabel="$q_x$", ylabel="$q_y$")
+    return artist
+
+
 def environment(
     axes: Axes,
     vectors: NDArray[np.float64],

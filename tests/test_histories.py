@@ -97,6 +97,28 @@ def test_a_summary_holds_the_law(stored):
     assert (found["seeds"], found["predicts best"]) == (4, history.law()["best"])
 
 
+def test_quenches_are_sorted_by_what_they_vary(stored):
+    def named(name, **equation):
+        return row(**equation) | {"name": name}
+
+    rows = row(), named("main_dt", dt=1.0), named("main_kT", kT=0.01), named("kpm_128")
+    sets = histories.load(stored(row(96) | {"name": "main_96"}, *rows, named("a", damping=0.6)))
+    assert histories.largest(sets).name == "main_128"
+    found = histories.families(sets)
+    fields, heat, damped = (list(series) for series in found.values())
+    assert fields == ["$96^2$", "$128^2$", r"$128^2$, $\Delta t$ = 1.0", "$128^2$, kpm"]
+    assert heat == ["$128^2$", "$128^2$, $kT$ = 0.01"]
+    # "a" is the fields of the last one: it varies in two respects.
+    assert damped == ["$128^2$"]
+    x, mean, _ = found["damping"]["$128^2$"]
+    np.testing.assert_allclose(mean, 3 + 0.02 * x / 0.3, rtol=0.03)
+    assert histories.relative(sets)["$128^2$, kpm"]["mean ratio"] == "1.000 ± 0.000"
+    assert len(histories.relative(sets)) == 3
+    laws_found = histories.laws(sets)
+    assert [e for label, e in laws_found if label == "$128^2$"] == ESTIMATORS[:3]
+    assert [e for label, e in laws_found if label == "$96^2$"] == ["wall"]
+
+
 def test_what_is_no_history_is_refused(stored, tmp_path):
     torn = row()
     torn["imbalance"] = torn["imbalance"][:2]

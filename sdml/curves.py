@@ -39,20 +39,24 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
             style["mfc"] = f"C{k}" if way == "heating" else "white"
             for panel, name in zip(axes, names, strict=True):
                 label = f"${length}^2$, {way}"
-                panel.errorbar(part.kT, part[name], part[f"{name}_error"], label=label, **style)
+                x, y, error = part[["kT", name, f"{name}_error"]].to_numpy(float).T
+                panel.errorbar(x, y, error, label=label, **style)
     for panel, label in zip(axes, names.values(), strict=True):
         panel.set(xlabel="$kT$ (t)", ylabel=label)
     axes[0].legend(fontsize="xx-small")
     return axes
 
 
-def areas(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> Axes:
-    """Area in time of single domains, each with its ``shape``, ``radius``, ``time``, ``area``."""
+def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
+    """Area in time of single domains, each with its ``shape``, ``radius``, ``time``, ``area``.
+
+    ``legend`` is an empty panel for the names.
+    """
     for run in runs:
         axes.plot(run["time"], run["area"], label=f"{run['shape']}, {run['radius']:g}")
-    axes.set(xlabel=TIME, ylabel="area of the domain (sites)")
-    axes.set_ylim(0, 1.7 * max(max(run["area"]) for run in runs))
-    axes.legend(fontsize="xx-small")
+    axes.set(xlabel=TIME, ylabel="area of the domain (sites)", ylim=(0, None))
+    legend.set_axis_off()
+    legend.legend(*axes.get_legend_handles_labels(), title="domain, radius", loc="center left")
     return axes
 
 

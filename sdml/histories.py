@@ -233,10 +233,14 @@ def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
             rows[h.label] = {
                 "seeds": len(set(h.seeds) & set(usual[h.length].seeds)),
                 "t": f"{time[0]:.0f} to {time[-1]:.0f}",
-                "mean ratio": f"{mean.mean():.3f} ± {error.mean():.3f}",
-                "last ratio": f"{mean[-1]:.3f} ± {error[-1]:.3f}",
+                "mean ratio": _with_error(mean.mean(), error.mean()),
+                "last ratio": _with_error(mean[-1], error[-1]),
             }
     return rows
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3f} ± {error:.3f}" if np.isfinite(error) else f"{value:.3f}"
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:

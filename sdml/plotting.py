@@ -183,12 +183,20 @@ def spins_on_map(
 ) -> Any:
     """Spins (n, 3) at places (n, 2) over their chirality (n,): arrows for x and y, grey for z."""
     axes.scatter(
-        *places.T, c=chirality, marker="h", s=150, cmap=DIVERGING, alpha=0.6, lw=0,
-        vmin=-0.77, vmax=0.77,
-    )  # fmt: skip
+        *places.T,
+        c=chirality,
+        marker="h",
+        s=260,
+        cmap=DIVERGING,
+        alpha=0.7,
+        lw=0,
+        vmin=-0.77,
+        vmax=0.77,
+    )
     artist = axes.quiver(
-        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys", clim=(-1, 1),
-        angles="xy", scale_units="xy", scale=1.2, width=0.011, ec="k", lw=0.4,
+        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys_r", clim=(-1, 1),
+        angles="xy", scale_units="xy", scale=1.25, width=0.012, headwidth=3, headlength=3.5,
+        headaxislength=3.2, ec="k", lw=0.3,
     )  # fmt: skip
     _bare(axes, title)
     return artist

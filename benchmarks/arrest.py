@@ -50,7 +50,7 @@ LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
 STATE = ("energy", "rms_torque", "chemical_potential")
 AGES = (100, 300)
-TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 300, 600, 1000)
+TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
 
 def folder() -> Path:

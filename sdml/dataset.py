@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from sdml.model import ElectronicState, SDModel, describe, from_description
 Solver = Callable[[SDModel, Any], ElectronicState]
 FILE_FORMAT = "sdml-snapshots-3"
 WITHOUT_CHECKSUMS = "sdml-snapshots-2"
+UNNAMED_METHOD = "sib"
+"""How quenches were integrated whose stores do not say so."""
 TEXTURES = ("ferromagnetic", "neel", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
 DIMENSIONS = {
     "spins": ("snapshot", "site", "component"),
@@ -173,7 +176,7 @@ def quench(
     The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
     to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
     ``driver``, a force field for instance: then only the kept frames cost a label, and they are the
-    states that this force field visits.
+    states that this force field visits. 'adams' starts anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
     found there goes on after its last frame, bit for bit on the same machine. ValueError if the
@@ -185,6 +188,7 @@ def quench(
         "dt": equation.dt,
         "damping": equation.damping,
         "kT": equation.kT,
+        "method": equation.method,
         "seed": seed,
     }
     if texture != "random":
@@ -194,6 +198,8 @@ def quench(
     data = None
     if target is not None and target.exists():
         data, complete = _begun(target, rng)
+        if equation.method == UNNAMED_METHOD and not _names_method(data):
+            del origin["quenches"][0]["method"]
         require_origin(target, data, model, {"engine": engine_name(solver)} | origin)
         _require_times(target, data, steps * equation.dt, complete)
     state = spins.as_tensor(start(model.lattice, seed, texture))
@@ -202,8 +208,7 @@ def quench(
         state, n_kept = torch.from_numpy(data.spins[-1].copy()), len(data)
         done = int(steps[n_kept - 1])
     for step in steps[n_kept:]:
-        for _ in range(step - done):
-            state = dynamics.advance(state, field, equation, rng)
+        state = dynamics.evolve(state, field, repeat(equation, int(step) - done), rng)
         done = int(step)
         kept = state.numpy()[None]
         frame = label(model, kept, [seed], [done * equation.dt], solver, **origin)
@@ -229,6 +234,10 @@ def _begun(target: Path, rng: torch.Generator | None) -> tuple[Dataset, bool]:
         if rng is not None and not complete:
             rng.set_state(torch.from_numpy(file["checkpoint/generator"][()]))
     return data, complete
+
+
+def _names_method(data: Dataset) -> bool:
+    return all("method" in recipe for recipe in data.provenance.get("quenches", []))
 
 
 def require_origin(target: Path, data: Dataset, model: SDModel, provenance: dict[str, Any]) -> None:

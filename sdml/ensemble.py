@@ -188,8 +188,10 @@ def jobs(
 ) -> dict[str, partial[int]]:
     """Name of the store in the folder -> job of one seed, for :func:`sdml.workers.run`.
 
-    A job returns the number of steps that the run has done.
+    A job returns the number of steps that the run has done. ValueError if a seed comes twice.
     """
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds: must differ from each other, got {list(seeds)}")
     # A worker of a cluster may run in another folder.
     names = {"force_field": settings.force_field, "initial": settings.initial}
     here = {k: str(Path(v).absolute()) for k, v in names.items() if Path(v).is_file()}

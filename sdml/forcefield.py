@@ -55,8 +55,9 @@ MU_MARGINS = (0.05, 0.2, 0.5, 1.0)
 COMPRESSIBILITY = 0.05
 """d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
 density whatever mu is; without this an ill-trained network could make it flat."""
-MU_SAMPLED_FROM, MU_SAMPLING, MU_SECANTS = 512, 8, 8
-"""Sites from which on mu is found on every eighth site first, and the steps allowed after that."""
+MU_SAMPLED_FROM, MU_SAMPLING, MU_SAMPLE_ERROR, MU_SECANTS = 512, 8, 3e-3, 8
+"""Sites from which on mu is found on every eighth site first, to an error well below that of such a
+sample, and the steps allowed after that."""
 MU_ITERATIONS = 60
 CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Error of the mean number of electrons a site; float32 sums carry 1e-7."""
@@ -237,7 +238,7 @@ class ForceField(nn.Module):
         if first_layer.shape[-2] < MU_SAMPLED_FROM:
             return self._bracketed(first_layer)
         sample, width = first_layer[..., ::MU_SAMPLING, :], 0.01
-        mu = self._bracketed(sample)
+        mu = self._bracketed(sample, MU_SAMPLE_ERROR)
         rise = self._excess(sample, mu + width) - self._excess(sample, mu - width)
         slope, earlier, before = rise / (2 * width), mu, torch.zeros_like(mu)
         for iteration in range(MU_SECANTS):
@@ -254,7 +255,7 @@ class ForceField(nn.Module):
             mu = torch.where(found, mu, mu - step)
         return torch.where(found, mu, self._bracketed(first_layer))
 
-    def _bracketed(self, first_layer: Tensor) -> Tensor:
+    def _bracketed(self, first_layer: Tensor, error: float | None = None) -> Tensor:
         """The same (...) by false position with Illinois' rule, every fourth step a bisection.
 
         RuntimeError if the densities miss the number of electrons for every mu in reach.
@@ -267,7 +268,7 @@ class ForceField(nn.Module):
             # What is found stays: it does not depend on the rest of the batch.
             mu = torch.where(found, mu, crossing)
             excess = self._excess(first_layer, mu)
-            found = excess.abs() < CHARGE_TOLERANCE[self.dtype]
+            found = excess.abs() < (error or CHARGE_TOLERANCE[self.dtype])
             if bool(found.all()):
                 return mu
             side = excess.sign()

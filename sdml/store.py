@@ -35,6 +35,8 @@ COMMIT = ("step", "n_saved", "n_frames", "milliseconds", "checksum")
 OVERHEAD = 4096
 """Bytes of structure a variable, about."""
 SLOTS = ("checkpoint/spins", "checkpoint/generators")
+LOOKS = 5
+"""How often a reader looks for a checkpoint before it gives up."""
 
 
 class Variable(NamedTuple):
@@ -287,7 +289,18 @@ def _signed(checkpoint: Checkpoint) -> NDArray[np.int64]:
 
 
 def _latest(file: h5py.File) -> tuple[int, Checkpoint]:
-    """The valid slot of the larger step; KeyError if there is none."""
+    """The valid slot of the larger step; KeyError if there is none.
+
+    While it is read, a writer may replace both; what it wrote meanwhile is there at the next look.
+    """
+    for _ in range(LOOKS):
+        found = _valid(file)
+        if found is not None:
+            return found
+    raise KeyError("no valid checkpoint")
+
+
+def _valid(file: h5py.File) -> tuple[int, Checkpoint] | None:
     commits = file["checkpoint/commits"][()]
     for slot in np.argsort(-commits[:, 0], kind="stable"):
         step, n_saved, n_frames, milliseconds, _ = (int(x) for x in commits[slot])
@@ -295,7 +308,7 @@ def _latest(file: h5py.File) -> tuple[int, Checkpoint]:
         found = Checkpoint(step, n_saved, n_frames, 1e-3 * milliseconds, spins, generators)
         if n_saved > 0 and (_signed(found) == commits[slot]).all():
             return int(slot), found
-    raise KeyError("no valid checkpoint")
+    return None
 
 
 def latest(file: h5py.File) -> Checkpoint:

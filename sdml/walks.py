@@ -33,6 +33,8 @@ IntArray = NDArray[np.int64]
 LANES = 16
 """Centres that one thread carries through the recursion together, innermost in memory."""
 ROW = 8 * LANES
+TWO, FOUR = np.float32(2), np.float32(4)
+"""In compiled loops a whole number times a float32 is a float64; these keep either precision."""
 CHUNK = 2**14
 """Centres that torch carries together: bounds the memory."""
 
@@ -226,7 +228,7 @@ def _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out):
                 x[1, k] = out
             else:
                 for c in range(ROW):
-                    x[m + 1, k, c] = 2 * out[c] - x[m - 1, k, c]
+                    x[m + 1, k, c] = TWO * out[c] - x[m - 1, k, c]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -269,7 +271,7 @@ def _doubled(moments, x, y, counts):
         row[:] = 0
         _add_block(row, x[low], y[high], counts[low])
         for c in range(4 * LANES):
-            row[c] = 2 * row[c] - moments[high - low, c]
+            row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
@@ -339,7 +341,7 @@ def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, o
                 y[1, k] = out
             else:
                 for c in range(ROW):
-                    y[m + 1, k, c] = 2 * out[c] - y[m - 1, k, c]
+                    y[m + 1, k, c] = TWO * out[c] - y[m - 1, k, c]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -352,7 +354,7 @@ def _doubled_tangent(moments, x, y, counts):
         _add_block(row, y[low], x[high], counts[low])
         _add_block(row, x[low], y[high], counts[low])
         for c in range(4 * LANES):
-            row[c] = 2 * row[c] - moments[high - low, c]
+            row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -397,20 +399,31 @@ def _add_spin_cotangent(part, y, x, factor, count):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _reverse_walk(part, y, x, s, counts, neighbors, amplitudes, onsite, exchange, out):
-    """Carry the cotangents y[n] of x[n] back, y[n] += 2 H y[n+1] - y[n+2]; collect the spins'."""
+def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, exchange, out):
+    """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
+
+    From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
+    2 n +- 1 the products with x[n] and x[n+-1], and at the centre the moment of order n.
+    """
     n_steps = counts.shape[0] - 1
-    for m in range(n_steps - 1, 0, -1):
-        _add_spin_cotangent(part, y[m + 1], x[m], 2 * exchange, counts[m])
-        for k in range(counts[m]):
-            _hopped(out, y[m + 1], k, neighbors, amplitudes)
-            _add_onsite(out, y[m + 1], k, s, exchange, onsite)
-            for c in range(ROW):
-                y[m, k, c] += 2 * out[c]
-            if m + 2 <= n_steps:
+    for m in range(n_steps, 0, -1):
+        y, after, later = last[m % 3], last[(m + 1) % 3], last[(m + 2) % 3]
+        if m < n_steps:
+            for k in range(counts[m]):
+                _hopped(out, after, k, neighbors, amplitudes)
+                _add_onsite(out, after, k, s, exchange, onsite)
                 for c in range(ROW):
-                    y[m, k, c] -= y[m + 2, k, c]
-    _add_spin_cotangent(part, y[1], x[0], exchange, counts[0])
+                    y[k, c] = TWO * out[c] - later[k, c]
+            if n_steps < 2 * m + 1:
+                _add_times(y, x[m + 1], g[2 * m + 1], TWO, counts[m])
+        if n_steps < 2 * m:
+            _add_times(y, x[m], g[2 * m], FOUR, counts[m])
+        if n_steps < 2 * m - 1:
+            _add_times(y, x[m - 1], g[2 * m - 1], TWO, counts[m - 1])
+        y[0, :LANES] += g[m, :LANES]
+        y[0, 2 * LANES : 5 * LANES] += g[m, LANES:]
+        own = TWO * exchange if m > 1 else exchange
+        _add_spin_cotangent(part, y, x[m - 1], own, counts[m - 1])
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
@@ -423,7 +436,7 @@ def _reverse(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exc
     for thread in numba.prange(n_threads):
         x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
         x[0, 0, :LANES] = 1
-        y = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
+        last = np.zeros((3, n_cluster + 1, ROW), spins.dtype)
         s = np.empty((n_cluster, 3 * LANES), spins.dtype)
         out = np.empty(ROW, spins.dtype)
         g = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
@@ -435,20 +448,11 @@ def _reverse(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exc
                 for m in range(2 * n_steps):
                     for a in range(4):
                         g[m + 1, a * LANES + v] = cotangent[first + v, m, a]
-            y[:] = 0
-            for order in range(2 * n_steps, n_steps, -1):
-                low, high = order // 2, order - order // 2
-                g[high - low] -= g[order]
-                if low == high:
-                    _add_times(y[low], x[low], g[order], 4, counts[low])
-                else:
-                    _add_times(y[high], x[low], g[order], 2, counts[low])
-                    _add_times(y[low], x[high], g[order], 2, counts[low])
-            for m in range(1, n_steps + 1):
-                y[m, 0, :LANES] += g[m, :LANES]
-                y[m, 0, 2 * LANES : 5 * LANES] += g[m, LANES:]
+            for order in range(n_steps + 1, 2 * n_steps + 1):
+                g[order % 2] -= g[order]
+            last[:] = 0
             part = parts[block]
-            _reverse_walk(part, y, x, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, exchange, out)
     return parts
 
 

@@ -153,6 +153,13 @@ def test_the_command_makes_many_runs(tmp_path, weights, capsys):
         np.testing.assert_allclose(both.spins[k], alone.spins, atol=1e-4)
 
 
+def test_a_seed_runs_once(tmp_path, weights, settings, capsys):
+    laws.assert_refused(lambda: ensemble.jobs(tmp_path, settings, [3, 4, 3]), "seeds", [3, 4, 3])
+    assert command(weights, tmp_path / "twice", "--seeds", "3", "3") == 2
+    assert "seeds: must differ from each other, got [3, 3]" in capsys.readouterr().err
+    assert not (tmp_path / "twice").exists()
+
+
 def test_the_command_names_the_runs_that_fail(tmp_path, weights, capsys):
     """In one line when they do, and not as a crash; the others go on."""
     stopping = ["--seeds", "3", "4", "--initial", "neel", "--stop-above", "0"]

@@ -65,8 +65,8 @@ def frames_in(path: Path) -> int:
 @pytest.mark.parametrize(
     "module, name, calls, kept",
     [
-        ("sdml.dynamics", "advance", 1, 1),
-        ("sdml.dynamics", "advance", 5, 2),
+        ("sdml.dynamics", "thermal_noise", 1, 1),  # once a step
+        ("sdml.dynamics", "thermal_noise", 5, 2),
         ("os", "replace", 2, 1),
         ("h5py", "File", 2, 1),
     ],
@@ -91,7 +91,7 @@ def test_a_force_field_drives_and_is_named(tmp_path, monkeypatch):
     )
     job = labelling.quench_job(path, model, equation, (0, 2), 5, "triangular")
     with monkeypatch.context() as patch, pytest.raises(TypeError):
-        patch.setattr(dynamics, "advance", None)
+        patch.setattr(dynamics, "evolve", None)
         job()
     assert frames_in(path) == 1
     by_exact_fields = labelling.quench_job(path, model, equation, (0, 2), 5)
@@ -100,11 +100,12 @@ def test_a_force_field_drives_and_is_named(tmp_path, monkeypatch):
     assert_same(dataset.load(path), expected)
 
 
-@pytest.mark.parametrize("kT", [0.0, 0.01])
+@pytest.mark.parametrize("kT, method", [(0.0, "sib"), (0.01, "sib"), (0.01, "adams")])
 @pytest.mark.parametrize("calls", range(6))
-def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, calls, kT):
-    equation, path = LandauLifshitz(0.5, 0.2, kT), tmp_path / "quench.h5"
-    original, done = dynamics.advance, []
+def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, calls, kT, method):
+    """Broken off in any of its six steps."""
+    equation, path = LandauLifshitz(0.5, 0.2, kT, method), tmp_path / "quench.h5"
+    original, done = dynamics.thermal_noise, []
 
     def interrupted(*arguments):
         if len(done) == calls:
@@ -114,7 +115,7 @@ def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, cal
 
     job = labelling.quench_job(path, MODEL, equation, (*TIMES, 3), 5)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(dynamics, "advance", interrupted)
+        patch.setattr(dynamics, "thermal_noise", interrupted)
         job()
     assert not dataset.is_complete(path)
     assert [job(), job()] == [True, False]

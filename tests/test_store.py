@@ -6,6 +6,7 @@ import os
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import laws
@@ -297,6 +298,28 @@ def test_a_damaged_checkpoint_gives_way_to_the_other(tmp_path, whole, slot):
         file.write(b"\x55" * 8)
     assert simulation.load(path).step == commits[1 - slot]
     assert_same(run(path), whole)
+
+
+@pytest.mark.parametrize("n_overtaken", [1, store.LOOKS - 1])
+def test_a_reader_outlasts_a_writer(tmp_path, monkeypatch, n_overtaken):
+    """Two commits between its reads of the table and of the spins leave it no valid pair."""
+    path, looks = tmp_path / "run.h5", []
+    run(path, 60)
+    original = np.argsort
+
+    def overtaken(*arguments, **options):
+        """Between the two reads."""
+        looks.append(out.checkpoint.step)
+        for _ in range(2 if len(looks) <= n_overtaken else 0):
+            now = out.checkpoint
+            out.commit(replace(now, step=now.step + 1, spins=np.roll(now.spins, 1, axis=0)))
+        return original(*arguments, **options)
+
+    with store.Store(path) as out, store.opened(path) as file:
+        monkeypatch.setattr(np, "argsort", overtaken)
+        found = store.latest(file)
+    assert looks == list(range(60, 60 + 2 * n_overtaken + 1, 2))
+    assert found.step == 60 + 2 * n_overtaken
 
 
 def test_two_damaged_checkpoints_are_refused(tmp_path):

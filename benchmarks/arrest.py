@@ -50,6 +50,7 @@ LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
 STATE = ("energy", "rms_torque", "chemical_potential")
 AGES = (100, 300)
+EVEN_TIMES = 48
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
 
@@ -160,10 +161,10 @@ def run(given: argparse.Namespace, seed: int) -> None:
     )
 
 
-def chosen(times: np.ndarray) -> np.ndarray:
-    """Indices of the frames nearest to a logarithmic grid, and of the first and last one."""
-    if len(times) < 2:
-        return np.arange(len(times))
+def chosen(times: np.ndarray, evenly: bool) -> np.ndarray:
+    """Indices of the frames nearest to a grid, logarithmic or even, and of the first and last."""
+    if len(times) < 2 or evenly:
+        return np.arange(0, len(times), max(len(times) // EVEN_TIMES, 1))
     decades = np.log10(times[-1] / times[1])
     grid = np.geomspace(times[1], times[-1], max(round(decades * TIMES_PER_DECADE), 1) + 1)
     nearest = abs(times[:, None] - grid).argmin(0)
@@ -175,7 +176,7 @@ def row_of(path: Path) -> dict[str, Any]:
     """The statistics of one store at the chosen times, columns by name."""
     found = simulation.load(path)
     sites = lattice.square(found.header["lattice"]["shape"][0])
-    picked = chosen(found.time)
+    picked = chosen(found.time, evenly=bool(found.header["schedule"]))
     density = found.observables["density"][picked].astype(float)
     frames = found.frames[picked].astype(float)
     columns = snapshots.statistics(sites, frames, density)

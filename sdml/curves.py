@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -74,6 +75,7 @@ def overlaps(
     """Two-time overlaps against the time that has passed since the waiting time."""
     for k, (label, (passed, overlap)) in enumerate(since.items()):
         axes.semilogx(passed, overlap, style, color=f"C{k}", ms=3, lw=1, label=label)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(ylim=(0, 1.02), xlabel=r"$t - t_w$ ($\hbar/t$)", ylabel="two-time overlap")
     axes.legend(fontsize="xx-small")
     return axes
@@ -83,6 +85,6 @@ def shares(axes: Axes, sizes: Mapping[str, tuple[FloatArray, FloatArray]]) -> Ax
     """Share of clusters of s sites or more against s."""
     for label, (size, share) in sizes.items():
         axes.step(size, share, where="mid", lw=1, label=label)
-    axes.set(yscale="log", xlabel="sites $s$", ylabel="share of clusters with $s$ sites or more")
+    axes.set(yscale="log", xlabel="sites $s$", ylabel=r"share of clusters $\geq s$")
     axes.legend(fontsize="xx-small")
     return axes

@@ -15,7 +15,8 @@ ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", *PLAIN],
     ["lattice", "store", "histories"],
-    ["model", "observables", "dynamics", "journal", "probing", "rings", *NEAR],
+    ["rings"],
+    ["model", "observables", "dynamics", "journal", "probing", *NEAR],
     ["exact", "kpm", "descriptor", "rawbonds", "moments", *ON_SPINS],
     ["forcefield", "locality", "finite_size", "landscape", "coexistence", *ON_FIELDS, "bands"],
     ["simulation", "committee", "courses"],
@@ -29,7 +30,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-PHYSICS_TOP = 8
+PHYSICS_TOP = 9
 PHYSICS_LIBRARIES = {"torch", "numpy", "scipy", "numba", "h5py", "safetensors", "tqdm"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "core", "io", "helpers", "misc"}
 

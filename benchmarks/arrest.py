@@ -2,6 +2,7 @@
 
     python benchmarks/arrest.py run ENGINE LENGTH SEED [SEED ...] [--dt 0.5] [--damping 0.05]
                                     [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
+    python benchmarks/arrest.py density STORE [--n-probes 256] [--output densities]
     python benchmarks/arrest.py collect [--output arrest]
 
 ENGINE is exact (diagonalization in single precision) or a force field (square, or a file). J = 6,
@@ -11,7 +12,9 @@ statistics on the fly; one that was stopped, or is to be longer, goes on from it
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
 exact 20 x 20, 45 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
 data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
-NAME.h5 with a few frames of one seed of each set.
+NAME.h5 with a few frames of one seed of each set. `density` takes the last frame of one store and
+writes its electron density by the kernel polynomial method beside that of the engine that drove it
+(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization.
 """
 
 import argparse
@@ -26,7 +29,18 @@ import numpy as np
 import results
 import torch
 
-from sdml import exact, forcefield, lattice, paths, simulation, snapshots, spins
+from sdml import (
+    clusters,
+    exact,
+    forcefield,
+    kpm,
+    lattice,
+    observables,
+    paths,
+    simulation,
+    snapshots,
+    spins,
+)
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
 
@@ -35,7 +49,8 @@ DEFAULTS = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
 STATE = ("energy", "rms_torque", "chemical_potential")
-TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 300, 600, 1000)
+AGES = (100, 300)
+TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
 
 def folder() -> Path:
@@ -166,15 +181,18 @@ def row_of(path: Path) -> dict[str, Any]:
     columns = snapshots.statistics(sites, frames, density)
     for name, values in zip(STATE, found.observables["state"][picked].T, strict=True):
         columns[name] = values
-    for name, age in (("overlap_100", 100.0), ("overlap_300", 300.0)):
+    for age in AGES:
         if age < found.time[-1]:
-            reference = found.frames[abs(found.time - age).argmin()].astype(float)
-            columns[name] = snapshots.overlap(frames, reference)
+            k = abs(found.time - age).argmin()
+            columns[f"overlap_{age}"] = snapshots.overlap(frames, found.frames[k].astype(float))
+            then = found.observables["density"][k].astype(float)
+            columns[f"density_overlap_{age}"] = snapshots.density_overlap(density, then)
     return {
         "seed": found.header["seed"],
         "holes": round(float((1 - density[0]).sum()), 3),
         "electron_drift": float(abs(density.sum(-1) - density[0].sum()).max()),
         "energy_rise": float(np.diff(found.observables["state"][:, 0]).max()),
+        "cluster_sizes": sorted(map(len, clusters.clusters(sites, frames[-1]).sites)),
         "time": found.time[picked],
         "statistics": {name: _finite(values) for name, values in columns.items()},
     }
@@ -229,6 +247,29 @@ def write_frames(group: h5py.Group, source: Path) -> None:
         group.create_dataset(name, data=values.astype(np.float16), compression="gzip")
 
 
+def density(store: Path, n_probes: int, output: str) -> None:
+    """Of the last frame, by coloured probing, with the estimated error of the field."""
+    found = simulation.load(store)
+    sites = lattice.square(found.header["lattice"]["shape"][0])
+    frame = found.frames[-1].astype(float)
+    state = kpm.solve(SDModel(sites, **MODEL), frame, n_probes=n_probes, seed=0)
+    columns = {
+        "kpm": state.density,
+        "driver": found.observables["density"][-1],
+        "bonds": observables.site_correlation(sites, frame),
+    }
+    target = paths.reference() / f"{output}.h5"
+    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+        origin = results.origin(model=MODEL, engine=found.header["engine"], n_probes=n_probes)
+        origin |= {"time": float(found.time[-1]), "seed": found.header["seed"]}
+        origin |= {"field_error": float(state.field_error), "store": store.name}
+        file.attrs["origin"] = json.dumps(origin)
+        for name, values in columns.items():
+            file.create_dataset(name, data=values.astype(np.float16), compression="gzip")
+    difference = columns["kpm"] - columns["driver"]
+    results.show({"rms difference": float(np.sqrt((difference**2).mean()))})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parsers = parser.add_subparsers(dest="action", required=True)
@@ -240,11 +281,17 @@ def main() -> None:
         running.add_argument(f"--{name}", type=float, default=usual)
     running.add_argument("--heat", type=float, nargs=3, metavar=("KT", "FROM", "UNTIL"))
     running.add_argument("--time", type=float, default=1000.0)
+    looking = parsers.add_parser("density")
+    looking.add_argument("store", type=Path)
+    looking.add_argument("--n-probes", type=int, default=256)
+    looking.add_argument("--output", default="densities", help="name in data/reference")
     collecting = parsers.add_parser("collect")
     collecting.add_argument("--output", default="arrest", help="name in data/reference")
     given = parser.parse_args()
     if given.action == "collect":
         collect(given.output)
+    elif given.action == "density":
+        density(given.store, given.n_probes, given.output)
     else:
         for seed in given.seeds:
             run(given, seed)

@@ -1,6 +1,6 @@
 """Where chirality sets in on the triangular lattice: Langevin runs with the released force field.
 
-    python benchmarks/transition.py run LENGTH [LENGTH ...]
+    python benchmarks/transition.py run LENGTH [LENGTH ...] [--between 0.015 0.042]
     python benchmarks/transition.py collect [--output transition]
 
 J = 3, filling 0.25, electron_kT 0.05. From perfect order up in temperature and down again: every
@@ -23,7 +23,7 @@ from sdml.dynamics import LandauLifshitz
 
 TEMPERATURES = (0.015, 0.02, 0.024, 0.027, 0.03, 0.033, 0.037, 0.042)
 DT, DAMPING, SAVE_EVERY, N_SAMPLES = 2.0, 0.5, 5, 400
-WAYS = {"heating": TEMPERATURES, "cooling": TEMPERATURES[::-1]}
+WAYS = {"heating": 1, "cooling": -1}
 QUANTITIES = ("chirality", "energy")
 
 
@@ -35,7 +35,7 @@ def store_of(length: int, way: str, kT: float) -> Path:
     return folder() / f"{length}_{way}_{kT:g}.h5"
 
 
-def run(length: int) -> None:
+def run(length: int, lowest: float, highest: float) -> None:
     sites = lattice.triangular(length)
     field = forcefield.load("triangular").on(sites)
     measured: dict[str, simulation.Observable] = {
@@ -43,8 +43,9 @@ def run(length: int) -> None:
         "energy": lambda lat, s: torch.as_tensor(field.energy(s)).double() / lat.n_sites,
     }
     state: Any = spins.tetrahedral(sites)
-    for way, temperatures in WAYS.items():
-        for kT in temperatures:
+    visited = [kT for kT in TEMPERATURES if lowest <= kT <= highest]
+    for way, order in WAYS.items():
+        for kT in visited[::order]:
             found = simulation.quench(
                 store_of(length, way, kT),
                 sites,
@@ -62,6 +63,10 @@ def run(length: int) -> None:
             )
             state = found.spins
             print(f"L {length} {way} kT {kT:g} after {found.seconds:.0f} s", flush=True)
+
+
+def finished(store: Path) -> bool:
+    return store.exists() and len(simulation.load(store).time) == N_SAMPLES + 1
 
 
 def row_of(length: int, way: str, kT: float) -> dict[str, Any]:
@@ -88,9 +93,9 @@ def collect(output: str) -> None:
     rows = [
         row_of(length, way, kT)
         for length in lengths
-        for way, temperatures in WAYS.items()
-        for kT in temperatures
-        if store_of(length, way, kT).exists()
+        for way, order in WAYS.items()
+        for kT in TEMPERATURES[::order]
+        if finished(store_of(length, way, kT))
     ]
     weights = forcefield.checksum(forcefield.load("triangular"))
     settings = {"dt": DT, "damping": DAMPING, "samples": N_SAMPLES, "apart": SAVE_EVERY * DT}
@@ -103,14 +108,16 @@ def collect(output: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parsers = parser.add_subparsers(dest="action", required=True)
-    parsers.add_parser("run").add_argument("lengths", type=int, nargs="+")
+    running = parsers.add_parser("run")
+    running.add_argument("lengths", type=int, nargs="+")
+    running.add_argument("--between", type=float, nargs=2, default=(0.0, 1.0), metavar="KT")
     parsers.add_parser("collect").add_argument("--output", default="transition")
     given = parser.parse_args()
     if given.action == "collect":
         collect(given.output)
     else:
         for length in given.lengths:
-            run(length)
+            run(length, *given.between)
 
 
 if __name__ == "__main__":

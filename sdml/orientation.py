@@ -94,14 +94,39 @@ def orientation_harmonics(
     return like(torch.as_tensor(np.stack(found, axis=-1)), values)
 
 
-def _checked(lattice: Lattice, values: SpinArray, width: float) -> Tensor:
+def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> FloatArray:
+    """Angle of the domain that a site at a wall belongs to, (..., N) in degrees; nan off the walls.
+
+    pi (1 + m), m the mean of sign(values) within a radius times the site's own sign: about 180
+    on a straight wall (a little more, the site itself being inside), less at a corner that sticks
+    out, more at one that goes in. A site is at a wall if a nearest neighbour has the other sign.
+
+    Parameters
+    ----------
+    values : (..., N)
+        A field on a lattice of one site a cell; its sign alone counts.
+    radius : float
+        Of the disc, lattice constants; other walls should be farther away.
+    """
+    x = _checked(lattice, values, radius, "radius")
+    sign = torch.where(x >= 0, 1.0, -1.0).cpu().numpy()
+    steps, vectors = lattice.displacements(radius)
+    index = lattice.site_index(lattice.cells[:, None] + steps[:, :2], 0)
+    around = sign[..., index] * sign[..., None]
+    near = np.linalg.norm(vectors, axis=-1) < lattice.shell_distances(1)[0] + 1e-9
+    at_wall = (around[..., near] < 0).any(-1)
+    angle = 180 * (1 + (1 + around.sum(-1)) / (1 + len(steps)))
+    return np.where(at_wall, angle, np.nan)
+
+
+def _checked(lattice: Lattice, values: SpinArray, width: float, argument: str = "width") -> Tensor:
     x = real_tensor(values, "values")
     if lattice.n_basis != 1:
         raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
     if x.ndim < 1 or x.shape[-1] != lattice.n_sites:
         raise ValueError(f"values: shape must be (..., {lattice.n_sites}), got {tuple(x.shape)}")
     if not 0 <= width < np.inf:
-        raise ValueError(f"width: must be finite and >= 0, got {width}")
+        raise ValueError(f"{argument}: must be finite and >= 0, got {width}")
     return x
 
 

@@ -107,6 +107,15 @@ def density_map(axes: Axes, lattice: Lattice, density: NDArray[Any]) -> PolyColl
     return site_map(axes, lattice, density, cmap="magma", clim=(0.4, 1.05))
 
 
+def momentum_map(axes: Axes, lattice: Lattice, values: NDArray[Any]) -> Any:
+    """Numbers (N,) on the momenta of a lattice, as coloured hexagons."""
+    artist = axes.scatter(
+        *np.round(lattice.momenta, 6).T, c=values, s=9, marker="h", cmap=SEQUENTIAL
+    )
+    axes.set(aspect="equal", xlabel="$q_x$", ylabel="$q_y$")
+    return artist
+
+
 def environment(
     axes: Axes,
     vectors: NDArray[np.float64],
@@ -160,6 +169,34 @@ def spins_around(
     artist = axes.quiver(
         *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap=SEQUENTIAL,
         clim=(-1, 1), angles="xy", scale_units="xy", scale=1.3, width=0.02, ec="0.2", lw=0.3,
+    )  # fmt: skip
+    _bare(axes, title)
+    return artist
+
+
+def spins_on_map(
+    axes: Axes,
+    places: NDArray[np.float64],
+    spins: NDArray[np.float64],
+    chirality: NDArray[np.float64],
+    title: str = "",
+) -> Any:
+    """Spins (n, 3) at places (n, 2) over their chirality (n,): arrows for x and y, grey for z."""
+    axes.scatter(
+        *places.T,
+        c=chirality,
+        marker="h",
+        s=260,
+        cmap=DIVERGING,
+        alpha=0.7,
+        lw=0,
+        vmin=-0.77,
+        vmax=0.77,
+    )
+    artist = axes.quiver(
+        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys_r", clim=(-1, 1),
+        angles="xy", scale_units="xy", scale=1.25, width=0.012, headwidth=3, headlength=3.5,
+        headaxislength=3.2, ec="k", lw=0.3,
     )  # fmt: skip
     _bare(axes, title)
     return artist

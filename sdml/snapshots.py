@@ -168,6 +168,21 @@ def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> An
     return like(singular[..., 0] + singular[..., 1] + sign * singular[..., 2], spins)
 
 
+def density_overlap(density: SpinArray, reference: SpinArray) -> Any:
+    """Two-time correlation <dn(t) dn(t_w)> / sqrt(<dn(t)^2> <dn(t_w)^2>) of (..., N), (...).
+
+    dn is the deviation from the mean over the sites: 1 while the holes stay where they are,
+    whatever the spins around them do, and 0 once they are elsewhere or the density is uniform.
+    """
+    n, r = real_tensor(density, "density"), real_tensor(reference, "reference")
+    if n.shape[-1] != r.shape[-1]:
+        raise ValueError(f"reference: must hold {n.shape[-1]} sites, got {r.shape[-1]}")
+    x, y = (v - v.mean(-1, keepdim=True) for v in (n, r.to(n)))
+    norm = (x.square().sum(-1) * y.square().sum(-1)).sqrt()
+    moved = (x * y).sum(-1) / torch.where(norm > 0, norm, 1.0)
+    return like(torch.where(norm > 0, moved, 0.0), density)
+
+
 def rms_torque(spins: SpinArray, local_field: SpinArray) -> Any:
     """Root mean square over sites of |S x h|, (...), in units of t.
 

@@ -109,6 +109,18 @@ def test_the_structure_factor_of_a_density_wave():
     assert factor[0] == pytest.approx(0, abs=1e-20)
 
 
+def test_the_density_remembers_where_the_holes_were():
+    rng = np.random.default_rng(0)
+    n = 1 - 0.5 * (rng.random((3, 400)) < 0.03)
+    np.testing.assert_allclose(snapshots.density_overlap(n, 2 * n + 1), 1, rtol=1e-12)
+    assert abs(snapshots.density_overlap(n[0], n[1])) < 0.2  # elsewhere, by chance
+    half = np.where(np.arange(400) % 2, n[0], n[0].mean())
+    assert 0.3 < snapshots.density_overlap(half, n[0]) < 0.95
+    assert snapshots.density_overlap(np.ones(400), n[0]) == 0
+    with pytest.raises(ValueError, match=r"reference.*400.*5"):
+        snapshots.density_overlap(n, np.ones(5))
+
+
 def test_the_overlap_forgets_rotations_only_if_asked():
     s = spins.random(400, 0)
     for proper, seed in ((True, 2), (False, 4)):

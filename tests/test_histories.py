@@ -71,6 +71,54 @@ def test_labels_say_what_is_not_usual(stored):
     assert found["second_96"].label == r"$96^2$, $\alpha$ = 0.1, $kT$ = 0.01, second"
 
 
+def test_two_quenches_are_compared_seed_by_seed(stored):
+    faster = row(speed=0.022, dt=1.0) | {"name": "main_128_dt1", "seeds": [1, 2, 7, 3]}
+    slower, faster = histories.load(stored(row(), faster)).values()
+    time, ratio, error = histories.ratio(faster, slower)
+    # Rows 0, 1, 3 beside 1, 2, 3: the scatter of a seed, 2 %, does not cancel.
+    expected = (3 + 0.022 * time) / (3 + 0.02 * time)
+    np.testing.assert_allclose(ratio, expected, rtol=0.05)
+    assert (error < 0.03).all()
+    np.testing.assert_allclose(histories.ratio(slower, slower)[1], 1, rtol=1e-12)
+    assert time[0] >= 100 and time[-1] <= min(slower.late()[0][-1], faster.late()[0][-1])
+
+
+def test_quenches_without_a_common_seed_are_not_compared(stored):
+    other = row() | {"name": "second_128", "seeds": [7, 8, 9, 11]}
+    first, second = histories.load(stored(row(), other)).values()
+    laws.assert_refused(lambda: histories.ratio(first, second), "second", "[0, 1, 2, 3]", "7")
+
+
+def test_a_summary_holds_the_law(stored):
+    history = histories.load(stored(row()))["main_128"]
+    found = history.summary()
+    low, high = found["n of L0 + A t^n"].partition("[")[2].rstrip("]").split(", ")
+    assert float(low) <= 1 <= float(high)
+    assert (found["seeds"], found["predicts best"]) == (4, history.law()["best"])
+
+
+def test_quenches_are_sorted_by_what_they_vary(stored):
+    def named(name, **equation):
+        return row(**equation) | {"name": name}
+
+    rows = row(), named("main_dt", dt=1.0), named("main_kT", kT=0.01), named("kpm_128")
+    sets = histories.load(stored(row(96) | {"name": "main_96"}, *rows, named("a", damping=0.6)))
+    assert histories.largest(sets).name == "main_128"
+    found = histories.families(sets)
+    fields, heat, damped = (list(series) for series in found.values())
+    assert fields == ["$96^2$", "$128^2$", r"$128^2$, $\Delta t$ = 1.0", "$128^2$, kpm"]
+    assert heat == ["$128^2$", "$128^2$, $kT$ = 0.01"]
+    # "a" is the fields of the last one: it varies in two respects.
+    assert damped == ["$128^2$"]
+    x, mean, _ = found["damping"]["$128^2$"]
+    np.testing.assert_allclose(mean, 3 + 0.02 * x / 0.3, rtol=0.03)
+    assert histories.relative(sets)["$128^2$, kpm"]["mean ratio"] == "1.000 ± 0.000"
+    assert len(histories.relative(sets)) == 3
+    laws_found = histories.laws(sets)
+    assert [e for label, e in laws_found if label == "$128^2$"] == ESTIMATORS[:3]
+    assert [e for label, e in laws_found if label == "$96^2$"] == ["wall"]
+
+
 def test_what_is_no_history_is_refused(stored, tmp_path):
     torn = row()
     torn["imbalance"] = torn["imbalance"][:2]
@@ -82,7 +130,9 @@ def test_what_is_no_history_is_refused(stored, tmp_path):
 
 def run(seed, n_times, **columns):
     time = [0.0, 10.0, 20.0, 40.0][:n_times]
-    return {"seed": seed, "time": time, "statistics": {k: v[:n_times] for k, v in columns.items()}}
+    statistics = {k: v[:n_times] for k, v in columns.items()}
+    sizes = [2, 2, 5, 1 + n_times]
+    return {"seed": seed, "time": time, "statistics": statistics, "cluster_sizes": sizes}
 
 
 def write_runs(folder, **changes):
@@ -110,6 +160,15 @@ def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
     np.testing.assert_allclose(mean, np.array([9, 7, 5]) / 400)
     np.testing.assert_allclose(error, np.full(3, 1 / 400))
     assert np.isnan(found.statistics["neel_length"][:, 0]).all()
+    level, scatter = found.at("n_clusters", [1, 19])
+    np.testing.assert_allclose(level, [9, 5])
+    np.testing.assert_allclose(scatter, np.sqrt([2, 2]))
+
+
+def test_sizes_of_all_clusters_are_counted_together(tmp_path):
+    sizes, share = histories.load_runs(write_runs(tmp_path))["exact_20"].share_of_larger()
+    np.testing.assert_allclose(sizes, [2, 4, 5])
+    np.testing.assert_allclose(share, [1, 4 / 8, 3 / 8])
 
 
 @pytest.mark.parametrize(

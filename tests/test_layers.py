@@ -23,7 +23,7 @@ FLOORS = [
     ["dataset"],
     ["evaluation", "labelling", "ensemble"],
     ["training", "record"],
-    ["plotting", "widgets", "profiles", "workers"],
+    ["plotting", "curves", "widgets", "profiles", "workers"],
     ["explorers"],
     ["reproduce", "tables", "arguments"],
     ["progress"],

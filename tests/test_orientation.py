@@ -121,3 +121,20 @@ def test_batches_and_kinds():
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+@pytest.mark.parametrize("lat", [TRIANGULAR, SQUARE], ids=lambda lat: lat.name)
+def test_the_opening_of_a_domain(lat):
+    strips = orientation.opening_angle(lat, straight_walls(lat, (0, 1)))
+    inside = np.isfinite(strips)
+    assert 0 < inside.mean() < 0.1  # four rows of 96
+    # The site itself lies half a row inside, so that its domain fills a little more than half.
+    assert (strips[inside] >= 180).all() and (strips[inside] < 210).all()
+    # A rhombus of corners at 60 and 120 degrees, or a square.
+    corner = np.where((lat.cells < 40).all(1), -1.0, 1.0)
+    angles = orientation.opening_angle(lat, corner, 8.0)
+    sharpest = {"triangular": 60, "square": 90}[lat.name]
+    assert abs(np.nanmin(angles) - sharpest) < 20
+    # Outside the same corners the other domain opens to 360 degrees less.
+    assert abs(np.nanmax(angles) - (360 - sharpest)) < 20
+    laws.assert_refused(lambda: orientation.opening_angle(lat, corner, -1.0), "radius", "-1")

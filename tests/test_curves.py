@@ -1,0 +1,71 @@
+"""Curves of long runs hold the numbers they are given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from sdml import curves
+from sdml.scaling import Tail
+
+
+@pytest.fixture
+def axes():
+    figure, panels = plt.subplots(1, 3)
+    yield panels
+    plt.close(figure)
+
+
+def labels(panel):
+    return [text.get_text() for text in panel.get_legend().get_texts()]
+
+
+def test_error_bars_only_where_there_is_an_error(axes):
+    x, y = np.arange(3.0), np.array([1.0, 2.0, 4.0])
+    curves.with_errors(axes[0], {"a": (x, y, 0.1 * y), "b": (x, 2 * y, np.nan)})
+    assert labels(axes[0]) == ["a", "b"]
+    bars = [container.has_yerr for container in axes[0].containers]
+    assert bars == [True, False]
+    np.testing.assert_allclose(axes[0].containers[1].lines[0].get_ydata(), 2 * y)
+    curves.with_errors(axes[1], {"a": (x, y, y)}, legend=False)
+    assert axes[1].get_legend() is None
+
+
+def test_a_transition_has_a_colour_a_size_and_open_symbols_on_cooling(axes):
+    rows = [
+        {"length": n, "way": way, "kT": kT, "order": n * kT, "order_error": 0.1}
+        for n in (12, 18)
+        for way in ("heating", "cooling")
+        for kT in (0.01, 0.02)
+    ]
+    curves.transition(axes[:1], pd.DataFrame(rows), {"order": "mean order"})
+    lines = [container.lines[0] for container in axes[0].containers]
+    assert len(lines) == 4 and axes[0].get_ylabel() == "mean order"
+    assert {line.get_color() for line in lines} == {"C0", "C1"}
+    assert [line.get_markerfacecolor() == "white" for line in lines] == [True, False] * 2
+    np.testing.assert_allclose(lines[2].get_ydata(), [0.18, 0.36])
+
+
+def test_areas_name_their_domains_on_the_empty_panel(axes):
+    run = {"shape": "circle", "radius": 20.0, "time": [0, 1], "area": [9.0, 4.0]}
+    curves.areas(axes[0], [run, run | {"radius": 40.0}], axes[1])
+    assert labels(axes[1]) == ["circle, 20", "circle, 40"]
+    assert axes[0].get_legend() is None and axes[0].get_ylim()[0] == 0
+
+
+def test_the_tail_is_drawn_where_it_was_fitted(axes):
+    curves.porod(axes[0], 30.0, Tail(exponent=3.0, amplitude=0.5, background=0.01))
+    (line,) = axes[0].lines
+    qL, value = line.get_data()
+    np.testing.assert_allclose(qL[[0, -1]], [4 * np.pi, 60])
+    np.testing.assert_allclose(value, 0.5 * (qL / 30) ** -3 / 900)
+    assert "3.00" in axes[0].get_title()
+
+
+def test_overlaps_and_shares(axes):
+    passed, kept = np.array([1.0, 10.0]), np.array([1.0, 0.5])
+    curves.overlaps(axes[0], {"exact": (passed, kept)}, "s:")
+    assert labels(axes[0]) == ["exact"] and axes[0].get_xscale() == "log"
+    np.testing.assert_allclose(axes[0].lines[0].get_data(), (passed, kept))
+    curves.shares(axes[1], {"exact": (np.array([5.0, 8.0]), np.array([1.0, 0.25]))})
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), [1, 0.25])

@@ -25,11 +25,14 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "build", "benchmarks", "dist", "sdml", "tests"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict = {}
 autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+# Names of arrays as the modules have them, not what they stand for.
+autodoc_type_aliases = {name: name for name in ("FloatArray", "IntArray", "SpinArray")}
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 # The notebooks quote the README, and files of the checkout are offered to be downloaded.
@@ -37,7 +40,13 @@ suppress_warnings = ["myst.header", "myst.xref_missing", "config.cache"]
 
 html_theme = "alabaster"
 html_extra_path = ["start"]
-html_theme_options = {"page_width": "1100px", "description": "A companion you can run"}
+html_static_path = ["static"]  # its custom.css is read by the theme
+html_theme_options = {
+    "page_width": "1240px",  # code of 100 characters without a bar to scroll
+    "body_max_width": "none",
+    "code_font_size": "0.78em",
+    "description": "A companion you can run",
+}
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 

@@ -22,22 +22,19 @@ domains need 2 pi / <q> itself below a quarter of the box.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.rings import Rings, distance_rings, momentum_rings
+from sdml.rings import momentum_rings, wave_length
 from sdml.spins import SpinArray, as_tensor, like, real_tensor
 
-ESTIMATORS = ("wall", "correlation", "moment", "first_moment")
-LINE_REACH = 2.7
-"""Lattice lines up to this period count crossings: 12 directions (triangular) or 8 (square)."""
+ESTIMATORS = tuple(observables.LENGTH_ESTIMATORS)
+"""wall, correlation, moment, first_moment."""
 
 
 def smoothed(lattice: Lattice, values: SpinArray) -> Any:
@@ -73,48 +70,12 @@ def imbalance(lattice: Lattice, spins: SpinArray) -> Any:
 def lengths(lattice: Lattice, values: SpinArray) -> Any:
     """Lengths of the domains of a field by the four `ESTIMATORS`, (..., 4), in lattice constants.
 
-    Parameters
-    ----------
-    values : (..., N)
-        The field; its sign alone counts (zero is positive). One site a cell.
-
-    Returns
-    -------
-    (..., 4)
-        wall: :func:`wall_density` inverted; correlation: first crossing of C(r) / C(0) = 1/2 by
-        the circular average of C, linear between rings one lattice constant wide; moment and
-        first_moment over the circular average of S(q) and over all q, q = 0 left out. Infinite
-        where there is no wall.
+    Those of :func:`sdml.observables.domain_length` for the sign of ``values`` (..., N) alone (zero
+    is positive), on a lattice of one site a cell.
     """
     x = _sign(_field(lattice, values))
-    factor = _spectrum(lattice, x)
-    found = [
-        1 / wall_density(lattice, x),
-        _half_width(lattice, factor),
-        _moment_length(lattice, factor),
-        _first_moment_length(lattice, factor),
-    ]
+    found = [observables.domain_length(lattice, x, name) for name in ESTIMATORS]
     return like(torch.stack(found, dim=-1), values)
-
-
-def wall_density(lattice: Lattice, values: SpinArray) -> Any:
-    """Wall length per area of a field (..., N) by Cauchy's and Crofton's formula, (...).
-
-    W / A = (pi / 2) sum_d w_d f_d / |d|: the walls are cut by all lattice lines of directions d, a
-    fraction f_d of whose steps d joins opposite signs; w_d is the share of directions closest to d.
-    A line parallel to d at spacing a / |d| (a the area of a site) is cut |cos| of the angle between
-    d and the wall's normal times a wall's length / spacing. Averaged over the directions of walls
-    the formula is exact; straight walls of a single direction are within 2 % (triangular and
-    square). Santalo, Integral Geometry and Geometric Probability (Addison-Wesley, 1976).
-    """
-    x = _field(lattice, values)
-    positive = _grid(lattice, x) >= 0
-    density = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
-    for (dx, dy), length, share in zip(*_lines(lattice), strict=True):
-        moved = torch.roll(positive, (-int(dy), -int(dx)), dims=(-2, -1))
-        cut = (positive != moved).sum((-2, -1)).double()
-        density += np.pi / 2 * share * cut / (length * lattice.n_sites)
-    return like(density, values)
 
 
 def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
@@ -133,10 +94,9 @@ def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
     weight = torch.zeros(s.shape[:-2] + near.shape, dtype=s.dtype, device=s.device)
     for wave in ((1, 0), (0, 1), (1, 1)):
         signs = torch.as_tensor(1.0 - 2.0 * (lattice.cells @ np.array(wave) % 2), device=s.device)
-        components = (s * signs[:, None]).movedim(-1, 0)
-        factor = sum(_spectrum(lattice, component) for component in components)
-        weight += _plane_sum(rings, rings.average(torch.as_tensor(factor)) ** 2) * near
-    return like(_wave_length(rings.radius, weight), spins)
+        factor = rings.average(observables.structure_factor(lattice, s * signs[:, None]))
+        weight += rings.plane_weight(factor**2) * near
+    return like(wave_length(rings.radius, weight), spins)
 
 
 def _field(lattice: Lattice, values: SpinArray) -> Tensor:
@@ -155,59 +115,3 @@ def _sign(x: Tensor) -> Tensor:
 def _grid(lattice: Lattice, x: Tensor) -> Tensor:
     """(..., N) as (..., Ly, Lx)."""
     return x.unflatten(-1, (lattice.shape[1], lattice.shape[0]))
-
-
-def _spectrum(lattice: Lattice, x: Tensor) -> Tensor:
-    """S(q) = |sum_r exp(-i q.r) x|^2 / N on ``lattice.momenta``, (..., N), float64."""
-    amplitude = torch.fft.fft2(_grid(lattice, x.double())).flatten(-2)
-    return (amplitude.real**2 + amplitude.imag**2) / lattice.n_sites
-
-
-@lru_cache(maxsize=8)
-def _lines(
-    lattice: Lattice,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (k, 2) of the lattice lines, their lengths (k,) and shares of all directions (k,)."""
-    corners, vectors = lattice.displacements(LINE_REACH)
-    primitive = np.gcd(corners[:, 0], corners[:, 1]) == 1
-    angle = np.arctan2(vectors[:, 1], vectors[:, 0])
-    half = np.flatnonzero(primitive & (angle > -1e-9) & (angle < np.pi - 1e-9))
-    half = half[np.argsort(angle[half])]
-    turned = angle[half]
-    ahead = np.append(turned[1:], turned[0] + np.pi)
-    behind = np.append(turned[-1] - np.pi, turned[:-1])
-    steps, length = corners[half, :2], np.linalg.norm(vectors[half], axis=-1)
-    return steps, length, (ahead - behind) / (2 * np.pi)
-
-
-def _half_width(lattice: Lattice, factor: Tensor) -> Tensor:
-    rings = distance_rings(lattice)
-    c = rings.average(torch.fft.ifft2(_grid(lattice, factor)).real.flatten(-2))
-    c, radius = c / c[..., :1], torch.as_tensor(rings.radius, device=c.device)
-    below = c < 0.5
-    first = below.to(torch.uint8).argmax(-1, keepdim=True).clamp(min=1)
-    outer, inner = c.gather(-1, first), c.gather(-1, first - 1)
-    step = (radius[first] - radius[first - 1]) * (inner - 0.5) / (inner - outer)
-    crossing = (radius[first - 1] + step).squeeze(-1)
-    return torch.where(below.any(-1), crossing, torch.inf)
-
-
-def _moment_length(lattice: Lattice, factor: Tensor) -> Tensor:
-    rings = momentum_rings(lattice)
-    return _wave_length(rings.radius, _plane_sum(rings, rings.average(factor) ** 2))
-
-
-def _plane_sum(rings: Rings, values: Tensor) -> Tensor:
-    """Every ring counted with its number of momenta."""
-    return values * torch.as_tensor(rings.counts, device=values.device)
-
-
-def _first_moment_length(lattice: Lattice, factor: Tensor) -> Tensor:
-    return _wave_length(np.linalg.norm(lattice.momenta, axis=-1), factor)
-
-
-def _wave_length(size: NDArray[np.float64], weight: Tensor) -> Tensor:
-    """2 pi / mean of ``size`` (k,), the first entry (q = 0) left out."""
-    weight, q = weight[..., 1:], torch.as_tensor(size[1:], device=weight.device)
-    moment = weight @ q
-    return torch.where(moment > 0, 2 * np.pi * weight.sum(-1) / moment, torch.inf)

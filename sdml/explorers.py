@@ -228,11 +228,13 @@ def live_quench(
     course: Course,
     field: ForceField,
     equation: LandauLifshitz,
-    n_frames: int = 20,
+    n_frames: int = 500,
     n_steps: int = 5,
     seed: int = 0,
 ) -> Any:
-    """Sliders for damping and kT; "run" goes on by some frames, "restart" draws new random spins.
+    """Play and pause a quench; sliders set damping and kT, "restart" draws new random spins.
+
+    The sliders hold from the next frame on, also while it plays.
 
     Parameters
     ----------
@@ -244,7 +246,7 @@ def live_quench(
     equation : LandauLifshitz
         Time step and method; damping and kT at the start.
     n_frames, n_steps : int
-        Pictures of a run, and steps between two of them.
+        Most frames until it pauses by itself, and steps between two of them.
     seed : int
         Of the noise, and of the spins: the first restart takes seed + 1.
 
@@ -256,30 +258,32 @@ def live_quench(
         return None
     damping = _slider("damping", equation.damping, 0.02, 1, 0.02)
     kT = _slider("kT / t", equation.kT, 0, 0.1, 0.005)
-    run, restart = (ipywidgets.Button(description=word) for word in ("run", "restart"))
+    # The browser counts, and leaves numbers out while a frame is being computed: none queue up, and
+    # what a slider or the pause says is heard in between.
+    play = ipywidgets.Play(max=n_frames, interval=200, show_repeat=False)
+    restart = ipywidgets.Button(description="restart")
     output, rng = ipywidgets.Output(), torch.Generator().manual_seed(seed)
     seeds = count(seed + 1)
 
-    def go_on(_: Any) -> None:
+    def next_frame() -> Figure:
         nonlocal course
         chosen = replace(equation, damping=damping.value, kT=kT.value)
-        run.disabled = restart.disabled = True
-        try:
-            for _frame in range(n_frames):
-                course = continued(course, field, chosen, n_steps, rng)
-                show(output, partial(draw, course))
-        finally:
-            run.disabled = restart.disabled = False
+        course = continued(course, field, chosen, n_steps, rng)
+        return draw(course)
 
-    def begin_again(_: Any) -> None:
+    def first_frame() -> Figure:
         nonlocal course
         course = begun(field, course.lattice.length, next(seeds))
-        show(output, partial(draw, course))
+        return draw(course)
 
-    run.on_click(go_on)
-    restart.on_click(begin_again)
+    def counted(change: Any) -> None:
+        if change["new"] > 0:  # stopped, or played on from the last number, it returns to 0
+            show(output, next_frame)
+
+    play.observe(counted, names="value")
+    restart.on_click(lambda _: show(output, first_frame))
     show(output, partial(draw, course))
-    return ipywidgets.VBox([ipywidgets.HBox([damping, kT, run, restart]), output])
+    return ipywidgets.VBox([ipywidgets.HBox([play, restart, damping, kT]), output])
 
 
 def _slider(name: str, value: float, low: float, high: float, step: float) -> Any:

@@ -5,6 +5,7 @@ All functions take any batch (..., N, 3) or (..., N) and return the kind they we
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sdml.lattice import Lattice
+from sdml.rings import distance_rings, momentum_rings, wave_length
 from sdml.spins import SpinArray, as_tensor, like, real_tensor
 
 TETRAHEDRAL_CHIRALITY = 4 / (3 * np.sqrt(3))
@@ -76,7 +78,7 @@ def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
         raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
     s = as_tensor(spins, lattice.n_sites)
     sign = torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)
-    return like(torch.as_tensor(_correlation_length(lattice, sign[:, None] * s)), spins)
+    return like(_half_width(lattice, sign[:, None] * s), spins)
 
 
 def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
@@ -130,22 +132,6 @@ def spin_correlation(lattice: Lattice, values: SpinArray) -> Any:
     return like(torch.fft.ifft2(grid).real.flatten(-2), values)
 
 
-def radial_average(
-    lengths: NDArray[np.float64], values: SpinArray, bin_width: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of ``values`` (..., n) over shells of equal ``lengths`` (n,); empty shells left out.
-
-    Returns the mean length (k,) and the mean value (..., k) of every shell.
-    """
-    x = real_tensor(values, "values").detach().cpu().double().numpy()
-    _, shell, counts = np.unique(
-        np.floor(lengths / bin_width + 0.5).astype(int), return_inverse=True, return_counts=True
-    )
-    membership = coo_array((1.0 / counts[shell], (shell, np.arange(len(shell))))).tocsr()
-    flat = membership @ x.reshape(-1, x.shape[-1]).T
-    return membership @ lengths, flat.T.reshape(*x.shape[:-1], len(counts))
-
-
 def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment") -> Any:
     """Characteristic length of a field with domains, (...), in lattice constants.
 
@@ -156,84 +142,105 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
     estimator : {'moment', 'wall', 'correlation', 'first_moment'}
         * moment: 2 pi / <q> with <q> = sum q S^2 / sum S^2 over all q but 0, S(q) replaced by its
           circular average. The square makes both sums converge for the q^-3 tail of sharp walls.
-        * wall: area / wall length, the walls being the nearest-neighbour bonds that join opposite
-          signs, each counted with the length of its dual edge.
-        * correlation: distance at which the circular average of C(r) falls to C(0) / 2.
+        * wall: area / wall length, :func:`wall_density` inverted.
+        * correlation: distance at which the circular average of C(r) falls to C(0) / 2, linear
+          between rings one lattice constant wide; one site a cell.
         * first_moment: 2 pi sum S / sum q S, customary in the literature; sum q S diverges
           logarithmically with a q^-3 tail, which biases growth laws.
+
+        Infinite where there is no wall. :mod:`sdml.domains` compares them.
     """
-    x = real_tensor(values, "values")
+    x = _site_field(lattice, values)
     if estimator not in LENGTH_ESTIMATORS:
         raise ValueError(
             f"estimator: must be one of {sorted(LENGTH_ESTIMATORS)}, got {estimator!r}"
         )
-    if x.shape[-1] != lattice.n_sites:
+    return like(LENGTH_ESTIMATORS[estimator](lattice, x.double()), values)
+
+
+def wall_density(lattice: Lattice, values: SpinArray) -> Any:
+    """Wall length per area of a field (..., N) by Cauchy's and Crofton's formula, (...).
+
+    Walls separate negative values from the others. W / A = (pi / 2) sum_d w_d f_d / |d|: the walls
+    are cut by all lattice lines of directions d, a fraction f_d of whose steps d joins opposite
+    signs; w_d is the share of directions closest to d. A line parallel to d at spacing a / |d| (a
+    the area of a site) is cut |cos| of the angle between d and the wall's normal times a wall's
+    length / spacing. Averaged over the directions of walls the formula is exact; straight walls of
+    a single direction are within 2 % (triangular and square). Steps are up to 2.7 periods long: of
+    domains no wider, and at sharp corners, some walls are missed. With several sites a cell the
+    lines join equal sites of different cells. Santalo, Integral Geometry and Geometric Probability
+    (Addison-Wesley, 1976).
+    """
+    x = _site_field(lattice, values)
+    positive = x.unflatten(-1, (lattice.shape[1], lattice.shape[0], lattice.n_basis)) >= 0
+    density = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
+    for (dx, dy), length, share in zip(*_lines(lattice), strict=True):
+        moved = torch.roll(positive, (-int(dy), -int(dx)), dims=(-3, -2))
+        cut = (positive != moved).sum((-3, -2, -1)).double()
+        density += np.pi / 2 * share * cut / (length * lattice.n_sites)
+    return like(density, values)
+
+
+def _site_field(lattice: Lattice, values: SpinArray) -> Tensor:
+    x = real_tensor(values, "values")
+    if x.ndim < 1 or x.shape[-1] != lattice.n_sites:
         raise ValueError(f"values: shape must be (..., {lattice.n_sites}), got {tuple(x.shape)}")
-    length = LENGTH_ESTIMATORS[estimator](lattice, x)
-    return like(torch.as_tensor(length), values)
+    return x
 
 
-def _moment_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
-    size = np.linalg.norm(lattice.momenta, axis=-1)[1:]
-    bin_width = 2 * np.pi / np.sqrt(lattice.n_cells)
-    q, factor = radial_average(size, structure_factor(lattice, x)[..., 1:], bin_width)
-    ring = np.floor(size / bin_width + 0.5).astype(int)
-    weight = factor**2 * np.unique(ring, return_counts=True)[1]
-    return _wave_length(weight.sum(-1), (weight * q).sum(-1))
-
-
-def _first_moment_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
-    factor = structure_factor(lattice, x)[..., 1:]
-    size = torch.as_tensor(np.linalg.norm(lattice.momenta, axis=-1)[1:]).to(factor)
-    return _wave_length(*(np.asarray(m.cpu()) for m in (factor.sum(-1), factor @ size)))
-
-
-def _wave_length(total: Any, moment: Any) -> NDArray[np.float64]:
-    """2 pi total / moment; a field without structure has no finite length."""
-    return np.where(moment > 0, 2 * np.pi * total / np.where(moment > 0, moment, 1.0), np.inf)
+@lru_cache(maxsize=8)
+def _lines(
+    lattice: Lattice,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Steps (k, 2) of the lattice lines, their lengths (k,) and shares of all directions (k,)."""
+    around = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) @ np.array(lattice.vectors)
+    corners, vectors = lattice.displacements(LINE_REACH * np.linalg.norm(around, axis=1).min())
+    primitive = (np.gcd(corners[:, 0], corners[:, 1]) == 1) & (corners[:, 2] == 0)
+    angle = np.arctan2(vectors[:, 1], vectors[:, 0])
+    half = np.flatnonzero(primitive & (angle > -1e-9) & (angle < np.pi - 1e-9))
+    half = half[np.argsort(angle[half])]
+    turned = angle[half]
+    ahead = np.append(turned[1:], turned[0] + np.pi)
+    behind = np.append(turned[-1] - np.pi, turned[:-1])
+    steps, length = corners[half, :2], np.linalg.norm(vectors[half], axis=-1)
+    return steps, length, (ahead - behind) / (2 * np.pi)
 
 
 def _wall_length(lattice: Lattice, x: Tensor) -> Tensor:
-    neighbors = lattice.neighbors()
-    area = abs(np.linalg.det(lattice.vectors)) / lattice.n_basis
-    dual_edge = 4 * area / neighbors.shape[1]  # z triangles of base dual_edge, height 1/2
-    positive = x > 0
-    i, j = torch.as_tensor(lattice.bonds(), device=x.device).T
-    broken = (positive[..., i] != positive[..., j]).sum(-1)
-    return lattice.n_sites * area / (broken * dual_edge)
+    return 1 / wall_density(lattice, x)
 
 
-def _correlation_length(lattice: Lattice, x: Tensor) -> NDArray[np.float64]:
-    distance = _shortest_distance(lattice)
-    r, correlation = radial_average(distance, spin_correlation(lattice, x), 1.0)
-    flat = correlation.reshape(-1, len(r))
-    half = np.array([_first_crossing(r, c / c[0], 0.5) for c in flat])
-    return half.reshape(correlation.shape[:-1])
+def _half_width(lattice: Lattice, x: Tensor) -> Tensor:
+    """Where the circular average of C(r) / C(0) first falls to 1/2; inf if it never does."""
+    rings = distance_rings(lattice)
+    c = rings.average(spin_correlation(lattice, x))
+    c, radius = c / c[..., :1], torch.as_tensor(rings.radius, device=c.device)
+    below = c < 0.5
+    first = below.to(torch.uint8).argmax(-1, keepdim=True).clamp(min=1)
+    outer, inner = c.gather(-1, first), c.gather(-1, first - 1)
+    step = (radius[first] - radius[first - 1]) * (inner - 0.5) / (inner - outer)
+    crossing = (radius[first - 1] + step).squeeze(-1)
+    return torch.where(below.any(-1), crossing, torch.inf)
 
 
-def _shortest_distance(lattice: Lattice) -> NDArray[np.float64]:
-    """Length of every cell displacement under periodic wrapping, (n_cells,)."""
-    periods = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
-    shifts = np.mgrid[-1:2, -1:2].reshape(2, -1).T @ periods
-    steps = lattice.cells[:: lattice.n_basis] @ np.array(lattice.vectors)
-    return np.linalg.norm(steps[:, None] + shifts, axis=-1).min(axis=1)
+def _moment_length(lattice: Lattice, x: Tensor) -> Tensor:
+    rings = momentum_rings(lattice)
+    factor = rings.average(structure_factor(lattice, x))
+    return wave_length(rings.radius, rings.plane_weight(factor**2))
 
 
-def _first_crossing(r: NDArray[np.float64], c: NDArray[np.float64], level: float) -> float:
-    """Where a curve starting above ``level`` first falls to it, linearly; inf if it never does."""
-    below = np.flatnonzero(c < level)
-    if not len(below):
-        return float("inf")
-    k = below[0]
-    return float(r[k - 1] + (c[k - 1] - level) / (c[k - 1] - c[k]) * (r[k] - r[k - 1]))
+def _first_moment_length(lattice: Lattice, x: Tensor) -> Tensor:
+    return wave_length(np.linalg.norm(lattice.momenta, axis=-1), structure_factor(lattice, x))
 
 
 LENGTH_ESTIMATORS = {
+    "wall": _wall_length,
+    "correlation": _half_width,
     "moment": _moment_length,
     "first_moment": _first_moment_length,
-    "wall": _wall_length,
-    "correlation": _correlation_length,
 }
+LINE_REACH = 2.7
+"""Lattice lines up to so many periods count crossings: 12 directions (triangular), 8 (square)."""
 
 
 def cluster_labels(lattice: Lattice, spins: SpinArray, threshold: float = 0.5) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ from typing import Any
 from sdml import __version__, paths
 
 PROFILES = ("quick", "laptop", "paper")
-STANDINGS = ("S", "M", "D", "R")
+STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
+"""What a number of the paper stands on, in words."""
 VERDICTS = ("reproduced", "differs", "not tested")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
 FIGURE_FORMATS = ("pdf", "png")
@@ -118,9 +119,10 @@ def claims(path: Path | None = None) -> list[Claim]:
 def claims_table(entries: Iterable[Claim]) -> str:
     """Claims as aligned text, one a line."""
     columns = [field.name for field in fields(Claim) if field.name != "seeds"]
-    rows = [columns, *(tuple(_cell(getattr(claim, name)) for name in columns) for claim in entries)]
+    spelled = [{**asdict(claim), "standing": STANDINGS[claim.standing]} for claim in entries]
+    rows = [columns, *([_cell(claim[name]) for name in columns] for claim in spelled)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
-    rows.insert(1, tuple("-" * width for width in widths))
+    rows.insert(1, ["-" * width for width in widths])
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

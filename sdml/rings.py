@@ -38,6 +38,20 @@ class Rings:
         total = x.new_zeros(*x.shape[:-1], len(self.radius)).index_add_(-1, index, x)
         return total / torch.as_tensor(self.counts, device=x.device)
 
+    def plane_weight(self, values: Tensor) -> Tensor:
+        """``values`` (..., k) times the number of points in every ring: its share of the plane."""
+        return values * torch.as_tensor(self.counts, device=values.device)
+
+
+def wave_length(size: NDArray[np.float64], weight: Tensor) -> Tensor:
+    """2 pi sum w / sum w q, (...), with ``size`` q (k,) and ``weight`` w (..., k), in float64.
+
+    The first entry, q = 0, is left out; infinite where there is no other weight.
+    """
+    w, q = weight[..., 1:].double(), torch.as_tensor(size[1:], device=weight.device)
+    moment = w @ q
+    return torch.where(moment > 0, 2 * np.pi * w.sum(-1) / moment, torch.inf)
+
 
 @lru_cache(maxsize=8)
 def momentum_rings(lattice: Lattice) -> Rings:

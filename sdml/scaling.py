@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 from sdml.lattice import Lattice
+from sdml.observables import spin_correlation, structure_factor
 from sdml.rings import distance_rings, momentum_rings
 from sdml.spins import SpinArray, real_tensor
 
@@ -32,8 +33,8 @@ def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[Floa
     For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings = momentum_rings(lattice)
-    return rings.radius, rings.average(_spectrum(lattice, values)).cpu().numpy()
+    rings, x = momentum_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
 
 
 def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
@@ -41,9 +42,8 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, grid = distance_rings(lattice), lattice.shape[::-1]
-    correlation = torch.fft.ifft2(_spectrum(lattice, values).unflatten(-1, grid)).real.flatten(-2)
-    return rings.radius, rings.average(correlation).cpu().numpy()
+    rings, x = distance_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
 
 
 def scaled_structure_factor(
@@ -145,18 +145,18 @@ def structure_factor_along(
     n = np.arange(1, period // 2 + 1)
     mx, my = np.outer(m, n) % shape[:, None]
     q = n * np.linalg.norm((m / shape) @ lattice.reciprocal_vectors)
-    return q, _spectrum(lattice, values)[..., my * shape[0] + mx].cpu().numpy()
+    factor = structure_factor(lattice, _field(lattice, values))
+    return q, factor[..., my * shape[0] + mx].cpu().numpy()
 
 
-def _spectrum(lattice: Lattice, values: SpinArray) -> torch.Tensor:
+def _field(lattice: Lattice, values: SpinArray) -> torch.Tensor:
     x = real_tensor(values, "values")
     if lattice.n_basis != 1 or x.ndim < 1 or x.shape[-1] != lattice.n_sites:
         raise ValueError(
             f"values: must be a field (..., {lattice.n_sites}) on one site a cell, "
             f"got {tuple(x.shape)} on {lattice.name!r}"
         )
-    amplitude = torch.fft.fft2(x.double().unflatten(-1, lattice.shape[::-1])).flatten(-2)
-    return (amplitude.real**2 + amplitude.imag**2) / lattice.n_sites
+    return x.double()
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:

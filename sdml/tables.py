@@ -15,7 +15,6 @@ from sdml import paths, profiles, record
 from sdml.profiles import Parameters
 from sdml.record import Claim
 
-STANDING_WORDS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 NONE = "–"
 
@@ -74,7 +73,7 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
     return (
         f"`{claim.id}`: {claim.quantity}",
         _value(claim.paper),
-        STANDING_WORDS[claim.standing],
+        record.STANDINGS[claim.standing],
         _value(claim.ours) + (f" ± {_value(claim.error)}" if claim.error is not None else ""),
         claim.profile,
         ", ".join(map(str, claim.seeds)) or NONE,

@@ -41,6 +41,27 @@ from sdml import explorers, lattice, plotting, spins
 
 frames = spins.random(600 * 36, seed=0)[:, 2].reshape(600, 36)  # minutes, on a busy machine too
 explorers.map_player(plotting.correlation_map, lattice.square(6), frames, 2.5 * np.arange(600))"""
+LIVE = """\
+from dataclasses import replace
+
+from sdml import courses, dynamics, explorers, forcefield, plotting, spins
+
+plotting.use_style()
+field = forcefield.load("triangular")
+course = courses.begun(field, 12, seed=0)
+order = spins.as_tensor(spins.tetrahedral(course.lattice), 144).to(field.dtype)
+
+
+def draw(course):
+    warm = course.energy[1:].size and course.energy[-1] > course.energy[1] + 0.01
+    print(f"time {course.time[-1]:g}:", "heated" if warm else "at rest")
+    return explorers.course_figure(course)
+
+
+explorers.live_quench(
+    draw, replace(course, spins=order), field, dynamics.LandauLifshitz(0.5, 0.1), n_frames=10000
+)"""
+"""From perfect order, which rests until heat moves it."""
 
 pytestmark = pytest.mark.slow
 
@@ -191,6 +212,25 @@ def opened(lab: tuple[Path, str], driver: Any, source: str) -> str:
     return picture
 
 
+def printed(driver: Any) -> str:
+    """Text in the outputs of a notebook."""
+    texts = "document.querySelectorAll('.jp-OutputArea-output pre')"
+    return driver.execute_script(f"return Array.from({texts}, text => text.textContent).join('')")
+
+
+def settled(look: Any, seconds: float) -> Any:
+    """A condition: ``look(driver)`` has been the same for so many seconds."""
+    seen: list[tuple[float, Any]] = []
+
+    def unchanged(driver: Any) -> bool:
+        now, found = time.monotonic(), look(driver)
+        if not seen or seen[-1][1] != found:
+            seen.append((now, found))
+        return now - seen[-1][0] >= seconds
+
+    return unchanged
+
+
 def readout(driver: Any) -> str:
     """What stands beside the first slider."""
     return driver.find_elements("css selector", ".widget-readout")[0].text
@@ -215,8 +255,25 @@ def test_play_moves_the_time_and_the_picture_and_pause_stops_them(browser, lab):
     play.click()
     eventually(browser, lambda d: [s for s in pictures(d) if s != before], "new picture")
     play.click()  # the same button pauses
-    times = [eventually(browser, readout, "time")]
-    time.sleep(2.0)
-    times.append(readout(browser))
-    assert float(times[0]) > 0
-    assert times[0] == times[1]
+    eventually(browser, settled(readout, 2.0), "pause")
+    assert float(readout(browser)) > 0
+
+
+def test_a_live_quench_plays_feels_its_sliders_and_pauses(browser, lab):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    before = opened(lab, browser, LIVE)
+    assert printed(browser) == "time 0: at rest\n"
+    play = browser.find_element("css selector", ".widget-play button")
+    restart = browser.find_element("css selector", ".widget-button")
+    play.click()
+    eventually(browser, lambda d: [s for s in pictures(d) if s != before], "new picture")
+    heat = browser.find_elements("css selector", ".widget-slider .noUi-handle")[1]
+    assert "heated" not in printed(browser)
+    ActionChains(browser).drag_and_drop_by_offset(heat, 60, 0).perform()  # while it plays
+    eventually(browser, lambda d: "heated" in printed(d), "heat")
+    play.click()  # the same button pauses
+    eventually(browser, settled(lambda d: (printed(d), pictures(d)), 4.0), "pause")
+    assert "heated" in printed(browser)
+    restart.click()
+    eventually(browser, lambda d: printed(d) == "time 0: at rest\n", "restart")

@@ -68,7 +68,7 @@ def test_claims_are_printed_as_a_table(home, capsys):
     header, rule, first, second = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["id", "quantity", "paper"]
     assert set(rule) == {"-", " "}
-    assert "1.6e-05" in first
+    assert "1.6e-05" in first and "from a summary" in first
     assert second.startswith("freezing ")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import domains, lattice, orientation
+from sdml import lattice, observables, orientation
 
 TRIANGULAR, SQUARE = lattice.triangular(96), lattice.square(96)
 
@@ -66,7 +66,7 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
     waves, phases = rng.integers(-3, 4, (12, 2)), rng.uniform(0, 2 * np.pi, 12)
     x = np.cos(2 * np.pi * fraction @ waves.T + phases).sum(-1)
     _, length = orientation.wall_elements(TRIANGULAR, x)
-    density = domains.wall_density(TRIANGULAR, x)
+    density = observables.wall_density(TRIANGULAR, x)
     area = np.sqrt(3) / 2 * TRIANGULAR.n_sites
     assert length.sum() / area == pytest.approx(density, rel=0.06)
 

@@ -31,3 +31,8 @@ def test_every_link_leads_somewhere(target):
     page = paths.root() / file if file else README
     assert page.is_file()
     assert not anchor or anchor in anchors(page.read_text())
+
+
+def test_every_published_figure_is_named():
+    figures = {path.stem for path in (paths.root() / "figures").glob("*.png")}
+    assert figures == set(re.findall(r"\[(\w+)\]\(figures/\1\.png\)", README.read_text()))

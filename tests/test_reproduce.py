@@ -99,14 +99,6 @@ def exit_code(*arguments: str) -> int | str | None:
     return stop.value.code
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be collected does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def profile_text(project: Path, text: str) -> None:
     """Set the laptop profile."""
     (project / "notebooks" / "profiles" / "laptop.yaml").write_text(text)
@@ -317,14 +309,16 @@ def test_leaving_a_notebook_early_is_a_failure(project, capsys):
 
 
 def test_time_limit_ends_the_kernel(project, capsys):
-    sleeping = notebook("import os; open('pid', 'w').write(str(os.getpid()))", "while True: pass")
-    nbformat.write(sleeping, project / "notebooks" / "02_other.ipynb")
+    folder = project / "notebooks"
+    nbformat.write(notebook("import os", "while True: pass"), folder / "02_other.ipynb")
     start = time.monotonic()
     assert exit_code("reproduce", "--only", "02", "--timeout", "10") == 1
     assert time.monotonic() - start < 30
     assert "time limit of 10 s reached" in capsys.readouterr().err
     assert (project / "build" / "quick" / "02_other.failed.ipynb").exists()
-    assert not is_running(int((project / "notebooks" / "pid").read_text()))
+    # On a busy machine the limit may come before the first cell: a kernel is known by its folder.
+    folders = [process.info["cwd"] or "" for process in psutil.process_iter(["cwd"])]
+    assert not [name for name in folders if name.startswith(str(project))]
 
 
 def test_interrupt_ends_papermill_and_keeps_no_result(project):

@@ -53,11 +53,12 @@ def test_the_averages_are_those_of_the_double_sums():
     lat = lattice.triangular(24)
     x = np.random.default_rng(0).standard_normal((2, lat.n_sites))
     q, found = scaling.circular_structure_factor(lat, x)
-    sizes = np.linalg.norm(lat.momenta, axis=1)
-    step = 2 * np.pi / 24
-    r, expected = observables.radial_average(sizes, observables.structure_factor(lat, x), step)
-    np.testing.assert_allclose(q, r)
-    np.testing.assert_allclose(found, expected)
+    waves = np.exp(-1j * lat.momenta @ lat.positions.T)
+    factor, sizes = np.abs(x @ waves.T) ** 2 / lat.n_sites, np.linalg.norm(lat.momenta, axis=1)
+    ring = np.round(sizes / (2 * np.pi / 24)).astype(int)
+    for k, radius in enumerate(q):
+        assert radius == pytest.approx(sizes[ring == k].mean())
+        np.testing.assert_allclose(found[:, k], factor[:, ring == k].mean(-1), atol=1e-12)
     _, correlation = scaling.circular_correlation(lat, x)
     np.testing.assert_allclose(correlation[:, 0], (x**2).mean(-1))
 
@@ -76,7 +77,7 @@ def test_porod_tail_of_discs(kind):
     area = abs(np.linalg.det(lat.vectors))
     inside = (q > 0.4) & (q < 0.7)
     amplitude = (area * factor.mean(0) * q**3)[inside].mean()
-    walls = domains.wall_density(lat, fields).mean()
+    walls = observables.wall_density(lat, fields).mean()
     assert amplitude == pytest.approx(8 * walls, rel=0.05)
 
 

@@ -21,7 +21,12 @@ TIME = r"time ($\hbar/t$)"
 def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -> Axes:
     """(x, mean, standard error) by label; the error is left out where it is nan."""
     for k, (label, (x, mean, error)) in enumerate(series.items()):
-        style = {"fmt": "o-" if k % 2 == 0 else "s--", "ms": 3, "lw": 1, "elinewidth": 0.8}
+        style: dict[str, Any] = {
+            "fmt": "o-" if k % 2 == 0 else "s--",
+            "ms": 3,
+            "lw": 1,
+            "elinewidth": 0.8,
+        }
         axes.errorbar(x, mean, error if np.isfinite(error).all() else None, label=label, **style)
     if legend:
         axes.legend(fontsize="xx-small")
@@ -36,7 +41,12 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
     """
     for k, (length, rows) in enumerate(table.groupby("length")):
         for way, part in rows.groupby("way"):
-            style = {"fmt": "o-" if way == "heating" else "s:", "ms": 3, "lw": 1, "color": f"C{k}"}
+            style: dict[str, Any] = {
+                "fmt": "o-" if way == "heating" else "s:",
+                "ms": 3,
+                "lw": 1,
+                "color": f"C{k}",
+            }
             style["mfc"] = f"C{k}" if way == "heating" else "white"
             for panel, name in zip(axes, names, strict=True):
                 label = f"${length}^2$, {way}"

@@ -109,9 +109,8 @@ def density_map(axes: Axes, lattice: Lattice, density: NDArray[Any]) -> PolyColl
 
 def momentum_map(axes: Axes, lattice: Lattice, values: NDArray[Any]) -> Any:
     """Numbers (N,) on the momenta of a lattice, as coloured hexagons."""
-    artist = axes.scatter(
-        *np.round(lattice.momenta, 6).T, c=values, s=9, marker="h", cmap=SEQUENTIAL
-    )
+    q = np.round(lattice.momenta, 6)
+    artist = axes.scatter(q[:, 0], q[:, 1], c=values, s=9, marker="h", cmap=SEQUENTIAL)
     axes.set(aspect="equal", xlabel="$q_x$", ylabel="$q_y$")
     return artist
 
@@ -182,8 +181,10 @@ def spins_on_map(
     title: str = "",
 ) -> Any:
     """Spins (n, 3) at places (n, 2) over their chirality (n,): arrows for x and y, grey for z."""
+    x, y = places.T
     axes.scatter(
-        *places.T,
+        x,
+        y,
         c=chirality,
         marker="h",
         s=260,
@@ -194,7 +195,7 @@ def spins_on_map(
         vmax=0.77,
     )
     artist = axes.quiver(
-        *places.T, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys_r", clim=(-1, 1),
+        x, y, spins[:, 0], spins[:, 1], spins[:, 2], pivot="mid", cmap="Greys_r", clim=(-1, 1),
         angles="xy", scale_units="xy", scale=1.25, width=0.012, headwidth=3, headlength=3.5,
         headaxislength=3.2, ec="k", lw=0.3,
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
     python benchmarks/arrest.py run ENGINE LENGTH SEED [SEED ...] [--dt 0.5] [--damping 0.05]
                                     [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
-    python benchmarks/arrest.py density STORE [--n-probes 256] [--output densities]
+    python benchmarks/arrest.py density STORE [--n-probes 128] [--output densities]
     python benchmarks/arrest.py collect [--output arrest]
+    python benchmarks/arrest.py all
 
 ENGINE is exact (diagonalization in single precision) or a force field (square, or a file). J = 6,
 filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
@@ -14,7 +15,8 @@ exact 20 x 20, 45 for exact 30 x 30, and 6 for the force field at 100 x 100. `co
 data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
 NAME.h5 with a few frames of one seed of each set. `density` takes the last frame of one store and
 writes its electron density by the kernel polynomial method beside that of the engine that drove it
-(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization.
+(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization. `all`
+makes every run of the stored reference and collects them.
 """
 
 import argparse
@@ -49,6 +51,22 @@ DEFAULTS = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
 STATE = ("energy", "rms_torque", "chemical_potential")
+REFERENCE = (
+    "exact 12 1 2 3 4",
+    "exact 12 1 2 3 4 --dt 0.25",
+    "exact 20 1 2 3 4",
+    "exact 30 1 2 --kT 0 --time 300",
+    "square 20 1 2 3 4",
+    "square 30 1 2 3 4 --kT 0",
+    "square 60 1 2 --time 2400",
+    "square 60 1 2 --time 2400 --heat 0.02 400 2000",
+    "square 60 1 2 --time 2400 --heat 0.03 400 2000",
+    "square 60 1 2 --time 2400 --heat 0.05 400 2000",
+    "square 60 1 2 --kT 0.01",
+    "square 60 1 2 --damping 0.2",
+    "square 100 1 2 3 4",
+)
+"""What `run` is asked for by `all`."""
 AGES = (100, 300)
 EVEN_TIMES = 48
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
@@ -271,9 +289,9 @@ def density(store: Path, n_probes: int, output: str) -> None:
     results.show({"rms difference": float(np.sqrt((difference**2).mean()))})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parsers = parser.add_subparsers(dest="action", required=True)
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = whole.add_subparsers(dest="action", required=True)
     running = parsers.add_parser("run")
     running.add_argument("engine")
     running.add_argument("length", type=int)
@@ -284,18 +302,29 @@ def main() -> None:
     running.add_argument("--time", type=float, default=1000.0)
     looking = parsers.add_parser("density")
     looking.add_argument("store", type=Path)
-    looking.add_argument("--n-probes", type=int, default=256)
-    looking.add_argument("--output", default="densities", help="name in data/reference")
-    collecting = parsers.add_parser("collect")
-    collecting.add_argument("--output", default="arrest", help="name in data/reference")
-    given = parser.parse_args()
-    if given.action == "collect":
+    looking.add_argument("--n-probes", type=int, default=128)
+    looking.add_argument("--output", default="densities")
+    for name in ("collect", "all"):
+        parsers.add_parser(name).add_argument("--output", default="arrest")
+    return whole
+
+
+def main() -> None:
+    given = parser().parse_args()
+    if given.action == "density":
+        return density(given.store, given.n_probes, given.output)
+    asked = [f"run {line}" for line in REFERENCE] if given.action == "all" else []
+    for each in [given] if given.action == "run" else map(parsed, asked):
+        for seed in each.seeds:
+            run(each, seed)
+    if given.action == "all":
+        density(folder() / "square_100_1.h5", 128, "densities")
+    if given.action != "run":
         collect(given.output)
-    elif given.action == "density":
-        density(given.store, given.n_probes, given.output)
-    else:
-        for seed in given.seeds:
-            run(given, seed)
+
+
+def parsed(line: str) -> argparse.Namespace:
+    return parser().parse_args(line.split())
 
 
 if __name__ == "__main__":

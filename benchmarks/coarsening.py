@@ -4,6 +4,7 @@
                                     [--method adams] [--time 1280]
                                     [--force-field triangular|kpm|FILE] [--label NAME]
     python benchmarks/coarsening.py collect [--output coarsening]
+    python benchmarks/coarsening.py all
 
 J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with
 observables on the fly at times in steps of a sixteenth of a decade and a few frames; one that was
@@ -12,7 +13,8 @@ minutes of one core. `--force-field kpm` takes the fields from 256 moments and 1
 instead, with fresh phases every step: their error, 13 % of a random state's torque, acts as a bath
 of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to t = 400 take about
 ten minutes. `collect` writes data/reference/NAME.json (histories of all runs) and NAME.h5 (curves
-of all, and maps of one seed of each set).
+of all, and maps of one seed of each set). `all` makes every run of the stored reference and
+collects them, in about seven hours of one core.
 """
 
 import argparse
@@ -46,8 +48,22 @@ from sdml.model import SDModel
 
 PER_DECADE = 16
 FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
-LABEL = "main"
+NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
+REFERENCE = (
+    "192 1 3 4 5 6 7",
+    "128 1 3 4 5",
+    "128 1 3 4 5 --dt 1 --time 640",
+    "128 1 3 --kT 0.002 --time 640",
+    "128 1 3 --kT 0.01 --time 640",
+    "128 1 3 --kT 0.02 --time 640",
+    "128 1 3 --damping 0.1 --time 640",
+    "128 1 3 --damping 0.5 --time 640",
+    "96 1 2 --time 400",
+    "96 1 2 --time 400 --force-field triangular_2 --label second",
+    "96 1 2 --time 400 --force-field kpm --label kpm",
+)
+"""What `run` is asked for by `all`."""
 Engine = tuple[Callable[[torch.Tensor], Any], str, simulation.Guard | None]
 
 
@@ -148,7 +164,7 @@ def run(given: argparse.Namespace, seed: int) -> None:
     )
 
 
-NAME = re.compile(r"(?P<label>[a-z]+)_(?P<length>\d+)_(?P<rest>dt.*)_(?P<seed>\d+)\.h5")
+FILE_NAME = re.compile(r"(?P<label>[a-z]+)_(?P<length>\d+)_(?P<rest>dt.*)_(?P<seed>\d+)\.h5")
 CURVES = ("structure", "correlation")
 
 
@@ -156,7 +172,7 @@ def collect(output: str) -> None:
     """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
     sets: dict[str, list[Any]] = {}
     for path in sorted(folder().glob("*.h5")):
-        if (found := NAME.fullmatch(path.name)) and found["label"] != "test":
+        if (found := FILE_NAME.fullmatch(path.name)) and found["label"] != "test":
             sets.setdefault(path.name.rpartition("_")[0], []).append(simulation.load(path))
     rows = []
     target = paths.reference() / f"{output}.h5"
@@ -210,9 +226,9 @@ def write_maps(group: h5py.Group, run: Any) -> None:
     group["chirality"].attrs["unit"] = 0.8 / 127
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parsers = parser.add_subparsers(dest="action", required=True)
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = whole.add_subparsers(dest="action", required=True)
     running = parsers.add_parser("run")
     running.add_argument("length", type=int)
     running.add_argument("seeds", type=int, nargs="+")
@@ -223,14 +239,23 @@ def main() -> None:
     running.add_argument("--time", type=float, default=1280.0)
     running.add_argument("--force-field", default="triangular")
     running.add_argument("--label", default=LABEL)
-    collecting = parsers.add_parser("collect")
-    collecting.add_argument("--output", default="coarsening", help="name in data/reference")
-    given = parser.parse_args()
-    if given.action == "collect":
+    for name in ("collect", "all"):
+        parsers.add_parser(name).add_argument("--output", default=NAME)
+    return whole
+
+
+def main() -> None:
+    given = parser().parse_args()
+    asked = [f"run {line}" for line in REFERENCE] if given.action == "all" else []
+    for each in [given] if given.action == "run" else map(parsed, asked):
+        for seed in each.seeds:
+            run(each, seed)
+    if given.action != "run":
         collect(given.output)
-    else:
-        for seed in given.seeds:
-            run(given, seed)
+
+
+def parsed(line: str) -> argparse.Namespace:
+    return parser().parse_args(line.split())
 
 
 if __name__ == "__main__":

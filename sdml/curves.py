@@ -33,6 +33,13 @@ def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -
     return axes
 
 
+def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float, float]]) -> Axes:
+    """:func:`with_errors`, behind each curve the times (begin, end) of its warm bath."""
+    for k, (begin, end) in enumerate(warm):
+        axes.axvspan(begin, end, color=f"C{k}", alpha=0.1, lw=0)
+    return with_errors(axes, series)
+
+
 def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Sequence[Axes]:
     """Columns of a table against kT, a panel each: a colour a size, open symbols on cooling.
 

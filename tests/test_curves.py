@@ -31,6 +31,14 @@ def test_error_bars_only_where_there_is_an_error(axes):
     assert axes[1].get_legend() is None
 
 
+def test_a_warm_bath_is_shaded_behind_its_curve(axes):
+    x = np.array([0.0, 400.0, 1000.0])
+    curves.heated(axes[0], {"warm": (x, x, x)}, [(400, 900)])
+    (shade,) = axes[0].patches
+    assert (shade.get_x(), shade.get_width()) == (400, 500)
+    assert labels(axes[0]) == ["warm"]
+
+
 def test_a_transition_has_a_colour_a_size_and_open_symbols_on_cooling(axes):
     rows = [
         {"length": n, "way": way, "kT": kT, "order": n * kT, "order_error": 0.1}

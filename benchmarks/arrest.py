@@ -61,8 +61,7 @@ REFERENCE = (
     "square 60 1 2 --time 1500 --heat 0.02 400 1200",
     "square 60 1 2 --time 2400 --heat 0.03 400 2000",
     "square 60 1 2 --time 1500 --heat 0.05 400 1200",
-    "square 60 1 2 --kT 0.01",
-    "square 60 1 2 --damping 0.2",
+    "square 60 1 --damping 0.2",
     "square 100 1 2 3 4",
 )
 """What `run` is asked for by `all`."""

@@ -24,6 +24,7 @@ FORMING = 30.0
 LONG = 900.0
 """Time from which on a run may be called arrested, hbar / t."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
+FIELDS = {"second": "second network", "kpm": "KPM fields"}
 PUBLISHED = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 """Of the arrested quenches; their dt is ours."""
 SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
@@ -69,7 +70,7 @@ class History:
     def label(self) -> str:
         """Size, and what is not usual."""
         varied = [
-            f"{SYMBOLS[name]} = {value}" if name in SYMBOLS else str(value)
+            f"{SYMBOLS[name]} = {value}" if name in SYMBOLS else FIELDS.get(value, str(value))
             for name, value in self.varied.items()
         ]
         return ", ".join([f"${self.length}^2$", *varied])
@@ -196,28 +197,26 @@ def largest(sets: Mapping[str, History]) -> History:
 
 
 def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
-    """Title -> label -> (x, mean length, error) of quenches that differ in one respect.
+    """Title -> label -> (time, mean length, error) of quenches that differ in one respect.
 
-    In the size, fields and time step; in the temperature; in the damping, for which x is the
-    damping times t.
+    In the size, fields and time step; in the temperature; in the damping. The main ones come first.
     """
     respects = {
         "size, fields, time step": ("fields", "dt"),
         "temperature": ("kT",),
         "damping": ("damping",),
     }
-    found: dict[str, dict[str, Any]] = {}
-    lengths = {h.length for h in sets.values() if h.varied.keys() & {"kT", "damping"}}
-    for title, names in respects.items():
-        chosen = [h for h in sets.values() if h.varied.keys() <= set(names)]
-        if names[0] != "fields":
-            chosen = [h for h in chosen if h.length in lengths]
-        found[title] = {}
-        for h in chosen:
-            time, mean, error = h.mean_length()
-            scale = h.equation["damping"] if title == "damping" else 1.0
-            found[title][h.label] = (scale * time, mean, error)
-    return found
+    warm_or_damped = {h.length for h in sets.values() if h.varied.keys() & {"kT", "damping"}}
+    ordered = sorted(sets.values(), key=lambda h: (len(h.varied), h.length))
+    return {
+        title: {
+            h.label: h.mean_length()
+            for h in ordered
+            if h.varied.keys() <= set(names)
+            and (title.startswith("size") or h.length in warm_or_damped)
+        }
+        for title, names in respects.items()
+    }
 
 
 def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:

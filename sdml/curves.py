@@ -37,7 +37,10 @@ def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float,
     """:func:`with_errors`, behind each curve the times (begin, end) of its warm bath."""
     for k, (begin, end) in enumerate(warm):
         axes.axvspan(begin, end, color=f"C{k}", alpha=0.1, lw=0)
-    return with_errors(axes, series)
+    with_errors(axes, series)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
+    return axes
 
 
 def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Sequence[Axes]:

@@ -91,7 +91,7 @@ def test_a_force_field_drives_and_is_named(tmp_path, monkeypatch):
     )
     job = labelling.quench_job(path, model, equation, (0, 2), 5, "triangular")
     with monkeypatch.context() as patch, pytest.raises(TypeError):
-        patch.setattr(dynamics, "evolve", None)
+        patch.setattr(dynamics, "thermal_noise", None)
         job()
     assert frames_in(path) == 1
     by_exact_fields = labelling.quench_job(path, model, equation, (0, 2), 5)

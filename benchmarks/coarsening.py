@@ -51,7 +51,7 @@ FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
 REFERENCE = (
-    "192 1 3 4 5 6 7 8",
+    "192 1 3 4 5 6 7 8 9",
     "128 1 3 4 5",
     "128 1 3 4 5 --dt 1 --time 640",
     "128 1 3 --kT 0.002 --time 640",

@@ -24,7 +24,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures store tables site manifest bench clean
+.PHONY: help setup reproduce test lint lab figures store tables site manifest reference bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -80,6 +80,16 @@ site: $(STAMP) ## build the site of notebooks, reference and figures in build/si
 
 manifest: ## renew data/SHA256SUMS
 	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
+
+reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
+	$(one_thread) $(BIN)/python benchmarks/coarsening.py all
+	$(one_thread) $(BIN)/python benchmarks/transition.py run 12 18
+	$(one_thread) $(BIN)/python benchmarks/transition.py run 24 --between 0.024 0.033
+	$(one_thread) $(BIN)/python benchmarks/transition.py collect
+	$(one_thread) $(BIN)/python benchmarks/shrinking.py run
+	$(one_thread) $(BIN)/python benchmarks/shrinking.py run --radius 40 --shapes circle --time 900
+	$(one_thread) $(BIN)/python benchmarks/shrinking.py collect
+	$(one_thread) $(BIN)/python benchmarks/arrest.py all
 
 bench: $(STAMP) ## run the measurements in benchmarks/
 	@set -e; for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "== bench: $$script"; $(BIN)/python $$script; done

@@ -311,18 +311,13 @@ def main() -> None:
     given = parser().parse_args()
     if given.action == "density":
         return density(given.store, given.n_probes, given.output)
-    asked = [f"run {line}" for line in REFERENCE] if given.action == "all" else []
-    for each in [given] if given.action == "run" else map(parsed, asked):
+    for each in results.asked(parser(), given, REFERENCE):
         for seed in each.seeds:
             run(each, seed)
     if given.action == "all":
         density(folder() / "square_100_1.h5", 128, "densities")
     if given.action != "run":
         collect(given.output)
-
-
-def parsed(line: str) -> argparse.Namespace:
-    return parser().parse_args(line.split())
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ REFERENCE = (
     "128 1 3 --kT 0.002 --time 640",
     "128 1 3 --kT 0.01 --time 640",
     "128 1 3 --kT 0.02 --time 640",
+    "128 1 3 --damping 0.05",
     "128 1 3 --damping 0.1 --time 640",
     "128 1 3 --damping 0.5 --time 640",
     "96 1 2 --time 400",
@@ -246,16 +247,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
-    asked = [f"run {line}" for line in REFERENCE] if given.action == "all" else []
-    for each in [given] if given.action == "run" else map(parsed, asked):
+    for each in results.asked(parser(), given, REFERENCE):
         for seed in each.seeds:
             run(each, seed)
     if given.action != "run":
         collect(given.output)
-
-
-def parsed(line: str) -> argparse.Namespace:
-    return parser().parse_args(line.split())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the measurements beside this file share: where a result comes from, how it is kept."""
 
+import argparse
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,3 +32,12 @@ def keep(name: str | None, result: dict[str, Any]) -> None:
     """Write data/reference/NAME.json; nothing without a name."""
     if name:
         record.write_text(paths.reference() / f"{name}.json", record.json_text(result))
+
+
+def asked(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, reference: Sequence[str]
+) -> list[argparse.Namespace]:
+    """The runs that the action `run` is asked for; for `all` those of the stored reference."""
+    if given.action == "all":
+        return [parser.parse_args(["run", *line.split()]) for line in reference]
+    return [given] if given.action == "run" else []

@@ -27,7 +27,7 @@ def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -
             "lw": 1,
             "elinewidth": 0.8,
         }
-        axes.errorbar(x, mean, error if np.isfinite(error).all() else None, label=label, **style)
+        axes.errorbar(x, mean, error if np.isfinite(error).any() else None, label=label, **style)
     if legend:
         axes.legend(fontsize="xx-small")
     return axes

@@ -102,10 +102,13 @@ class History:
         return self.time[after], self.lengths(estimator)[:, after], free[:, after]
 
     def mean_length(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Times (k,), mean over the seeds that count and its standard error, see :meth:`late`."""
+        """Times (k,), mean over the seeds that count and its standard error, see :meth:`late`.
+
+        The error is nan where a single seed is left.
+        """
         time, lengths, free = self.late(estimator)
-        kept = np.where(free, lengths, np.nan)
-        error = np.nanstd(kept, 0) / np.sqrt(np.maximum(free.sum(0) - 1, 1))
+        kept, n = np.where(free, lengths, np.nan), free.sum(0)
+        error = np.where(n > 1, np.nanstd(kept, 0) / np.sqrt(np.maximum(n - 1, 1)), np.nan)
         return time, np.nanmean(kept, 0), error
 
     def slopes(self, power: float = 1.0, estimator: str = "wall") -> Any:

@@ -57,6 +57,11 @@ def test_a_linear_law_is_found_between_forming_and_the_box(stored):
     np.testing.assert_allclose([slope.value for slope in slopes], 0.02, rtol=0.03)
 
 
+def test_a_single_seed_has_no_error(stored):
+    history = histories.load(stored(row(n_seeds=1)))["main_128"]
+    assert np.isnan(history.mean_length()[2]).all()
+
+
 def test_lengths_go_by_their_estimator(stored):
     history = histories.load(stored(row()))["main_128"]
     np.testing.assert_allclose(history.lengths("correlation"), history.lengths() / 4)

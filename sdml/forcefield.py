@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -38,8 +39,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sdml import filling, paths
 from sdml import lattice as lattices
-from sdml import paths
 from sdml.descriptor import SymmetryEnvironment
 from sdml.lattice import Lattice
 from sdml.model import SDModel, describe, from_description, spin_energy
@@ -50,15 +51,12 @@ from sdml.spins import as_tensor, like
 FILE_FORMAT = "sdml-forcefield-2"
 ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
 Environment = SymmetryEnvironment | MomentEnvironment | RawBondEnvironment
-MU_MARGINS = (0.05, 0.2, 0.5, 1.0)
-"""How far beyond the training data the chemical potential is searched, in t."""
 COMPRESSIBILITY = 0.05
 """d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
 density whatever mu is; without this an ill-trained network could make it flat."""
-MU_SAMPLED_FROM, MU_SAMPLING, MU_SAMPLE_ERROR, MU_SECANTS = 512, 8, 3e-3, 8
-"""Sites from which on mu is found on every eighth site first, to an error well below that of such a
-sample, and the steps allowed after that."""
-MU_ITERATIONS = 60
+SAMPLED_FROM, LEAST_STRIDE = 512, 8
+"""Sites from which on the chemical potential is searched on a sample first: on every eighth site,
+and of large lattices on so many of them."""
 CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Error of the mean number of electrons a site; float32 sums carry 1e-7."""
 VARIANCE_FLOOR = 1e-4
@@ -230,80 +228,14 @@ class ForceField(nn.Module):
 
     @torch.no_grad()
     def _equilibrated(self, first_layer: Tensor) -> Tensor:
-        """The chemical potential (...) at which the densities sum to the number of electrons.
-
-        On large lattices every so manyth site gives an estimate of it and of the compressibility,
-        and a few secant steps on all sites do the rest, for all configurations of a batch at once.
-        """
-        if first_layer.shape[-2] < MU_SAMPLED_FROM:
-            return self._bracketed(first_layer)
-        sample, width = first_layer[..., ::MU_SAMPLING, :], 0.01
-        mu = self._bracketed(sample, MU_SAMPLE_ERROR)
-        rise = self._excess(sample, mu + width) - self._excess(sample, mu - width)
-        slope, earlier, before = rise / (2 * width), mu, torch.zeros_like(mu)
-        for iteration in range(MU_SECANTS):
-            excess = self._excess(first_layer, mu)
-            found = excess.abs() < CHARGE_TOLERANCE[self.dtype]
-            if bool(found.all()):
-                return mu
-            if iteration:
-                slope = (excess - before) / (mu - earlier)
-            # Without compressibility, far from the training data, the secant leads nowhere.
-            step = excess / torch.where(slope > 0, slope, torch.nan)
-            earlier, before = mu, excess
-            # What is found stays: it does not depend on the rest of the batch.
-            mu = torch.where(found, mu, mu - step)
-        return torch.where(found, mu, self._bracketed(first_layer))
-
-    def _bracketed(self, first_layer: Tensor, error: float | None = None) -> Tensor:
-        """The same (...) by false position with Illinois' rule, every fourth step a bisection.
-
-        RuntimeError if the densities miss the number of electrons for every mu in reach.
-        """
-        low, high, f_low, f_high = self._mu_bracket(first_layer)
-        before, mu, found = torch.zeros_like(low), low, torch.zeros_like(low, dtype=torch.bool)
-        for step in range(MU_ITERATIONS):
-            crossing = (low * f_high - high * f_low) / (f_high - f_low)
-            crossing = (low + high) / 2 if step % 4 == 3 else crossing
-            # What is found stays: it does not depend on the rest of the batch.
-            mu = torch.where(found, mu, crossing)
-            excess = self._excess(first_layer, mu)
-            found = excess.abs() < (error or CHARGE_TOLERANCE[self.dtype])
-            if bool(found.all()):
-                return mu
-            side = excess.sign()
-            # An end that stays for the second time counts half: else it would stay for ever.
-            weight = torch.where(side == before, 0.5, 1.0)
-            below, before = side < 0, side
-            low, high = torch.where(below, mu, low), torch.where(below, high, mu)
-            f_low, f_high = (
-                torch.where(below, excess, f_low * weight),
-                torch.where(below, f_high * weight, excess),
-            )
-        raise RuntimeError(
-            f"chemical potential: last estimate {mu.flatten()[0]:.5f} leaves "
-            f"{float(excess.abs().max()):.1e} electrons per site after {MU_ITERATIONS} steps"
-        )
-
-    def _mu_bracket(self, first_layer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Ends with too few and too many electrons, (...) each, and their excess densities.
-
-        The ends leave the range of the training data only as far as they must: beyond it the
-        network is not to be trusted.
-        """
+        """The chemical potential (...) at which the densities sum to the number of electrons."""
         low, high = (x.expand(first_layer.shape[:-2]) for x in self.mu_range.unbind())
-        f_low, f_high = torch.full_like(low, torch.nan), torch.full_like(low, torch.nan)
-        for margin in MU_MARGINS:
-            found = (f_low < 0) & (f_high > 0)
-            low = torch.where(found, low, self.mu_range[0] - margin)
-            high = torch.where(found, high, self.mu_range[1] + margin)
-            f_low, f_high = self._excess(first_layer, low), self._excess(first_layer, high)
-            if bool(((f_low < 0) & (f_high > 0)).all()):
-                return low, high, f_low, f_high
-        raise RuntimeError(
-            f"chemical potential: none in [{float(low.min()):.2f}, {float(high.max()):.2f}] "
-            "holds the electrons; the spins are unlike all training data"
-        )
+        sample = None
+        if (n_sites := first_layer.shape[-2]) >= SAMPLED_FROM:
+            stride = max(LEAST_STRIDE, n_sites // SAMPLED_FROM)
+            sample = functools.partial(self._excess, first_layer[..., ::stride, :])
+        excess = functools.partial(self._excess, first_layer)
+        return filling.chemical_potential(excess, low, high, CHARGE_TOLERANCE[self.dtype], sample)
 
     def _excess(self, first_layer: Tensor, mu: Tensor) -> Tensor:
         """Mean density (...) less the number of electrons per site."""

@@ -8,13 +8,13 @@ import pytest
 
 from sdml import paths
 
-PLAIN = ["timetable", "guard", "lock", "growth", "transition", "arrest"]
+PLAIN = ["timetable", "guard", "lock", "growth", "transition", "arrest", "filling"]
 NEAR = ["orbits", "neighborhood", "walks"]
 ON_SPINS = ["clusters", "polarons", "topology", "interfaces"]
 ON_FIELDS = ["domains", "orientation", "scaling", "vortices", "snapshots"]
 FLOORS = [
     ["paths", "spins", "symmetry", "chebyshev", "recursion", *PLAIN],
-    ["lattice", "store", "histories"],
+    ["lattice", "store", "histories", "runs"],
     ["rings"],
     ["model", "observables", "dynamics", "journal", "probing", *NEAR],
     ["exact", "kpm", "descriptor", "rawbonds", "moments", *ON_SPINS],

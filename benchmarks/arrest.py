@@ -3,6 +3,7 @@
     python benchmarks/arrest.py run ENGINE LENGTH SEED [SEED ...] [--dt 0.5] [--damping 0.05]
                                     [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
     python benchmarks/arrest.py density STORE [--n-probes 128] [--output densities]
+    python benchmarks/arrest.py rates SET ENGINE [--output rates]
     python benchmarks/arrest.py collect [--output arrest]
     python benchmarks/arrest.py all
 
@@ -11,12 +12,14 @@ filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
 build/arrest/ENGINE_L_seed.h5 (settings other than the defaults are part of its name) with
 statistics on the fly; one that was stopped, or is to be longer, goes on from its last checkpoint.
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
-exact 20 x 20, 45 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
+exact 20 x 20, 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
 data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
 NAME.h5 with a few frames of one seed of each set. `density` takes the last frame of one store and
 writes its electron density by the kernel polynomial method beside that of the engine that drove it
-(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization. `all`
-makes every run of the stored reference and collects them.
+(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization. `rates`
+asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by another
+engine would dissipate their exact energy. `all` makes every run of the stored reference and
+collects them.
 """
 
 import argparse
@@ -43,7 +46,7 @@ from sdml import (
     snapshots,
     spins,
 )
-from sdml.dynamics import LandauLifshitz
+from sdml.dynamics import LandauLifshitz, angular_velocity
 from sdml.model import SDModel
 
 MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025}
@@ -55,18 +58,20 @@ REFERENCE = (
     "exact 12 1 2 3 4",
     "exact 12 1 2 3 4 --dt 0.25",
     "exact 20 1 2 3 4",
-    "exact 30 1 2 --kT 0 --time 300",
+    "exact 30 1 2 --kT 0",
     "square 20 1 2 3 4",
     "square 30 1 2 3 4 --kT 0",
     "square 60 1 2 --time 1500 --heat 0.02 400 1200",
     "square 60 1 2 --time 2400 --heat 0.03 400 2000",
     "square 60 1 2 --time 1500 --heat 0.05 400 1200",
-    "square 60 1 --damping 0.2",
+    "square 60 1 2 3 4 --time 4000 --kT 0.01",
+    "square 60 1 2 --damping 0.2",
     "square 100 1 2 3 4",
 )
 """What `run` is asked for by `all`."""
 AGES = (100, 300)
 EVEN_TIMES = 48
+RATES_WINDOWS = ((10.0, 100.0), (100.0, 300.0))
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
 
@@ -287,6 +292,42 @@ def density(store: Path, n_probes: int, output: str) -> None:
     results.show({"rms difference": float(np.sqrt((difference**2).mean()))})
 
 
+def rates(name: str, engine: str, output: str) -> None:
+    """dE/dt = -sum h . dS/dt, h exact, of the motion driven by an engine over that driven by h.
+
+    Of every seed of a set of exact runs, at the times at which they are saved in `RATES_WINDOWS`.
+    """
+    ratios = []
+    for store in sets()[name]:
+        found = simulation.load(store)
+        sites = lattice.square(found.header["lattice"]["shape"][0])
+        model, driver = SDModel(sites, **MODEL), forcefield.load(engine).on(sites)
+        picked = (found.time >= RATES_WINDOWS[0][0]) & (found.time < RATES_WINDOWS[-1][-1])
+        damping, row = found.header["equation"]["damping"], []
+        for frame in spins.normalize(found.frames[picked].astype(float)):
+            s = torch.as_tensor(frame)
+            field = exact.local_field(model, s, "single").double()
+            gains = [
+                (field * torch.linalg.cross(angular_velocity(s, h, damping), s)).sum()
+                for h in (driver.local_field(s), field)
+            ]
+            row.append(float(gains[0] / gains[1]))
+        ratios.append(row)
+        results.show({"store": store.name, "mean ratio": float(np.mean(row))})
+    origin = results.origin(model=MODEL, script="benchmarks/arrest.py", set=name, engine=engine)
+    time, ratio = found.time[picked], np.round(ratios, 4)
+    means = [mean_ratio(time, ratio, *window) for window in RATES_WINDOWS]
+    kept = {"origin": origin, "time": time.tolist(), "ratio": ratio.tolist(), "windows": means}
+    results.keep(output, kept)
+
+
+def mean_ratio(time: np.ndarray, ratio: np.ndarray, begin: float, end: float) -> dict[str, float]:
+    """Of all times in [begin, end) and all seeds, with the standard error."""
+    values = ratio[:, (begin <= time) & (time < end)]
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    return {"from": begin, "until": end, "ratio": float(values.mean()), "error": float(error)}
+
+
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parsers = whole.add_subparsers(dest="action", required=True)
@@ -302,6 +343,10 @@ def parser() -> argparse.ArgumentParser:
     looking.add_argument("store", type=Path)
     looking.add_argument("--n-probes", type=int, default=128)
     looking.add_argument("--output", default="densities")
+    comparing = parsers.add_parser("rates")
+    comparing.add_argument("set")
+    comparing.add_argument("engine")
+    comparing.add_argument("--output", default="rates")
     for name in ("collect", "all"):
         parsers.add_parser(name).add_argument("--output", default="arrest")
     return whole
@@ -311,11 +356,14 @@ def main() -> None:
     given = parser().parse_args()
     if given.action == "density":
         return density(given.store, given.n_probes, given.output)
+    if given.action == "rates":
+        return rates(given.set, given.engine, given.output)
     for each in results.asked(parser(), given, REFERENCE):
         for seed in each.seeds:
             run(each, seed)
     if given.action == "all":
         density(folder() / "square_100_1.h5", 128, "densities")
+        rates("exact_30_kT0", "square", "rates")
     if given.action != "run":
         collect(given.output)
 

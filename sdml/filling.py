@@ -82,33 +82,30 @@ def chemical_potential(
 
 
 def scan(
-    excess: Excess, low: Tensor, high: Tensor, at_once: int = N_CELLS
+    excess: Excess, low: Tensor, high: Tensor, at_once: int = N_CELLS + 1
 ) -> tuple[Tensor, Tensor]:
     """Values of mu, ascending, and the excess there, (`N_CELLS` + 1, ...) each.
 
-    There are too few electrons at the first and too many at the last. Those between are asked for
+    There are too few electrons at the first and too many at the last. They are asked for
     ``at_once`` at a time: fast if many, of little memory if few.
     """
     first, last = low, high
-    f_first = f_last = torch.full_like(low, torch.nan)
+    found = torch.zeros_like(low, dtype=torch.bool)
+    shares = torch.linspace(0, 1, N_CELLS + 1).to(low).view(-1, *[1] * low.ndim)
     for margin in MARGINS:
-        found = (f_first < 0) & (f_last > 0)
         first, last = (
             torch.where(found, first, low - margin),
             torch.where(found, last, high + margin),
         )
-        f_first, f_last = excess(first), excess(last)
-        if bool(((f_first < 0) & (f_last > 0)).all()):
-            break
-    else:
-        raise RuntimeError(
-            f"chemical potential: none in [{float(first.min()):.2f}, {float(last.max()):.2f}] "
-            "holds the electrons; the spins are unlike all training data"
-        )
-    shares = torch.linspace(0, 1, N_CELLS + 1).to(low).view(-1, *[1] * low.ndim)
-    nodes = first + shares * (last - first)
-    between = [excess(part) for part in nodes[1:-1].split(at_once)]
-    return nodes, torch.cat([f_first[None], *between, f_last[None]])
+        nodes = first + shares * (last - first)
+        values = torch.cat([excess(part) for part in nodes.split(at_once)])
+        found = (values[0] < 0) & (values[-1] > 0)
+        if bool(found.all()):
+            return nodes, values
+    raise RuntimeError(
+        f"chemical potential: none in [{float(first.min()):.2f}, {float(last.max()):.2f}] "
+        "holds the electrons; the spins are unlike all training data"
+    )
 
 
 def best_cell(nodes: Tensor, values: Tensor) -> Cell:
@@ -154,8 +151,8 @@ def _by_secants(
     # What the sample misses is much the same at every mu.
     corrected = best_cell(nodes, values + missed).crossing
     mu = torch.where(missed.abs() < tolerance, mu, corrected)
-    rise = sample(mu + HALF_WIDTH) - sample(mu - HALF_WIDTH)
-    slope, earlier, before = rise / (2 * HALF_WIDTH), mu, torch.zeros_like(mu)
+    below, above = sample(torch.stack([mu - HALF_WIDTH, mu + HALF_WIDTH]))
+    slope, earlier, before = (above - below) / (2 * HALF_WIDTH), mu, torch.zeros_like(mu)
     for step in range(SECANTS):
         now = excess(mu)
         found = now.abs() < tolerance

@@ -36,7 +36,7 @@ def held(path: Path) -> Iterator[None]:
     OSError
         No right to write in the folder.
     """
-    beside = path.with_name(f"{path.name}.lock")
+    beside = _beside(path)
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(beside)
@@ -52,6 +52,17 @@ def held(path: Path) -> Iterator[None]:
         with suppress(OSError):  # the folder may be read-only by now
             beside.unlink()  # while it is held, see `_locked`
         os.close(file)
+
+
+def sweep(path: Path) -> None:
+    """Delete the lock that a killed process left beside ``path``, if nobody holds it."""
+    if _beside(path).exists():
+        with suppress(ValueError, OSError), held(path):  # it is held, or the folder is read-only
+            pass
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _locked(beside: Path) -> int:

@@ -244,6 +244,7 @@ def quench(
                 with Store(target) as out, _bar(progress, n_steps, start) as bar:
                     _run(out, driver, plan, checkpoint_every, report, bar)
                 return load(target)
+    lock.sweep(target)
     found = load(target)
     if found.step > n_steps:
         longer = f"the run at {target.name!r} is longer and comes whole, to step {found.step}"

@@ -56,6 +56,18 @@ def test_a_killed_process_holds_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["run.h5"]
 
 
+def test_a_lock_is_swept_only_if_nobody_holds_it(tmp_path):
+    path = tmp_path / "run.h5"
+    lock.sweep(path)
+    assert os.listdir(tmp_path) == []
+    with lock.held(path):
+        lock.sweep(path)
+        assert os.listdir(tmp_path) == ["run.h5.lock"]
+    (tmp_path / "run.h5.lock").touch()
+    lock.sweep(path)
+    assert os.listdir(tmp_path) == []
+
+
 def test_nobody_slips_in_while_the_lock_file_is_deleted(tmp_path):
     """A count that is read and written again under the lock misses no one."""
     path, turns, threads = tmp_path / "count", 100, 4

@@ -106,6 +106,14 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path, whole, whole_o
     assert any(0 < step < 300 for step in found_steps)
 
 
+def test_a_finished_run_loses_the_lock_of_a_process_killed_at_its_end(tmp_path, whole):
+    path = tmp_path / "run.h5"
+    run(path)
+    (tmp_path / "run.h5.lock").touch()
+    assert_same(run(path), whole)
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
 @pytest.mark.parametrize("n_writes", [0, 1, 2, 7, 8, 9, 10, 11, 12, 13, 14, 40])
 @pytest.mark.parametrize("torn", [0.0, 0.5])
 def test_every_write_can_be_the_last(tmp_path, monkeypatch, whole, n_writes, torn):

@@ -29,6 +29,9 @@ LANES = 16
 ROW = 4 * LANES
 FUSED = 4
 """Neighbours that the last loop of a step adds; tables are padded to at least as many."""
+FASTMATH = {"nnan", "ninf", "nsz", "arcp", "contract", "afn"}
+"""All of fast math but other orders of sums: with these a process that compiles a kernel and one
+that finds it compiled may add in different orders, and a resumed run would not be the same run."""
 FACTORS = np.array([[0.5, 0.0], [1.0, 1.0]])
 """y = factor 2 H x - minus y in the first step, and in all others."""
 
@@ -187,7 +190,7 @@ def _packed(vectors: Any, real: Any) -> Any:
     return state.reshape(n_blocks, 2, n_sites, ROW)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _far(out, x, i, neighbors, amplitudes, onsite):
     """out = the part of (2 H x)_i from site i itself and from all neighbours but the first four."""
     bx, by, up, down = onsite[i, 0], onsite[i, 1], onsite[i, 2], onsite[i, 3]
@@ -205,24 +208,36 @@ def _far(out, x, i, neighbors, amplitudes, onsite):
             out[c] += tj * x[j, c] + tl * x[l, c]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _folded(lanes):
+    """Sum over lanes, which are used up: in halves, as vector units add."""
+    for v in range(LANES // 2):
+        lanes[v] += lanes[v + LANES // 2]
+    for v in range(LANES // 4):
+        lanes[v] += lanes[v + LANES // 4]
+    for v in range(1, LANES // 4):
+        lanes[0] += lanes[v]
+    return lanes[0]
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _step(x, y, part, neighbors, amplitudes, onsite, factor, minus):
     """y = factor 2 H x - minus y; returns x+ x and y+ x summed over sites and vectors."""
-    norm, overlap = 0.0, 0.0
+    xx, xy = np.zeros(LANES), np.zeros(LANES)
     for i in range(x.shape[0]):
         _far(part, x, i, neighbors, amplitudes, onsite)
         j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
         t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
-        xx, xy = minus * 0, minus * 0
         for c in range(ROW):
             hx = part[c] + t0 * x[j0, c] + t1 * x[j1, c] + t2 * x[j2, c] + t3 * x[j3, c]
-            new = factor * hx - minus * y[i, c]
-            y[i, c] = new
-            xx += x[i, c] * x[i, c]
-            xy += x[i, c] * new
-        norm += xx
-        overlap += xy
-    return norm, overlap
+            y[i, c] = factor * hx - minus * y[i, c]
+        for v in range(LANES):
+            ur, ui = x[i, v], x[i, LANES + v]
+            dr, di = x[i, 2 * LANES + v], x[i, 3 * LANES + v]
+            xx[v] += ur * ur + ui * ui + dr * dr + di * di
+            of_up = ur * y[i, v] + ui * y[i, LANES + v]
+            xy[v] += of_up + dr * y[i, 2 * LANES + v] + di * y[i, 3 * LANES + v]
+    return xx.sum(), xy.sum()
 
 
 @numba.njit(cache=True, parallel=True)
@@ -244,13 +259,14 @@ def _forward(neighbors, amplitudes, onsite, factors, state, half):
     return products
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _reverse_step(a, b, p, q, scratch, neighbors, amplitudes, onsite, weight, factor, found):
     """From alpha_m, alpha_m+1, lambda_m+1, lambda_m+2 = a, b, p, q: b = alpha_m-1, q = lambda_m.
 
     Adds factor * lambda_m+1+ (sigma, 1) alpha_m to ``found`` (N, 8).
     """
     ha, hp = scratch[0], scratch[1]
+    sums = np.empty((8, LANES), a.dtype)
     w0, w1, w2 = weight[0], weight[1], weight[2]
     for i in range(a.shape[0]):
         _far(ha, a, i, neighbors, amplitudes, onsite)
@@ -265,28 +281,28 @@ def _reverse_step(a, b, p, q, scratch, neighbors, amplitudes, onsite, weight, fa
         for c in range(ROW):
             back = hp[c] + t0 * p[j0, c] + t1 * p[j1, c] + t2 * p[j2, c] + t3 * p[j3, c]
             q[i, c] = back + ha[c] - q[i, c]
-        _add_expectation(a, p, i, factor, found)
+        _add_expectation(a, p, i, factor, found, sums)
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _add_expectation(a, p, i, factor, found):
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _add_expectation(a, p, i, factor, found, sums):
     """found[i] += factor * p_i+ (sigma_x, sigma_y, sigma_z, 1) a_i summed over lanes, Re and Im."""
-    zero = a[i, 0] * 0
-    up, down, raised, lowered = zero, zero, zero, zero
-    up_i, down_i, raised_i, lowered_i = zero, zero, zero, zero
     for v in range(LANES):
         aur, aui = a[i, v], a[i, LANES + v]
         adr, adi = a[i, 2 * LANES + v], a[i, 3 * LANES + v]
         pur, pui = p[i, v], p[i, LANES + v]
         pdr, pdi = p[i, 2 * LANES + v], p[i, 3 * LANES + v]
-        up += pur * aur + pui * aui
-        up_i += pur * aui - pui * aur
-        down += pdr * adr + pdi * adi
-        down_i += pdr * adi - pdi * adr
-        raised += pur * adr + pui * adi
-        raised_i += pur * adi - pui * adr
-        lowered += pdr * aur + pdi * aui
-        lowered_i += pdr * aui - pdi * aur
+        sums[0, v] = pur * aur + pui * aui
+        sums[1, v] = pur * aui - pui * aur
+        sums[2, v] = pdr * adr + pdi * adi
+        sums[3, v] = pdr * adi - pdi * adr
+        sums[4, v] = pur * adr + pui * adi
+        sums[5, v] = pur * adi - pui * adr
+        sums[6, v] = pdr * aur + pdi * aui
+        sums[7, v] = pdr * aui - pdi * aur
+    up, up_i, down, down_i = _folded(sums[0]), _folded(sums[1]), _folded(sums[2]), _folded(sums[3])
+    raised, raised_i = _folded(sums[4]), _folded(sums[5])
+    lowered, lowered_i = _folded(sums[6]), _folded(sums[7])
     found[i, 0] += factor * (raised + lowered)
     found[i, 1] += factor * (raised_i - lowered_i)
     found[i, 2] += factor * (up - down)
@@ -304,7 +320,7 @@ def _backward(neighbors, amplitudes, onsite, factors, state, weights):
     half = weights.shape[0] - 1
     found = np.zeros((n_blocks, n_sites, 8))
     for block in numba.prange(n_blocks):
-        scratch = np.empty((2, ROW), onsite.dtype)
+        scratch, sums = np.empty((2, ROW), onsite.dtype), np.empty((8, LANES), onsite.dtype)
         adjoint = np.zeros((2, n_sites, ROW), onsite.dtype)
         last, final = adjoint[half % 2], state[block, (half - 1) % 2]
         for i in range(n_sites):
@@ -317,17 +333,17 @@ def _backward(neighbors, amplitudes, onsite, factors, state, weights):
                 a, b, p, q, scratch, neighbors, amplitudes, onsite, weights[m], 4.0, found[block]
             )
         for i in range(n_sites):
-            _add_expectation(state[block, 0], adjoint[1], i, 2.0, found[block])
+            _add_expectation(state[block, 0], adjoint[1], i, 2.0, found[block], sums)
     return found
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
 def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
     """r_i+ (sigma, 1) (f(H) r)_i of every block, real and imaginary parts (n_blocks, N, 8)."""
     n_blocks, n_sites = first.shape[0], first.shape[2]
     found = np.zeros((n_blocks, n_sites, 8))
     for block in numba.prange(n_blocks):
-        part = np.empty(ROW, onsite.dtype)
+        part, sums = np.empty(ROW, onsite.dtype), np.empty((8, LANES), onsite.dtype)
         probes, total = first[block, 0].copy(), coefficients[0] * first[block, 0]
         for m in range(coefficients.shape[0] - 1):
             x, y = first[block, m % 2], first[block, (m + 1) % 2]
@@ -337,7 +353,7 @@ def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
                 for c in range(ROW):
                     total[i, c] += coefficients[m + 1] * y[i, c]
         for i in range(n_sites):
-            _add_expectation(total, probes, i, 1.0, found[block])
+            _add_expectation(total, probes, i, 1.0, found[block], sums)
     return found
 
 

@@ -28,6 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdml.recursion import FASTMATH
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 LANES = 16
@@ -172,7 +174,7 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     return numba.get_num_threads(), s, table.numpy(), walks.counts, *hopping, onsite, exchange
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _hopped(out, x, k, neighbors, amplitudes):
     """out = sum over the bonds of site k of amplitude times x."""
     j0, j1, j2, j3 = neighbors[k, 0], neighbors[k, 1], neighbors[k, 2], neighbors[k, 3]
@@ -186,7 +188,7 @@ def _hopped(out, x, k, neighbors, amplitudes):
             out[c] += t0 * x[j0, c] + t1 * x[j1, c]
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _add_onsite(out, x, k, s, exchange, onsite):
     """out += (onsite + exchange S_k . sigma) x_k."""
     n = LANES
@@ -205,7 +207,7 @@ def _add_onsite(out, x, k, s, exchange, onsite):
         out[7 * n + v] += onsite * bz + wi * sz + sx * ay - sy * ax
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _load(s, spins, table, first):
     """s (K, 3 lanes) = the spins around the centres first ... first + lanes - 1."""
     n_sites, n = spins.shape[1], LANES
@@ -217,7 +219,7 @@ def _load(s, spins, table, first):
                 s[k, a * n + v] = spins[b, table[i, k], a]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out):
     """x[n] = T_n(H) |i> for n = 1 ... n_steps; x[0] = |i> is set, all else outside is zero."""
     for m in range(counts.shape[0] - 1):
@@ -231,7 +233,7 @@ def _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out):
                     x[m + 1, k, c] = TWO * out[c] - x[m - 1, k, c]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _add_block(out, x, y, count):
     """out (4 lanes) += the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
     n = LANES
@@ -252,7 +254,7 @@ def _add_block(out, x, y, count):
             out[3 * n + v] += z_part - (ax * dy - ay * dx) + (bx * cy - by * cx)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _store(found, moments, first):
     """found (centres, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
     for v in range(min(LANES, found.shape[0] - first)):
@@ -261,7 +263,7 @@ def _store(found, moments, first):
                 found[first + v, m, a] = moments[m + 1, a * LANES + v]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _doubled(moments, x, y, counts):
     """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments."""
     n_steps = counts.shape[0] - 1
@@ -274,7 +276,7 @@ def _doubled(moments, x, y, counts):
             row[c] = TWO * row[c] - moments[high - low, c]
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
 def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange):
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
     total = spins.shape[0] * spins.shape[1]
@@ -298,7 +300,7 @@ def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exc
     return found
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
 def _forward_tangent(
     n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction
 ):
@@ -328,7 +330,7 @@ def _forward_tangent(
     return found
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out):
     """y = the change of the walk x when the spins s change along d."""
     zero = onsite * 0
@@ -344,7 +346,7 @@ def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, o
                     y[m + 1, k, c] = TWO * out[c] - y[m - 1, k, c]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _doubled_tangent(moments, x, y, counts):
     n_steps = counts.shape[0] - 1
     for order in range(n_steps + 1, 2 * n_steps + 1):
@@ -357,7 +359,7 @@ def _doubled_tangent(moments, x, y, counts):
             row[c] = TWO * row[c] - moments[high - low, c]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _add_times(y, x, g, factor, count):
     """y_k += factor x_k (g_0 + g . sigma) for the first ``count`` sites."""
     n = LANES
@@ -378,7 +380,7 @@ def _add_times(y, x, g, factor, count):
             y[k, 7 * n + v] += go * bz + wi * gz + ax * gy - ay * gx
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _add_spin_cotangent(part, y, x, factor, count):
     """part_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>."""
     n = LANES
@@ -398,7 +400,7 @@ def _add_spin_cotangent(part, y, x, factor, count):
             part[k, 2 * n + v] += factor * (z_part - (bx * cy - by * cx) + (ax * dy - ay * dx))
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=FASTMATH)
 def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, exchange, out):
     """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
 
@@ -426,7 +428,7 @@ def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, ex
         _add_spin_cotangent(part, y, x[m - 1], own, counts[m - 1])
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
 def _reverse(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, cotangent):
     """(n_blocks, K, 3 lanes): the cotangent of the spins of every cluster."""
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
@@ -456,7 +458,7 @@ def _reverse(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exc
     return parts
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
 def _gathered(parts, spins, table, opposite):
     """Cotangent of every spin: the sum over the clusters that hold it, always in one order.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 FloatArray = NDArray[np.float64]
 AREA_EXPONENT = 2 / 3
@@ -42,16 +43,18 @@ class Late:
     window: tuple[float, float]
     n_runs: int
 
-    def verdict(self, exponent: float = AREA_EXPONENT, sigmas: float = 2.0) -> str:
+    def verdict(self, exponent: float = AREA_EXPONENT, confidence: float = 0.95) -> str:
         """'arrested', 'growing' or 'undecided'.
 
-        Arrested: the slope is compatible with 0 and excludes ``exponent``, or even a quarter of it,
-        within ``sigmas`` errors. Growing: the slope excludes 0 in the direction of the exponent.
-        For a number of clusters give the negative exponent.
+        Arrested: the slope stays below a quarter of ``exponent``, in its direction, by the
+        ``confidence`` interval of Student's t for so many runs; it may be slightly of the other
+        sign. Growing: the interval excludes 0 in the direction of the exponent. For a number of
+        clusters give the negative exponent.
         """
         if exponent == 0:
             raise ValueError("exponent: must not be 0, the slope of an arrested run")
-        slope, margin = self.slope * np.sign(exponent), sigmas * self.slope_error
+        quantile = stats.t.ppf((1 + confidence) / 2, self.n_runs - 1)
+        slope, margin = self.slope * np.sign(exponent), quantile * self.slope_error
         if slope - margin > 0:
             return "growing"
         return "arrested" if slope + margin < abs(exponent) / 4 else "undecided"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 Series = tuple[FloatArray, FloatArray, FloatArray]
+DENSITY_BINS = np.linspace(0.4, 1.1, 36)
 TIME = r"time ($\hbar/t$)"
 
 
@@ -107,4 +108,13 @@ def shares(axes: Axes, sizes: Mapping[str, tuple[FloatArray, FloatArray]]) -> Ax
         axes.step(size, share, where="mid", lw=1, label=label)
     axes.set(yscale="log", xlabel="sites $s$", ylabel=r"share of clusters $\geq s$")
     axes.legend(fontsize="xx-small")
+    return axes
+
+
+def electron_histogram(axes: Axes, densities: Mapping[str, FloatArray]) -> Axes:
+    """Distribution of the electrons per site, densities (N,) by label."""
+    for label, density in densities.items():
+        axes.hist(density, DENSITY_BINS, density=True, histtype="step", label=label)
+    axes.set(yscale="log", xlabel="electrons $n_i$", ylabel="probability density")
+    axes.legend(fontsize="xx-small", loc="upper center")
     return axes

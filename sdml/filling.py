@@ -19,7 +19,7 @@ MARGINS = (0.05, 0.2, 0.5, 1.0)
 """How far beyond the given range the chemical potential is searched, in t."""
 N_CELLS, SECANTS, ITERATIONS = 16, 8, 60
 SAMPLE_ERROR = 0.03
-"""Three standard errors of the mean of a hundred densities that scatter by 0.1."""
+"""Three standard errors of the mean of 64 to a hundred densities that scatter by 0.1."""
 HALF_WIDTH = 0.01
 """Of the difference that estimates a slope, in t."""
 
@@ -46,7 +46,8 @@ def chemical_potential(
 ) -> Tensor:
     """mu (...) at which the excess vanishes and Omega + mu N_e is largest.
 
-    Each of the batch by itself: what is found does not depend on the rest.
+    Each of the batch by itself: what is found does not depend on the rest, but one that has none
+    ends the search of all.
 
     Parameters
     ----------
@@ -189,7 +190,8 @@ def _bracketed(excess: Excess, cell: Cell, tolerance: float) -> Tensor:
             torch.where(below, now, f_low * weight),
             torch.where(below, f_high * weight, now),
         )
+    worst = now.abs().argmax()
     raise RuntimeError(
-        f"chemical potential: last estimate {mu.flatten()[0]:.5f} leaves "
-        f"{float(now.abs().max()):.1e} electrons per site after {ITERATIONS} steps"
+        f"chemical potential: last estimate {mu.flatten()[worst]:.5f} leaves "
+        f"{now.flatten()[worst].abs():.1e} electrons per site after {ITERATIONS} steps"
     )

@@ -171,15 +171,42 @@ def plateaus(sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "n_c
     return rows
 
 
+def annealed(sets: Mapping[str, Runs], age: int = 300) -> Any:
+    """Rows by label of the quenches whose bath was made warmer and cold again, means over seeds.
+
+    Number and size of the clusters at the last time before and at the end; the overlap of the
+    density at the end with that at ``age``.
+    """
+    rows = {}
+    for case in (q for q in sets.values() if q.schedule):
+        begin, end = case.schedule[0][0], case.schedule[-1][0]
+        before = int((case.time <= begin).sum()) - 1
+        row: dict[str, Any] = {"seeds": len(case.seeds), "warm": f"t = {begin:g} to {end:g}"}
+        for name, label in (("n_clusters", "clusters"), ("mean_size", "sites per cluster")):
+            mean = case.statistics[name].mean(0)
+            row[label] = f"{mean[before]:.1f} before, {mean[-1]:.1f} at the end"
+        row["density overlap"] = round(float(case.overlap(age, "density_overlap")[1][-1]), 2)
+        rows[case.label] = row
+    return rows
+
+
 def matched(
     first: Runs, second: Runs, times: Sequence[float], names: Sequence[str]
 ) -> dict[tuple[str, str], Any]:
-    """Two quenches at the same times: mean ± scatter of the seeds, by (name, label) and time."""
+    """Two quenches at the same times: mean ± scatter of the seeds, by (name, label) and time.
+
+    Below each pair their difference over its standard error, from the scatters of both.
+    """
     rows: dict[tuple[str, str], Any] = {}
+    common = [t for t in times if t <= min(first.time[-1], second.time[-1])]
     for name in names:
         for case in (first, second):
             kept = [t for t in times if t <= case.time[-1]]
-            mean, scatter = case.at(name, kept)
-            cells = [f"{m:.3g} ± {s:.2g}" for m, s in zip(mean, scatter, strict=True)]
+            cells = [f"{m:.3g} ± {s:.2g}" for m, s in zip(*case.at(name, kept), strict=True)]
             rows[name, case.label] = dict(zip((f"t = {t:g}" for t in kept), cells, strict=True))
+        (before, wide), (after, broad) = (case.at(name, common) for case in (first, second))
+        error = np.sqrt(wide**2 / len(first.seeds) + broad**2 / len(second.seeds))
+        rows[name, "difference / error"] = {
+            f"t = {t:g}": f"{z:.1f}" for t, z in zip(common, (after - before) / error, strict=True)
+        }
     return rows

@@ -77,3 +77,14 @@ def test_overlaps_and_shares(axes):
     np.testing.assert_allclose(axes[0].lines[0].get_data(), (passed, kept))
     curves.shares(axes[1], {"exact": (np.array([5.0, 8.0]), np.array([1.0, 0.25]))})
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), [1, 0.25])
+
+
+def test_histograms_of_electrons_hold_all_sites(axes):
+    densities = {"a": np.full(16, 0.9), "b": np.r_[np.full(8, 0.5), np.ones(24)]}
+    curves.electron_histogram(axes[0], densities)
+    assert sorted(labels(axes[0])) == ["a", "b"]
+    width = curves.DENSITY_BINS[1] - curves.DENSITY_BINS[0]
+    for patch in axes[0].patches:
+        x, y = patch.get_xy().T
+        heights = y[1:-1:2] if len(y) % 2 == 0 else y[1::2]
+        assert heights.max() * width == pytest.approx(1.0) or heights.max() * width == 0.75

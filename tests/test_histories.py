@@ -118,6 +118,8 @@ def test_quenches_are_sorted_by_what_they_vary(stored):
     x, mean, _ = found["damping"]["$128^2$"]
     np.testing.assert_allclose(mean, 3 + 0.02 * x, rtol=0.03)
     assert histories.relative(sets)["$128^2$, KPM fields"]["mean ratio"] == "1.000 ± 0.000"
+    assert histories.relative(sets)["$128^2$, KPM fields"]["range"] == "1.00 to 1.00"
+    assert histories.relative(sets)["$128^2$, KPM fields"]["last, wall"] == "1.000 ± 0.000"
     assert len(histories.relative(sets)) == 3
     laws_found = histories.laws(sets)
     assert [e for label, e in laws_found if label == "$128^2$"] == ESTIMATORS[:3]

@@ -111,6 +111,21 @@ def test_two_quenches_at_the_same_times(tmp_path):
     found = runs.matched(first, second, (100, 1000, 3000), ["mean_size"])
     assert found["mean_size", first.label] == {"t = 100": "1 ± 0.1", "t = 1000": "1 ± 0.1"}
     assert found["mean_size", "network $30^2$"]["t = 1000"] == "1e+03 ± 1e+02"
+    # Means 1 and 1000, scatters 0.1 and 100, three seeds each.
+    expected = f"{999 / np.sqrt((0.1**2 + 100**2) / 3):.1f}"
+    assert found["mean_size", "difference / error"]["t = 1000"] == expected
+    assert "t = 3000" not in found["mean_size", "difference / error"]
+
+
+def test_a_quench_that_is_heated_and_cooled(tmp_path):
+    given = grown("square_20", 1.0) | {"schedule": [[100, 0.001], [200, 0.02], [500, 0.001]]}
+    for run in given["runs"]:
+        run["statistics"]["density_overlap_300"] = np.linspace(1, 0.25, 41).tolist()
+    case = runs.load(write_runs(tmp_path, **given))["square_20"]
+    (row,) = runs.annealed({"a": case, "b": runs.Runs(**vars(case) | {"schedule": None})}).values()
+    last_cold = case.time[case.time <= 100][-1]
+    assert row["sites per cluster"] == f"{last_cold:.1f} before, 1000.0 at the end"
+    assert row["warm"] == "t = 100 to 500" and row["density overlap"] == 0.25
 
 
 def test_the_overlap_counts_from_its_age(tmp_path):

@@ -229,10 +229,9 @@ def origin() -> dict[str, Any]:
 
 
 def current_profile() -> str:
-    """Profile of the run in progress, the name of its build folder."""
+    """Profile of the run in progress: the name of its build folder, quick in a folder of one's own."""
     name = paths.build().name
-    profile_rank(name)
-    return name
+    return name if name in PROFILES else paths.DEFAULT_PROFILE
 
 
 def profile_rank(profile: str) -> int:

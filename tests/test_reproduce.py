@@ -418,10 +418,9 @@ def test_provenance_is_one_line_without_folders(running):
     assert str(paths.root()) not in line
 
 
-def test_unknown_build_folder_is_no_profile(running):
-    running("huge")
-    with pytest.raises(ValueError, match="profile='huge' is unknown"):
-        record.provenance()
+def test_a_run_in_a_folder_of_its_own_counts_as_quick(running):
+    running("my_runs")
+    assert record.provenance().endswith("profile quick")
 
 
 def test_code_version_without_git_names_the_sources(project, monkeypatch):

@@ -169,11 +169,37 @@ def train(given: Arguments) -> None:
         raise ValueError("--output, and --hold-out or --judge: needed to train, or --evaluate")
     fitted, held_out = dataset.split(data, given.hold_out)
     judged = dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
-    members = [
-        _trained(given, number, fitted, held_out, judged) for number in range(1, given.members + 1)
-    ]
-    if given.members > 1:
-        _calibrate(given, members, judged)
+    numbers = range(1, given.members + 1)
+    for number in numbers:
+        _require_places(given, number)
+    with _failing_saves(given):
+        members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
+        if given.members > 1:
+            _calibrate(given, members, judged)
+
+
+def _require_places(given: Arguments, number: int) -> None:
+    """The files of a member can be written: said before the first epoch, not after the last."""
+    from sdml import committee, paths
+
+    output = committee.numbered(given.output, number)
+    paths.require_writable("--output", output)
+    paths.require_writable("--output", output.with_suffix(".md"))
+    if given.checkpoint:
+        paths.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
+
+
+@contextmanager
+def _failing_saves(given: Arguments) -> Iterator[None]:
+    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
+        print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _trained(

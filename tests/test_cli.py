@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from sdml import cli, committee, dataset, forcefield
 from sdml.moments import MomentEnvironment
@@ -271,6 +272,40 @@ def test_training_needs_a_place_and_a_judge(stores, tmp_path, monkeypatch, capsy
     message = capsys.readouterr().err
     assert "--output" in message and "--judge" in message and "epoch" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--output", "--checkpoint"])
+@pytest.mark.parametrize(
+    ("target", "allowed"), [(".", "must be a file"), ("taken/ff", "can be made and written to")]
+)
+def test_places_that_take_no_file(stores, tmp_path, monkeypatch, capsys, option, target, allowed):
+    """Said before the first epoch, not after the last."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    assert train(stores, Path("ff.safetensors"), *MOMENTS, option, target) == 2
+    caught = capsys.readouterr()
+    assert caught.err.startswith(f"sdml train: {option}: ") and allowed in caught.err
+    assert f"got the folder {target!r}" in caught.err or f"got {target!r}" in caught.err
+    assert "epoch" not in caught.out
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
+def test_weights_that_cannot_be_saved(stores, tmp_path, monkeypatch, capsys, error):
+    """A line and not a crash."""
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(forcefield, "save", fail)
+    output = tmp_path / "ff.safetensors"
+    for options in ((), ("--checkpoint", str(tmp_path / "run.ckpt"))):
+        with pytest.raises(SystemExit) as stop:
+            train(stores, output, *MOMENTS, *options)
+        assert stop.value.code == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"FAILED {output}: cannot be saved ({error})")
+        assert ("goes on from the last checkpoint" in told) == bool(options)
 
 
 def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):

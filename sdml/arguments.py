@@ -103,11 +103,11 @@ def _add_dynamics_options(command: Parser) -> None:
     command.add_argument("--dt", type=float, default=0.5, help="time step, hbar/t")
     command.add_argument("--damping", type=float, default=0.1)
     command.add_argument("--kT", type=float, default=0.0, help="temperature of the bath")
-    command.add_argument("--threads", type=int)
+    command.add_argument("--threads", type=_count)
 
 
 def _add_workers(command: Parser) -> None:
-    command.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    command.add_argument("--workers", type=_count, default=1, help="processes of this machine")
     command.add_argument(
         "--scheduler",
         metavar="tcp://HOST:PORT",
@@ -123,7 +123,7 @@ def train(command: Parser) -> None:
     _add_stores(command)
     _add_descriptor_options(command)
     _add_training_options(command)
-    command.add_argument("--threads", type=int)
+    command.add_argument("--threads", type=_count)
     command.add_argument("--remark", default="", help="a sentence for the card")
     command.add_argument("--output", help="the .safetensors file")
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 
 
+def goes_on(given: Arguments) -> bool:
+    """Whether the command, stopped and given again, goes on from what it has written by now."""
+    if given.command == "train":
+        return bool(given.checkpoint) and Path(given.checkpoint).exists()
+    return given.command in ("label", "quench") and Path(given.output).exists()
+
+
 # --- notebooks
 
 
@@ -275,6 +282,8 @@ def quench(given: Arguments) -> None:
 
     _set_threads(given)
     settings = _settings(given)
+    if given.scheduler is None:  # a machine of the cluster may have what this one has not
+        ensemble.require_device(given.device)
     with _stopping_runs(), _failing_jobs():
         if given.seeds is None or given.together:
             seed = given.seed if given.seeds is None else given.seeds

@@ -132,6 +132,7 @@ def quench(
     progress: bool | None = None,
 ) -> simulation.Run:
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
+    require_device(settings.device)
     loaded: Any = (committee if settings.committee else forcefield).load(settings.force_field)
     sites = getattr(lattice, loaded.model.lattice.name)(settings.length)
     driver = loaded.on(sites).to(settings.device)
@@ -158,6 +159,20 @@ def quench(
         provenance={"model": describe(driver.model), "weights_sha256": _weights(loaded)},
         progress=progress,
     )
+
+
+def require_device(device: str) -> None:
+    """ValueError unless this machine can compute on the device of that name."""
+    try:
+        ready = torch.zeros(1, device=device).device.type != "meta"  # which holds no numbers
+    except (RuntimeError, AssertionError):  # torch asserts that it was built for a device
+        ready = False
+    if not ready:
+        found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise ValueError(
+            "device: must be 'cpu' or an accelerator that torch finds here, such as 'cuda' or "
+            f"'cuda:0' (CUDA devices here: {', '.join(found) or 'none'}), got {device!r}"
+        )
 
 
 def _weights(loaded: Any) -> list[str]:

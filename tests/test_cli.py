@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from sdml import cli, committee, dataset, forcefield
+from sdml import cli, committee, dataset, forcefield, training
 from sdml.moments import MomentEnvironment
 
 CLAIM = {
@@ -313,6 +313,39 @@ def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):
         train(stores, tmp_path / "ff.safetensors", "--descriptor", "cubic")
     assert stop.value.code == 2
     assert "moments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "goes_on"), [((), False), (("--checkpoint", "run.ckpt"), True)]
+)
+def test_an_interrupted_training(stores, tmp_path, monkeypatch, capsys, options, goes_on):
+    """Goes on where it was told to keep what it had; no crash in either case."""
+    monkeypatch.chdir(tmp_path)
+    written, judged = training.card, []
+
+    def interrupted(*arguments):
+        judged.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "card", interrupted)
+    assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 130
+    told = capsys.readouterr().err
+    assert (
+        told.startswith("interrupted") and ("goes on from the last checkpoint" in told) == goes_on
+    )
+    monkeypatch.setattr(training, "card", written)
+    assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 0
+    assert ("'epoch'" in capsys.readouterr().out) != goes_on
+    assert len(judged) == 1
+
+
+@pytest.mark.parametrize("name", ["quench", "label", "train"])
+@pytest.mark.parametrize("threads", ["-2", "0", "two"])
+def test_threads_are_counted(name, threads, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--threads", threads])
+    assert stop.value.code == 2
+    assert "argument --threads: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])

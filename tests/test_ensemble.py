@@ -120,6 +120,39 @@ def test_names_that_are_not_known(settings):
         laws.assert_refused(lambda c=changes: replace(settings, **c), *mentioned)
 
 
+@pytest.mark.parametrize("device", ["foo", "", "meta", "cuda:99"])
+def test_devices_that_are_not_here(tmp_path, settings, weights, capsys, device):
+    elsewhere = replace(settings, device=device)
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "a.h5", elsewhere, 1), "device", "cpu")
+    for target, options in ((tmp_path / "a.h5", []), (tmp_path, ["--seeds", "1", "2"])):
+        assert command(weights, target, "--device", device, *options) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("sdml quench: device: must be 'cpu' or ") and repr(device) in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "3")])
+def test_an_interrupted_command_goes_on(tmp_path, weights, monkeypatch, capsys, seeds):
+    output = tmp_path / ("runs" if seeds else "run.h5")
+    evolve, calls = simulation.dynamics.evolve, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return evolve(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.dynamics, "evolve", interrupted)
+        assert command(weights, output, *seeds) == 130
+    told = "interrupted; the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == told
+    store = output / "quench_3.h5" if seeds else output
+    assert simulation.load(store).step == 10
+    assert command(weights, output, *seeds) == 0
+    assert simulation.load(store).step == 20
+
+
 def command(weights, output, *options):
     fixed = "--length 12 --dt 0.1 --steps 20 --save-every 5"
     return cli.main(

@@ -139,10 +139,11 @@ def _solver(given: Arguments) -> Any:
 
 def gather(given: Arguments) -> None:
     """`sdml gather`: one store of some of the snapshots of many stores."""
-    from sdml import dataset
+    from sdml import dataset, paths
 
     if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
         raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
+    paths.require_writable("--output", Path(given.output))
     parts = [dataset.load(path) for path in given.stores]
     thinned = [part.select(slice(None, None, given.every)) for part in parts]
     dataset.save(dataset.join(thinned), given.output)
@@ -280,12 +281,14 @@ def quench(given: Arguments) -> None:
     """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
     from sdml import ensemble, workers
 
+    one = given.seeds is None or given.together
+    _require_target(given, one)
     _set_threads(given)
     settings = _settings(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
     with _stopping_runs(), _failing_jobs():
-        if given.seeds is None or given.together:
+        if one:
             seed = given.seed if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, settings, seed)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
@@ -295,6 +298,17 @@ def quench(given: Arguments) -> None:
         where = given.workers, given.scheduler, given.threads
         for name, step in workers.run(jobs, *where, _tell_failure):
             print(f"{name}: {step} steps", flush=True)
+
+
+def _require_target(given: Arguments, one: bool) -> None:
+    """One run is a file, runs of their own are in a folder; either may be there already."""
+    target = Path(given.output)
+    if one and target.is_dir():
+        raise ValueError(
+            f"--output: must be a file, the .h5 store, got the folder {given.output!r}"
+        )
+    if not one and target.is_file():
+        raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
 
 def _settings(given: Arguments) -> "Quench":

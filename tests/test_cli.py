@@ -348,6 +348,49 @@ def test_threads_are_counted(name, threads, capsys):
     assert "argument --threads: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("quench", "--seed"),
+        ("quench", "--seeds"),
+        ("train", "--seed"),
+        ("label", "--random-seed"),
+        ("label", "--quench-seeds"),
+    ],
+)
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "1.5"])
+def test_seeds_fit_into_a_store(name, option, seed, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, option, seed])
+    assert stop.value.code == 2
+    said = f"argument {option}: must be a whole number from 0 to {2**63 - 1}, got '{seed}'"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--schedule", "0", "TIME:KT"),
+        ("--schedule", "0:hot", "TIME:KT"),
+        ("--schedule", "0:inf", "TIME:KT"),
+        ("--save-every", "often", "a whole number >= 1"),
+        ("--workers", "0", "a whole number >= 1"),
+    ],
+)
+def test_values_that_are_not_allowed(option, value, allowed, capsys):
+    """The message says what is."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["quench", option, value])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert f"argument {option}: must be {allowed}" in told and f"got '{value}'" in told
+
+
+def test_snapshots_are_gathered_to_a_file(stores, tmp_path, capsys):
+    assert cli.main(["gather", *stores, "--output", str(tmp_path)]) == 2
+    assert f"--output: must be a file, got the folder '{tmp_path}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
 def test_time_limits_are_positive(seconds, capsys):
     with pytest.raises(SystemExit) as stop:

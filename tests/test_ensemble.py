@@ -186,6 +186,27 @@ def test_the_command_makes_many_runs(tmp_path, weights, capsys):
         np.testing.assert_allclose(both.spins[k], alone.spins, atol=1e-4)
 
 
+def test_one_run_is_a_file_and_many_are_a_folder(tmp_path, weights, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for output, options in ((".", []), (".", ["--seeds", "1", "2", "--together"])):
+        assert command(weights, output, *options) == 2
+        assert "--output: must be a file, " in capsys.readouterr().err
+    assert command(weights, "file", "--seeds", "1", "2") == 2
+    assert "--output: must be a folder for --seeds, got the file 'file'" in capsys.readouterr().err
+    assert os.listdir() == ["file"]
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_smallest_and_the_largest_seed(tmp_path, weights, seed):
+    assert command(weights, tmp_path / "one.h5", "--seed", str(seed), "--kT", "0.1") == 0
+    batch = ["--seeds", str(seed), "7", "--together", "--kT", "0.1"]
+    assert command(weights, tmp_path / "all.h5", *batch) == 0
+    both, alone = (simulation.load(tmp_path / name) for name in ("all.h5", "one.h5"))
+    assert both.header["seed"] == [seed, 7]
+    np.testing.assert_allclose(both.spins[0], alone.spins, atol=1e-4)
+
+
 def test_a_seed_runs_once(tmp_path, weights, settings, capsys):
     laws.assert_refused(lambda: ensemble.jobs(tmp_path, settings, [3, 4, 3]), "seeds", [3, 4, 3])
     assert command(weights, tmp_path / "twice", "--seeds", "3", "3") == 2

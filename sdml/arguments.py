@@ -11,6 +11,8 @@ from sdml import __version__
 Parser = argparse.ArgumentParser
 LARGEST_SEED = 2**63 - 1
 """Stores keep seeds in 64 bits."""
+SAVE_EVERY = 10
+"""Steps between observables, unless --save-every or --save-per-decade say otherwise."""
 
 
 def command_line() -> Parser:
@@ -197,7 +199,7 @@ def quench(command: Parser) -> None:
     )
     command.add_argument("--steps", type=int, default=100)
     _add_saving_options(command)
-    command.add_argument("--seed", type=_seed, default=0)
+    command.add_argument("--seed", type=_seed, help="of one run, 0 by default")
     command.add_argument("--seeds", type=_seed, nargs="+", help="one run each, quench_SEED.h5")
     command.add_argument("--together", action="store_true", help="all seeds as one batch and store")
     _add_workers(command)
@@ -206,7 +208,9 @@ def quench(command: Parser) -> None:
 
 
 def _add_saving_options(command: Parser) -> None:
-    command.add_argument("--save-every", type=_count, default=10, help="steps, of the observables")
+    command.add_argument(
+        "--save-every", type=_count, help="steps, of the observables; 10 by default"
+    )
     command.add_argument(
         "--save-per-decade", type=_count, help="save at so many steps a decade, not evenly"
     )
@@ -215,7 +219,7 @@ def _add_saving_options(command: Parser) -> None:
     command.add_argument("--checkpoint-every", type=_count, default=10, help="saved steps")
     command.add_argument("--observables", nargs="*", default=[], metavar="NAME")
     command.add_argument("--guard", action="store_true", help="watch the trained range")
-    command.add_argument("--warn-above", type=float, default=0.01, help="fraction of sites")
+    command.add_argument("--warn-above", type=float, help="fraction of sites, 0.01 by default")
     command.add_argument("--stop-above", type=float, help="fraction of sites; implies --guard")
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdml.arguments import SAVE_EVERY
 from sdml.progress import supervised
 
 if TYPE_CHECKING:
@@ -281,6 +282,7 @@ def quench(given: Arguments) -> None:
     """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
     from sdml import ensemble, workers
 
+    _require_use(given)
     one = given.seeds is None or given.together
     _require_target(given, one)
     _set_threads(given)
@@ -289,8 +291,8 @@ def quench(given: Arguments) -> None:
         ensemble.require_device(given.device)
     with _stopping_runs(), _failing_jobs():
         if one:
-            seed = given.seed if given.seeds is None else given.seeds
-            done = ensemble.quench(given.output, settings, seed)
+            seeds = (given.seed or 0) if given.seeds is None else given.seeds
+            done = ensemble.quench(given.output, settings, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
@@ -298,6 +300,26 @@ def quench(given: Arguments) -> None:
         where = given.workers, given.scheduler, given.threads
         for name, step in workers.run(jobs, *where, _tell_failure):
             print(f"{name}: {step} steps", flush=True)
+
+
+def _require_use(given: Arguments) -> None:
+    """ValueError for options that would do nothing beside the others, or without another."""
+    guarded = given.guard or given.stop_above is not None
+    alone = given.seeds is None
+    useless = {
+        "--together: needs --seeds": given.together and alone,
+        "--seed: must not be given beside --seeds": given.seed is not None and not alone,
+        "--warn-above: needs --guard or --stop-above": given.warn_above is not None and not guarded,
+        "--save-every: must not be given beside --save-per-decade": bool(
+            given.save_every and given.save_per_decade
+        ),
+    }
+    for name, used in (("--workers", given.workers > 1), ("--scheduler", bool(given.scheduler))):
+        useless[f"{name}: needs --seeds"] = used and alone
+        useless[f"{name}: must not be given beside --together, one run"] = used and given.together
+    for reason, found in useless.items():
+        if found:
+            raise ValueError(reason)
 
 
 def _require_target(given: Arguments, one: bool) -> None:
@@ -316,7 +338,7 @@ def _settings(given: Arguments) -> "Quench":
     from sdml.dynamics import LandauLifshitz
     from sdml.timetable import logarithmic_steps
 
-    save_every: Any = given.save_every
+    save_every: Any = given.save_every or SAVE_EVERY
     if given.save_per_decade:
         save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
     return ensemble.Quench(
@@ -333,7 +355,7 @@ def _settings(given: Arguments) -> "Quench":
         given.initial,
         given.committee,
         given.guard or given.stop_above is not None,
-        given.warn_above,
+        ensemble.Quench.warn_above if given.warn_above is None else given.warn_above,
         given.stop_above,
         given.device,
     )

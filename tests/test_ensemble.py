@@ -154,7 +154,9 @@ def test_an_interrupted_command_goes_on(tmp_path, weights, monkeypatch, capsys, 
 
 
 def command(weights, output, *options):
-    fixed = "--length 12 --dt 0.1 --steps 20 --save-every 5"
+    fixed = "--length 12 --dt 0.1 --steps 20"
+    if "--save-per-decade" not in options:
+        options = ("--save-every", "5", *options)
     return cli.main(
         ["quench", "--force-field", weights, *fixed.split(), "--output", str(output), *options]
     )
@@ -205,6 +207,36 @@ def test_the_smallest_and_the_largest_seed(tmp_path, weights, seed):
     both, alone = (simulation.load(tmp_path / name) for name in ("all.h5", "one.h5"))
     assert both.header["seed"] == [seed, 7]
     np.testing.assert_allclose(both.spins[0], alone.spins, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "mentioned"),
+    [
+        ("--together", ("--together", "--seeds")),
+        ("--seed 0 --seeds 1", ("--seed:", "--seeds")),
+        ("--warn-above 0", ("--warn-above", "--guard")),
+        ("--save-every 5 --save-per-decade 5", ("--save-every", "--save-per-decade")),
+        ("--workers 2", ("--workers", "--seeds")),
+        ("--scheduler tcp://nowhere:1", ("--scheduler", "--seeds")),
+        ("--seeds 1 2 --together --workers 2", ("--workers", "--together")),
+        ("--seeds 1 2 --together --scheduler tcp://nowhere:1", ("--scheduler", "--together")),
+    ],
+)
+def test_options_that_would_do_nothing(tmp_path, weights, capsys, options, mentioned):
+    assert command(weights, tmp_path / "run.h5", *options.split()) == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in mentioned) and told.startswith("sdml quench: --")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_asked_for_has_its_default(tmp_path, weights):
+    """Ten steps between observables, seed 0, and a warning from one site in a hundred on."""
+    output = ["--length", "12", "--dt", "0.1", "--output"]
+    start = ["quench", "--force-field", weights, "--steps", "20", "--initial", "neel", "--guard"]
+    with pytest.warns(UserWarning, match=r"guard: .* expected are "):
+        assert cli.main([*start, *output, str(tmp_path / "run.h5")]) == 0
+    header = simulation.load(tmp_path / "run.h5").header
+    assert (header["save_every"], header["seed"]) == (10, 0)
 
 
 def test_a_seed_runs_once(tmp_path, weights, settings, capsys):

@@ -192,7 +192,13 @@ def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
         return spins.random(sites.n_sites, seed)
     if initial in INITIAL:
         return getattr(spins, initial)(sites)
-    last = simulation.load(initial).spins
+    found = simulation.load(initial)
+    held, last = found.header["lattice"], found.spins
+    if (held["name"], tuple(held["shape"])) != (sites.name, sites.shape):
+        raise ValueError(
+            f"initial: must hold a run of the {sites.name} lattice of shape {sites.shape}, got the "
+            f"{held['name']} one of {tuple(held['shape'])}"
+        )
     if last.shape != (sites.n_sites, 3):
         raise ValueError(f"initial: must hold ({sites.n_sites}, 3) spins, got {last.shape}")
     return last

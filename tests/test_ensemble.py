@@ -100,7 +100,22 @@ def test_a_run_starts_from_an_order_or_from_another_run(tmp_path, settings):
     second = ensemble.quench(tmp_path / "b.h5", replace(settings, initial=tmp_path / "a.h5"), 1)
     np.testing.assert_array_equal(second.frames[0], first.spins)
     smaller = replace(settings, initial=str(tmp_path / "a.h5"), length=13)
-    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", smaller, 1), "initial", "(169,")
+    expected = "initial", "(13, 13)", "(12, 12)"
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", smaller, 1), *expected)
+    ensemble.quench(tmp_path / "two.h5", settings, [1, 2])
+    batch = replace(settings, initial=str(tmp_path / "two.h5"))
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", batch, 1), "initial", "(144, 3)")
+
+
+def test_a_run_does_not_start_from_another_lattice(tmp_path, settings):
+    """Even of as many sites: a triangular one, or a strip."""
+    for name, other in (("t", lattice.triangular(12)), ("s", lattice.square(9, 16))):
+        path = tmp_path / f"{name}.h5"
+        start = spins.random(144, seed=1)
+        simulation.quench(path, other, start, torch.zeros_like, settings.equation, 5, 5)
+        elsewhere = replace(settings, initial=str(path))
+        expected = "initial", "square", "(12, 12)", other.name, other.shape
+        laws.assert_refused(lambda e=elsewhere: ensemble.quench("x.h5", e, 1), *expected)
 
 
 def test_a_run_tells_its_model_and_weights(tmp_path, settings, weights):

@@ -71,7 +71,13 @@ def label(command: Parser) -> None:
     )
     command.add_argument("--random-seed", type=_seed, default=0)
     command.add_argument("--quench-seeds", type=_seed, nargs="*", default=[])
-    command.add_argument("--save-times", type=float, nargs="+", default=[10.0, 30.0, 100.0])
+    command.add_argument(
+        "--save-times",
+        type=float,
+        nargs="+",
+        default=[10.0, 30.0, 100.0],
+        help="of the quenches: multiples of dt, in any order",
+    )
     command.add_argument(
         "--driver", help="force field that drives the quenches; by default the exact fields do"
     )

@@ -5,7 +5,7 @@ What a subcommand needs is imported when it runs, so that the physics commands w
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -95,8 +95,8 @@ def label(given: Arguments) -> None:
     _set_threads(given)
     random, jobs = _labelling(given)
     where = given.workers, given.scheduler, given.threads
-    with _failing_jobs():
-        for name, labelled in workers.run(jobs, *where, _tell_failure):
+    with _failing_jobs() as tell:
+        for name, labelled in workers.run(jobs, *where, tell):
             if labelled:
                 print(f"wrote {name}", flush=True)
     if random is not None and random.gather():
@@ -289,7 +289,7 @@ def quench(given: Arguments) -> None:
     settings = _settings(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping_runs(), _failing_jobs():
+    with _stopping_runs(), _failing_jobs() as tell:
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, settings, seeds)
@@ -298,7 +298,7 @@ def quench(given: Arguments) -> None:
             return
         jobs = ensemble.jobs(given.output, settings, given.seeds)
         where = given.workers, given.scheduler, given.threads
-        for name, step in workers.run(jobs, *where, _tell_failure):
+        for name, step in workers.run(jobs, *where, tell):
             print(f"{name}: {step} steps", flush=True)
 
 
@@ -372,19 +372,28 @@ def _stopping_runs() -> Iterator[None]:
 
 
 @contextmanager
-def _failing_jobs() -> Iterator[None]:
-    """Jobs that failed become exit code 1."""
+def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
+    """What tells of jobs that end early, as they do; in the end they become exit code 1."""
+    from sdml.guard import OutsideTrainedRange
     from sdml.workers import JobError
 
+    failed: list[str] = []
+
+    def tell(name: str, error: BaseException) -> None:
+        # These would stop there again: nothing is gained by the same command.
+        stopped = isinstance(error, (OutsideTrainedRange, FloatingPointError))
+        if not stopped:
+            failed.append(name)
+        word, reason = "STOPPED" if stopped else "FAILED", str(error) or repr(error)
+        print(f"{word} {name}: {reason}", file=sys.stderr, flush=True)
+
     try:
-        yield
+        yield tell
     except JobError:
-        print("some jobs failed; the same command goes on from here", file=sys.stderr)
+        if failed:
+            hint = "the same command tries them again, from their last checkpoints"
+            print(f"some jobs failed; {hint}", file=sys.stderr)
         sys.exit(1)
-
-
-def _tell_failure(name: str, error: BaseException) -> None:
-    print(f"FAILED {name}: {str(error) or repr(error)}", file=sys.stderr, flush=True)
 
 
 def _set_threads(given: Arguments) -> None:

@@ -248,7 +248,7 @@ def test_what_is_not_asked_for_has_its_default(tmp_path, weights):
     """Ten steps between observables, seed 0, and a warning from one site in a hundred on."""
     output = ["--length", "12", "--dt", "0.1", "--output"]
     start = ["quench", "--force-field", weights, "--steps", "20", "--initial", "neel", "--guard"]
-    with pytest.warns(UserWarning, match=r"guard: .* expected are "):
+    with pytest.warns(UserWarning, match=r"guard: .* expected are 1 %$"):
         assert cli.main([*start, *output, str(tmp_path / "run.h5")]) == 0
     header = simulation.load(tmp_path / "run.h5").header
     assert (header["save_every"], header["seed"]) == (10, 0)
@@ -269,14 +269,33 @@ def test_the_command_names_the_runs_that_fail(tmp_path, weights, capsys):
     assert stop.value.code == 1
     told = capsys.readouterr().err.splitlines()
     for seed, line in zip((3, 4), told, strict=False):
-        assert line.startswith(f"FAILED quench_{seed}.h5: guard: ")
-    assert len(told) == 3
+        assert re.match(f"STOPPED quench_{seed}.h5: guard: .* % of the sites .* are 0 %$", line)
+    assert len(told) == 2  # to give the command again would not help
     command(weights, tmp_path / "free", "--seeds", "3")
     other = command(weights, tmp_path / "free", "--seeds", "4", "3", "--kT", "0.2")
     assert other == 2
     caught = capsys.readouterr()
     assert "quench_3.h5: path: 'quench_3.h5' holds another run" in caught.err
     assert "quench_4.h5: 20 steps" in caught.out
+
+
+def test_the_command_says_what_is_tried_again(tmp_path, weights, monkeypatch, capsys):
+    """What the machine did to a run, and not what the run would do again."""
+    errors = [FloatingPointError("nan"), *[OSError(5, "gone")] * 2]
+
+    def failing(*arguments):
+        raise errors.pop(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.dynamics, "evolve", failing)
+        with pytest.raises(SystemExit) as stop:
+            command(weights, tmp_path, "--seeds", "3", "4")
+    assert stop.value.code == 1 and not errors
+    stopped, failed, advice = capsys.readouterr().err.splitlines()
+    assert stopped.startswith("STOPPED quench_3.h5: nan, at step 5 ")
+    assert failed == "FAILED quench_4.h5: [Errno 5] gone"
+    assert advice.startswith("some jobs failed; the same command tries them again")
+    assert command(weights, tmp_path, "--seeds", "3", "4") == 0
 
 
 def test_the_command_stops_with_its_guard(tmp_path, weights, capsys):

@@ -4,10 +4,15 @@ What they do with them is in :mod:`sdml.commands`.
 """
 
 import argparse
+import math
 
 from sdml import __version__
 
 Parser = argparse.ArgumentParser
+LARGEST_SEED = 2**63 - 1
+"""Stores keep seeds in 64 bits."""
+SAVE_EVERY = 10
+"""Steps between observables, unless --save-every or --save-per-decade say otherwise."""
 
 
 def command_line() -> Parser:
@@ -64,9 +69,15 @@ def label(command: Parser) -> None:
     command.add_argument(
         "--random", type=int, default=50, help="number of random states, 0 for none"
     )
-    command.add_argument("--random-seed", type=int, default=0)
-    command.add_argument("--quench-seeds", type=int, nargs="*", default=[])
-    command.add_argument("--save-times", type=float, nargs="+", default=[10.0, 30.0, 100.0])
+    command.add_argument("--random-seed", type=_seed, default=0)
+    command.add_argument("--quench-seeds", type=_seed, nargs="*", default=[])
+    command.add_argument(
+        "--save-times",
+        type=float,
+        nargs="+",
+        default=[10.0, 30.0, 100.0],
+        help="of the quenches: multiples of dt, in any order",
+    )
     command.add_argument(
         "--driver", help="force field that drives the quenches; by default the exact fields do"
     )
@@ -103,11 +114,11 @@ def _add_dynamics_options(command: Parser) -> None:
     command.add_argument("--dt", type=float, default=0.5, help="time step, hbar/t")
     command.add_argument("--damping", type=float, default=0.1)
     command.add_argument("--kT", type=float, default=0.0, help="temperature of the bath")
-    command.add_argument("--threads", type=int)
+    command.add_argument("--threads", type=_count)
 
 
 def _add_workers(command: Parser) -> None:
-    command.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    command.add_argument("--workers", type=_count, default=1, help="processes of this machine")
     command.add_argument(
         "--scheduler",
         metavar="tcp://HOST:PORT",
@@ -123,7 +134,7 @@ def train(command: Parser) -> None:
     _add_stores(command)
     _add_descriptor_options(command)
     _add_training_options(command)
-    command.add_argument("--threads", type=int)
+    command.add_argument("--threads", type=_count)
     command.add_argument("--remark", default="", help="a sentence for the card")
     command.add_argument("--output", help="the .safetensors file")
 
@@ -167,7 +178,7 @@ def _add_training_options(command: Parser) -> None:
     command.add_argument("--averaging", type=float, default=0.99, help="decay of the mean weights")
     command.add_argument("--patience", type=int, default=0, help="epochs without gain; 0: never")
     command.add_argument("--checkpoint", help="file to write every epoch and to go on from")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=_seed, default=0)
     command.add_argument(
         "--members",
         type=_count,
@@ -194,8 +205,8 @@ def quench(command: Parser) -> None:
     )
     command.add_argument("--steps", type=int, default=100)
     _add_saving_options(command)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--seeds", type=int, nargs="+", help="one run each, quench_SEED.h5")
+    command.add_argument("--seed", type=_seed, help="of one run, 0 by default")
+    command.add_argument("--seeds", type=_seed, nargs="+", help="one run each, quench_SEED.h5")
     command.add_argument("--together", action="store_true", help="all seeds as one batch and store")
     _add_workers(command)
     command.add_argument("--device", default="cpu")
@@ -203,7 +214,9 @@ def quench(command: Parser) -> None:
 
 
 def _add_saving_options(command: Parser) -> None:
-    command.add_argument("--save-every", type=_count, default=10, help="steps, of the observables")
+    command.add_argument(
+        "--save-every", type=_count, help="steps, of the observables; 10 by default"
+    )
     command.add_argument(
         "--save-per-decade", type=_count, help="save at so many steps a decade, not evenly"
     )
@@ -212,7 +225,7 @@ def _add_saving_options(command: Parser) -> None:
     command.add_argument("--checkpoint-every", type=_count, default=10, help="saved steps")
     command.add_argument("--observables", nargs="*", default=[], metavar="NAME")
     command.add_argument("--guard", action="store_true", help="watch the trained range")
-    command.add_argument("--warn-above", type=float, default=0.01, help="fraction of sites")
+    command.add_argument("--warn-above", type=float, help="fraction of sites, 0.01 by default")
     command.add_argument("--stop-above", type=float, help="fraction of sites; implies --guard")
 
 
@@ -220,21 +233,41 @@ def _add_saving_options(command: Parser) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return _whole(text, 1, "a whole number >= 1")
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, f"a whole number from 0 to {LARGEST_SEED}")
+
+
+def _whole(text: str, least: int, allowed: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} must be positive")
+        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text!r}")
     return value
 
 
 def _point(text: str) -> tuple[float, float]:
-    time, separator, kT = text.partition(":")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{text} must be TIME:KT")
-    return float(time), float(kT)
+    time, _, kT = text.partition(":")
+    point = _number(time), _number(kT)
+    if not all(map(math.isfinite, point)):
+        raise argparse.ArgumentTypeError(f"must be TIME:KT, such as 200:0.05, got {text!r}")
+    return point
+
+
+def _number(text: str) -> float:
+    """nan for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -12,7 +12,10 @@ from sdml.arguments import command_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 on success, 1 if a run failed, 2 for input that is not allowed."""
+    """Run the command line.
+
+    0 on success, 1 if a run failed, 2 for input that is not allowed, 130 if it was interrupted.
+    """
     # Threads that wait by spinning make small solves a hundred times slower on a busy machine. Read
     # by OpenMP when torch is imported, which no subcommand has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,4 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"sdml {parsed.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        hint = "; the same command goes on from the last checkpoint"
+        print(f"interrupted{hint if commands.goes_on(parsed) else ''}", file=sys.stderr)
+        return 130
     return 0

@@ -5,12 +5,13 @@ What a subcommand needs is imported when it runs, so that the physics commands w
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdml.arguments import SAVE_EVERY
 from sdml.progress import supervised
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from sdml.training import TrainingSettings
 
 Arguments = argparse.Namespace
+
+
+def goes_on(given: Arguments) -> bool:
+    """Whether the command, stopped and given again, goes on from what it has written by now."""
+    if given.command == "train":
+        return bool(given.checkpoint) and Path(given.checkpoint).exists()
+    return given.command in ("label", "quench") and Path(given.output).exists()
 
 
 # --- notebooks
@@ -87,8 +95,8 @@ def label(given: Arguments) -> None:
     _set_threads(given)
     random, jobs = _labelling(given)
     where = given.workers, given.scheduler, given.threads
-    with _failing_jobs():
-        for name, labelled in workers.run(jobs, *where, _tell_failure):
+    with _failing_jobs() as tell:
+        for name, labelled in workers.run(jobs, *where, tell):
             if labelled:
                 print(f"wrote {name}", flush=True)
     if random is not None and random.gather():
@@ -132,10 +140,11 @@ def _solver(given: Arguments) -> Any:
 
 def gather(given: Arguments) -> None:
     """`sdml gather`: one store of some of the snapshots of many stores."""
-    from sdml import dataset
+    from sdml import dataset, paths
 
     if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
         raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
+    paths.require_writable("--output", Path(given.output))
     parts = [dataset.load(path) for path in given.stores]
     thinned = [part.select(slice(None, None, given.every)) for part in parts]
     dataset.save(dataset.join(thinned), given.output)
@@ -169,11 +178,37 @@ def train(given: Arguments) -> None:
         raise ValueError("--output, and --hold-out or --judge: needed to train, or --evaluate")
     fitted, held_out = dataset.split(data, given.hold_out)
     judged = dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
-    members = [
-        _trained(given, number, fitted, held_out, judged) for number in range(1, given.members + 1)
-    ]
-    if given.members > 1:
-        _calibrate(given, members, judged)
+    numbers = range(1, given.members + 1)
+    for number in numbers:
+        _require_places(given, number)
+    with _failing_saves(given):
+        members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
+        if given.members > 1:
+            _calibrate(given, members, judged)
+
+
+def _require_places(given: Arguments, number: int) -> None:
+    """The files of a member can be written: said before the first epoch, not after the last."""
+    from sdml import committee, paths
+
+    output = committee.numbered(given.output, number)
+    paths.require_writable("--output", output)
+    paths.require_writable("--output", output.with_suffix(".md"))
+    if given.checkpoint:
+        paths.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
+
+
+@contextmanager
+def _failing_saves(given: Arguments) -> Iterator[None]:
+    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
+        print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _trained(
@@ -247,19 +282,55 @@ def quench(given: Arguments) -> None:
     """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
     from sdml import ensemble, workers
 
+    _require_use(given)
+    one = given.seeds is None or given.together
+    _require_target(given, one)
     _set_threads(given)
     settings = _settings(given)
-    with _stopping_runs(), _failing_jobs():
-        if given.seeds is None or given.together:
-            seed = given.seed if given.seeds is None else given.seeds
-            done = ensemble.quench(given.output, settings, seed)
+    if given.scheduler is None:  # a machine of the cluster may have what this one has not
+        ensemble.require_device(given.device)
+    with _stopping_runs(), _failing_jobs() as tell:
+        if one:
+            seeds = (given.seed or 0) if given.seeds is None else given.seeds
+            done = ensemble.quench(given.output, settings, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
         jobs = ensemble.jobs(given.output, settings, given.seeds)
         where = given.workers, given.scheduler, given.threads
-        for name, step in workers.run(jobs, *where, _tell_failure):
+        for name, step in workers.run(jobs, *where, tell):
             print(f"{name}: {step} steps", flush=True)
+
+
+def _require_use(given: Arguments) -> None:
+    """ValueError for options that would do nothing beside the others, or without another."""
+    guarded = given.guard or given.stop_above is not None
+    alone = given.seeds is None
+    useless = {
+        "--together: needs --seeds": given.together and alone,
+        "--seed: must not be given beside --seeds": given.seed is not None and not alone,
+        "--warn-above: needs --guard or --stop-above": given.warn_above is not None and not guarded,
+        "--save-every: must not be given beside --save-per-decade": bool(
+            given.save_every and given.save_per_decade
+        ),
+    }
+    for name, used in (("--workers", given.workers > 1), ("--scheduler", bool(given.scheduler))):
+        useless[f"{name}: needs --seeds"] = used and alone
+        useless[f"{name}: must not be given beside --together, one run"] = used and given.together
+    for reason, found in useless.items():
+        if found:
+            raise ValueError(reason)
+
+
+def _require_target(given: Arguments, one: bool) -> None:
+    """One run is a file, runs of their own are in a folder; either may be there already."""
+    target = Path(given.output)
+    if one and target.is_dir():
+        raise ValueError(
+            f"--output: must be a file, the .h5 store, got the folder {given.output!r}"
+        )
+    if not one and target.is_file():
+        raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
 
 def _settings(given: Arguments) -> "Quench":
@@ -267,7 +338,7 @@ def _settings(given: Arguments) -> "Quench":
     from sdml.dynamics import LandauLifshitz
     from sdml.timetable import logarithmic_steps
 
-    save_every: Any = given.save_every
+    save_every: Any = given.save_every or SAVE_EVERY
     if given.save_per_decade:
         save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
     return ensemble.Quench(
@@ -284,7 +355,7 @@ def _settings(given: Arguments) -> "Quench":
         given.initial,
         given.committee,
         given.guard or given.stop_above is not None,
-        given.warn_above,
+        ensemble.Quench.warn_above if given.warn_above is None else given.warn_above,
         given.stop_above,
         given.device,
     )
@@ -301,19 +372,28 @@ def _stopping_runs() -> Iterator[None]:
 
 
 @contextmanager
-def _failing_jobs() -> Iterator[None]:
-    """Jobs that failed become exit code 1."""
+def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
+    """What tells of jobs that end early, as they do; in the end they become exit code 1."""
+    from sdml.guard import OutsideTrainedRange
     from sdml.workers import JobError
 
+    failed: list[str] = []
+
+    def tell(name: str, error: BaseException) -> None:
+        # These would stop there again: nothing is gained by the same command.
+        stopped = isinstance(error, (OutsideTrainedRange, FloatingPointError))
+        if not stopped:
+            failed.append(name)
+        word, reason = "STOPPED" if stopped else "FAILED", str(error) or repr(error)
+        print(f"{word} {name}: {reason}", file=sys.stderr, flush=True)
+
     try:
-        yield
+        yield tell
     except JobError:
-        print("some jobs failed; the same command goes on from here", file=sys.stderr)
+        if failed:
+            hint = "the same command tries them again, from their last checkpoints"
+            print(f"some jobs failed; {hint}", file=sys.stderr)
         sys.exit(1)
-
-
-def _tell_failure(name: str, error: BaseException) -> None:
-    print(f"FAILED {name}: {str(error) or repr(error)}", file=sys.stderr, flush=True)
 
 
 def _set_threads(given: Arguments) -> None:

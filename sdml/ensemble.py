@@ -132,6 +132,7 @@ def quench(
     progress: bool | None = None,
 ) -> simulation.Run:
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
+    require_device(settings.device)
     loaded: Any = (committee if settings.committee else forcefield).load(settings.force_field)
     sites = getattr(lattice, loaded.model.lattice.name)(settings.length)
     driver = loaded.on(sites).to(settings.device)
@@ -160,6 +161,20 @@ def quench(
     )
 
 
+def require_device(device: str) -> None:
+    """ValueError unless this machine can compute on the device of that name."""
+    try:
+        ready = torch.zeros(1, device=device).device.type != "meta"  # which holds no numbers
+    except (RuntimeError, AssertionError):  # torch asserts that it was built for a device
+        ready = False
+    if not ready:
+        found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise ValueError(
+            "device: must be 'cpu' or an accelerator that torch finds here, such as 'cuda' or "
+            f"'cuda:0' (CUDA devices here: {', '.join(found) or 'none'}), got {device!r}"
+        )
+
+
 def _weights(loaded: Any) -> list[str]:
     return [forcefield.checksum(member) for member in getattr(loaded, "members", [loaded])]
 
@@ -177,7 +192,13 @@ def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
         return spins.random(sites.n_sites, seed)
     if initial in INITIAL:
         return getattr(spins, initial)(sites)
-    last = simulation.load(initial).spins
+    found = simulation.load(initial)
+    held, last = found.header["lattice"], found.spins
+    if (held["name"], tuple(held["shape"])) != (sites.name, sites.shape):
+        raise ValueError(
+            f"initial: must hold a run of the {sites.name} lattice of shape {sites.shape}, got the "
+            f"{held['name']} one of {tuple(held['shape'])}"
+        )
     if last.shape != (sites.n_sites, 3):
         raise ValueError(f"initial: must hold ({sites.n_sites}, 3) spins, got {last.shape}")
     return last

@@ -116,10 +116,12 @@ class Guard:
         if "outside" not in readings:
             return warned
         fraction = float(readings["outside"].max())
-        said = f"{fraction:.3g} of the sites are outside the trained range at step {step}"
+        share = f"{100 * fraction:.3g} %"
+        said = f"{share} of the sites are outside the trained range at step {step}"
         if self.stop_above is not None and fraction > self.stop_above:
-            raise OutsideTrainedRange(f"guard: {said}, allowed are {self.stop_above:g}")
+            raise OutsideTrainedRange(f"guard: {said}, allowed are {100 * self.stop_above:g} %")
         if not warned and fraction > self.warn_above:
-            warnings.warn(f"guard: {said}, expected are {self.warn_above:g}", stacklevel=3)
+            expected = f"expected are {100 * self.warn_above:g} %"
+            warnings.warn(f"guard: {said}, {expected}", stacklevel=3)
             return True
         return warned

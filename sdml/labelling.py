@@ -7,6 +7,7 @@ states, written whole. What it writes does not depend on where and in which orde
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from sdml.model import SDModel
 Job = Callable[[], bool]
 BLOCK = 8
 """Random states that a killed job loses at most."""
+TOLERANCE = 1e-9
+"""Relative error of a time that is a multiple of dt, by the rounding of either."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,10 @@ def quench_job(
     """The job of one quench; ``driver`` names the force field that drives it, released or a file.
 
     ``solver`` labels, and drives without a driver; ``texture`` as of :func:`sdml.dataset.start`.
-    ValueError for times or a texture that are not allowed.
+    ValueError for a texture that is not allowed and for times that are no multiples of dt, which
+    :func:`sdml.dataset.quench` would round.
     """
+    _require_multiples(save_times, equation.dt)
     dataset.save_steps(save_times, equation)
     dataset.start(model.lattice, seed, texture)
     # A worker of a cluster may run in another folder.
@@ -132,6 +137,13 @@ def quench_job(
         texture=texture,
     )
     return partial(label_quench, begin, target, driver, model.lattice)
+
+
+def _require_multiples(save_times: Sequence[float], dt: float) -> None:
+    for time in save_times:
+        steps = time / dt
+        if not (math.isfinite(steps) and math.isclose(steps, round(steps), rel_tol=TOLERANCE)):
+            raise ValueError(f"save_times: must be multiples of dt = {dt}, got {time}")
 
 
 def label_quench(

@@ -6,6 +6,7 @@ checkout. ``SDML_BUILD`` is the folder that a run writes to; `sdml.reproduce` se
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,27 @@ def replacing(target: Path) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_writable(argument: str, target: Path) -> None:
+    """Make the folder of a file that is to be written, and try whether it takes files.
+
+    Raises
+    ------
+    ValueError
+        The target is a folder, or its own folder cannot be made or written to; names the argument.
+    """
+    try:
+        if target.is_dir():
+            raise ValueError(f"{argument}: must be a file, got the folder {str(target)!r}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{argument}: must be a file in a folder that can be made and written to, got "
+            f"{str(target)!r} ({error.strerror})"
+        ) from error
 
 
 def data() -> Path:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from sdml import cli, committee, dataset, forcefield
+from sdml import cli, committee, dataset, forcefield, training
 from sdml.moments import MomentEnvironment
 
 CLAIM = {
@@ -273,11 +274,121 @@ def test_training_needs_a_place_and_a_judge(stores, tmp_path, monkeypatch, capsy
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--output", "--checkpoint"])
+@pytest.mark.parametrize(
+    ("target", "allowed"), [(".", "must be a file"), ("taken/ff", "can be made and written to")]
+)
+def test_places_that_take_no_file(stores, tmp_path, monkeypatch, capsys, option, target, allowed):
+    """Said before the first epoch, not after the last."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    assert train(stores, Path("ff.safetensors"), *MOMENTS, option, target) == 2
+    caught = capsys.readouterr()
+    assert caught.err.startswith(f"sdml train: {option}: ") and allowed in caught.err
+    assert f"got the folder {target!r}" in caught.err or f"got {target!r}" in caught.err
+    assert "epoch" not in caught.out
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
+def test_weights_that_cannot_be_saved(stores, tmp_path, monkeypatch, capsys, error):
+    """A line and not a crash."""
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(forcefield, "save", fail)
+    output = tmp_path / "ff.safetensors"
+    for options in ((), ("--checkpoint", str(tmp_path / "run.ckpt"))):
+        with pytest.raises(SystemExit) as stop:
+            train(stores, output, *MOMENTS, *options)
+        assert stop.value.code == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"FAILED {output}: cannot be saved ({error})")
+        assert ("goes on from the last checkpoint" in told) == bool(options)
+
+
 def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train(stores, tmp_path / "ff.safetensors", "--descriptor", "cubic")
     assert stop.value.code == 2
     assert "moments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "goes_on"), [((), False), (("--checkpoint", "run.ckpt"), True)]
+)
+def test_an_interrupted_training(stores, tmp_path, monkeypatch, capsys, options, goes_on):
+    """Goes on where it was told to keep what it had; no crash in either case."""
+    monkeypatch.chdir(tmp_path)
+    written, judged = training.card, []
+
+    def interrupted(*arguments):
+        judged.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "card", interrupted)
+    assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 130
+    told = capsys.readouterr().err
+    assert (
+        told.startswith("interrupted") and ("goes on from the last checkpoint" in told) == goes_on
+    )
+    monkeypatch.setattr(training, "card", written)
+    assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 0
+    assert ("'epoch'" in capsys.readouterr().out) != goes_on
+    assert len(judged) == 1
+
+
+@pytest.mark.parametrize("name", ["quench", "label", "train"])
+@pytest.mark.parametrize("threads", ["-2", "0", "two"])
+def test_threads_are_counted(name, threads, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--threads", threads])
+    assert stop.value.code == 2
+    assert "argument --threads: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("quench", "--seed"),
+        ("quench", "--seeds"),
+        ("train", "--seed"),
+        ("label", "--random-seed"),
+        ("label", "--quench-seeds"),
+    ],
+)
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "1.5"])
+def test_seeds_fit_into_a_store(name, option, seed, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, option, seed])
+    assert stop.value.code == 2
+    said = f"argument {option}: must be a whole number from 0 to {2**63 - 1}, got '{seed}'"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--schedule", "0", "TIME:KT"),
+        ("--schedule", "0:hot", "TIME:KT"),
+        ("--schedule", "0:inf", "TIME:KT"),
+        ("--save-every", "often", "a whole number >= 1"),
+        ("--workers", "0", "a whole number >= 1"),
+    ],
+)
+def test_values_that_are_not_allowed(option, value, allowed, capsys):
+    """The message says what is."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["quench", option, value])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert f"argument {option}: must be {allowed}" in told and f"got '{value}'" in told
+
+
+def test_snapshots_are_gathered_to_a_file(stores, tmp_path, capsys):
+    assert cli.main(["gather", *stores, "--output", str(tmp_path)]) == 2
+    assert f"--output: must be a file, got the folder '{tmp_path}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])

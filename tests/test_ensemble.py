@@ -100,7 +100,22 @@ def test_a_run_starts_from_an_order_or_from_another_run(tmp_path, settings):
     second = ensemble.quench(tmp_path / "b.h5", replace(settings, initial=tmp_path / "a.h5"), 1)
     np.testing.assert_array_equal(second.frames[0], first.spins)
     smaller = replace(settings, initial=str(tmp_path / "a.h5"), length=13)
-    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", smaller, 1), "initial", "(169,")
+    expected = "initial", "(13, 13)", "(12, 12)"
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", smaller, 1), *expected)
+    ensemble.quench(tmp_path / "two.h5", settings, [1, 2])
+    batch = replace(settings, initial=str(tmp_path / "two.h5"))
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "c.h5", batch, 1), "initial", "(144, 3)")
+
+
+def test_a_run_does_not_start_from_another_lattice(tmp_path, settings):
+    """Even of as many sites: a triangular one, or a strip."""
+    for name, other in (("t", lattice.triangular(12)), ("s", lattice.square(9, 16))):
+        path = tmp_path / f"{name}.h5"
+        start = spins.random(144, seed=1)
+        simulation.quench(path, other, start, torch.zeros_like, settings.equation, 5, 5)
+        elsewhere = replace(settings, initial=str(path))
+        expected = "initial", "square", "(12, 12)", other.name, other.shape
+        laws.assert_refused(lambda e=elsewhere: ensemble.quench("x.h5", e, 1), *expected)
 
 
 def test_a_run_tells_its_model_and_weights(tmp_path, settings, weights):
@@ -120,8 +135,43 @@ def test_names_that_are_not_known(settings):
         laws.assert_refused(lambda c=changes: replace(settings, **c), *mentioned)
 
 
+@pytest.mark.parametrize("device", ["foo", "", "meta", "cuda:99"])
+def test_devices_that_are_not_here(tmp_path, settings, weights, capsys, device):
+    elsewhere = replace(settings, device=device)
+    laws.assert_refused(lambda: ensemble.quench(tmp_path / "a.h5", elsewhere, 1), "device", "cpu")
+    for target, options in ((tmp_path / "a.h5", []), (tmp_path, ["--seeds", "1", "2"])):
+        assert command(weights, target, "--device", device, *options) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("sdml quench: device: must be 'cpu' or ") and repr(device) in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "3")])
+def test_an_interrupted_command_goes_on(tmp_path, weights, monkeypatch, capsys, seeds):
+    output = tmp_path / ("runs" if seeds else "run.h5")
+    evolve, calls = simulation.dynamics.evolve, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return evolve(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.dynamics, "evolve", interrupted)
+        assert command(weights, output, *seeds) == 130
+    told = "interrupted; the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == told
+    store = output / "quench_3.h5" if seeds else output
+    assert simulation.load(store).step == 10
+    assert command(weights, output, *seeds) == 0
+    assert simulation.load(store).step == 20
+
+
 def command(weights, output, *options):
-    fixed = "--length 12 --dt 0.1 --steps 20 --save-every 5"
+    fixed = "--length 12 --dt 0.1 --steps 20"
+    if "--save-per-decade" not in options:
+        options = ("--save-every", "5", *options)
     return cli.main(
         ["quench", "--force-field", weights, *fixed.split(), "--output", str(output), *options]
     )
@@ -153,6 +203,57 @@ def test_the_command_makes_many_runs(tmp_path, weights, capsys):
         np.testing.assert_allclose(both.spins[k], alone.spins, atol=1e-4)
 
 
+def test_one_run_is_a_file_and_many_are_a_folder(tmp_path, weights, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for output, options in ((".", []), (".", ["--seeds", "1", "2", "--together"])):
+        assert command(weights, output, *options) == 2
+        assert "--output: must be a file, " in capsys.readouterr().err
+    assert command(weights, "file", "--seeds", "1", "2") == 2
+    assert "--output: must be a folder for --seeds, got the file 'file'" in capsys.readouterr().err
+    assert os.listdir() == ["file"]
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_smallest_and_the_largest_seed(tmp_path, weights, seed):
+    assert command(weights, tmp_path / "one.h5", "--seed", str(seed), "--kT", "0.1") == 0
+    batch = ["--seeds", str(seed), "7", "--together", "--kT", "0.1"]
+    assert command(weights, tmp_path / "all.h5", *batch) == 0
+    both, alone = (simulation.load(tmp_path / name) for name in ("all.h5", "one.h5"))
+    assert both.header["seed"] == [seed, 7]
+    np.testing.assert_allclose(both.spins[0], alone.spins, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "mentioned"),
+    [
+        ("--together", ("--together", "--seeds")),
+        ("--seed 0 --seeds 1", ("--seed:", "--seeds")),
+        ("--warn-above 0", ("--warn-above", "--guard")),
+        ("--save-every 5 --save-per-decade 5", ("--save-every", "--save-per-decade")),
+        ("--workers 2", ("--workers", "--seeds")),
+        ("--scheduler tcp://nowhere:1", ("--scheduler", "--seeds")),
+        ("--seeds 1 2 --together --workers 2", ("--workers", "--together")),
+        ("--seeds 1 2 --together --scheduler tcp://nowhere:1", ("--scheduler", "--together")),
+    ],
+)
+def test_options_that_would_do_nothing(tmp_path, weights, capsys, options, mentioned):
+    assert command(weights, tmp_path / "run.h5", *options.split()) == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in mentioned) and told.startswith("sdml quench: --")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_asked_for_has_its_default(tmp_path, weights):
+    """Ten steps between observables, seed 0, and a warning from one site in a hundred on."""
+    output = ["--length", "12", "--dt", "0.1", "--output"]
+    start = ["quench", "--force-field", weights, "--steps", "20", "--initial", "neel", "--guard"]
+    with pytest.warns(UserWarning, match=r"guard: .* expected are 1 %$"):
+        assert cli.main([*start, *output, str(tmp_path / "run.h5")]) == 0
+    header = simulation.load(tmp_path / "run.h5").header
+    assert (header["save_every"], header["seed"]) == (10, 0)
+
+
 def test_a_seed_runs_once(tmp_path, weights, settings, capsys):
     laws.assert_refused(lambda: ensemble.jobs(tmp_path, settings, [3, 4, 3]), "seeds", [3, 4, 3])
     assert command(weights, tmp_path / "twice", "--seeds", "3", "3") == 2
@@ -168,14 +269,33 @@ def test_the_command_names_the_runs_that_fail(tmp_path, weights, capsys):
     assert stop.value.code == 1
     told = capsys.readouterr().err.splitlines()
     for seed, line in zip((3, 4), told, strict=False):
-        assert line.startswith(f"FAILED quench_{seed}.h5: guard: ")
-    assert len(told) == 3
+        assert re.match(f"STOPPED quench_{seed}.h5: guard: .* % of the sites .* are 0 %$", line)
+    assert len(told) == 2  # to give the command again would not help
     command(weights, tmp_path / "free", "--seeds", "3")
     other = command(weights, tmp_path / "free", "--seeds", "4", "3", "--kT", "0.2")
     assert other == 2
     caught = capsys.readouterr()
     assert "quench_3.h5: path: 'quench_3.h5' holds another run" in caught.err
     assert "quench_4.h5: 20 steps" in caught.out
+
+
+def test_the_command_says_what_is_tried_again(tmp_path, weights, monkeypatch, capsys):
+    """What the machine did to a run, and not what the run would do again."""
+    errors = [FloatingPointError("nan"), *[OSError(5, "gone")] * 2]
+
+    def failing(*arguments):
+        raise errors.pop(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.dynamics, "evolve", failing)
+        with pytest.raises(SystemExit) as stop:
+            command(weights, tmp_path, "--seeds", "3", "4")
+    assert stop.value.code == 1 and not errors
+    stopped, failed, advice = capsys.readouterr().err.splitlines()
+    assert stopped.startswith("STOPPED quench_3.h5: nan, at step 5 ")
+    assert failed == "FAILED quench_4.h5: [Errno 5] gone"
+    assert advice.startswith("some jobs failed; the same command tries them again")
+    assert command(weights, tmp_path, "--seeds", "3", "4") == 0
 
 
 def test_the_command_stops_with_its_guard(tmp_path, weights, capsys):

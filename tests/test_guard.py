@@ -70,9 +70,9 @@ def test_a_run_within_the_range_is_quiet(tmp_path):
 def test_a_run_outside_warns_once(tmp_path):
     with pytest.warns(UserWarning) as caught:
         found = run(tmp_path / "run.h5", Guard(ORDERED))
+    share = f"{100 * found.guard['outside'][0]:.3g} %"
     assert [str(w.message) for w in caught if "guard" in str(w.message)] == [
-        f"guard: {found.guard['outside'][0]:.3g} of the sites are outside the trained range at "
-        "step 0, expected are 0.01"
+        f"guard: {share} of the sites are outside the trained range at step 0, expected are 1 %"
     ]
     assert found.guard["outside"].min() > 0.5
 
@@ -83,7 +83,7 @@ def test_a_run_outside_stops_and_stays_stopped(tmp_path):
     guard = Guard(ORDERED, warn_above=1.0, stop_above=0.3)
     options = {"start": torch.as_tensor(start).float(), "schedule": [(0.0, 3.0)], "n_steps": 120}
     for _ in range(2):
-        with pytest.raises(OutsideTrainedRange, match=r"of the sites .* allowed are 0.3"):
+        with pytest.raises(OutsideTrainedRange, match=r"[0-9] % of the sites .* allowed are 30 %"):
             run(path, guard, **options)
         kept = simulation.load(path)
         assert 0 < kept.step < 120

@@ -1,5 +1,6 @@
 """Labelling at scale: killed at any moment, it goes on; where jobs run does not matter."""
 
+import math
 import os
 import signal
 import subprocess
@@ -287,6 +288,29 @@ def test_a_cluster_writes_the_same_stores(tmp_path, serial):
         address = cluster.scheduler_address
         assert cli.main([*COMMAND, str(tmp_path), "--scheduler", address]) == 0
     assert stores(tmp_path) == serial
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.3, 0.7, 1 / 3])
+def test_times_are_multiples_of_the_step(dt):
+    """Whatever the rounding of the product; nothing in between is moved to a step."""
+    equation = replace(NOISY, dt=dt)
+    for steps in (0, 1, 3, 1001, 10**7 + 1):
+        labelling.quench_job(
+            "x.h5", MODEL, equation, (0, steps * dt, float(f"{steps * dt:.12g}")), 5
+        )
+        for off in (0.5, 0.1, math.nan, math.inf):
+            time = (steps + off) * dt
+            expected = "save_times", "multiples of dt", dt, time
+            late = partial(labelling.quench_job, "x.h5", MODEL, equation, (0, time), 5)
+            laws.assert_refused(late, *expected)
+
+
+def test_the_command_refuses_times_between_steps(tmp_path, capsys):
+    given = [*COMMAND, str(tmp_path), "--save-times", "0", "0.7"]
+    assert cli.main(given) == 2
+    told = "sdml label: save_times: must be multiples of dt = 0.5, got 0.7\n"
+    assert capsys.readouterr().err == told
+    assert not list(tmp_path.iterdir())
 
 
 @laws.bad_input(

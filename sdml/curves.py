@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 Series = tuple[FloatArray, FloatArray, FloatArray]
-DENSITY_BINS = np.linspace(0.4, 1.1, 36)
+DENSITY_BINS = np.linspace(0.4, 1.1, 36).tolist()
 TIME = r"time ($\hbar/t$)"
 
 

@@ -229,7 +229,7 @@ def origin() -> dict[str, Any]:
 
 
 def current_profile() -> str:
-    """Profile of the run in progress: the name of its build folder, quick in a folder of one's own."""
+    """Profile of the run in progress: the name of its build folder, or quick in any other."""
     name = paths.build().name
     return name if name in PROFILES else paths.DEFAULT_PROFILE
 

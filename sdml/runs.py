@@ -178,7 +178,9 @@ def annealed(sets: Mapping[str, Runs], age: int = 300) -> Any:
     density at the end with that at ``age``.
     """
     rows = {}
-    for case in (q for q in sets.values() if q.schedule):
+    for case in sets.values():
+        if not case.schedule:
+            continue
         begin, end = case.schedule[0][0], case.schedule[-1][0]
         before = int((case.time <= begin).sum()) - 1
         row: dict[str, Any] = {"seeds": len(case.seeds), "warm": f"t = {begin:g} to {end:g}"}

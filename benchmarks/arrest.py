@@ -4,6 +4,7 @@
                                     [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
     python benchmarks/arrest.py density STORE [--n-probes 128] [--output densities]
     python benchmarks/arrest.py rates SET ENGINE [--output rates]
+    python benchmarks/arrest.py relax [--output relaxed]
     python benchmarks/arrest.py collect [--output arrest]
     python benchmarks/arrest.py all
 
@@ -18,11 +19,13 @@ NAME.h5 with a few frames of one seed of each set. `density` takes the last fram
 writes its electron density by the kernel polynomial method beside that of the engine that drove it
 (data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization. `rates`
 asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by another
-engine would dissipate their exact energy. `all` makes every run of the stored reference and
-collects them.
+engine would dissipate their exact energy. `relax` judges the ends of some runs by exact fields: the
+torque and the holes at the end, and again after a relaxation without noise. `all` makes every run
+of the stored reference and collects them.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -46,7 +49,7 @@ from sdml import (
     snapshots,
     spins,
 )
-from sdml.dynamics import LandauLifshitz, angular_velocity
+from sdml.dynamics import LandauLifshitz, angular_velocity, evolve
 from sdml.model import SDModel
 
 MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025}
@@ -71,6 +74,9 @@ REFERENCE = (
 """What `run` is asked for by `all`."""
 AGES = (100, 300)
 EVEN_TIMES = 48
+RELAXED = {"exact_20": 4, "square_20": 4, "square_30_kT0": 2}
+"""Sets whose ends are judged by exact fields, and how many of their seeds."""
+RELAXATION, RELAXATION_TIME = LandauLifshitz(0.5, 0.2, 0.0, "adams"), 200.0
 RATES_WINDOWS = ((10.0, 100.0), (100.0, 300.0))
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
@@ -222,7 +228,10 @@ def row_of(path: Path) -> dict[str, Any]:
 
 def _finite(values: np.ndarray) -> list[float | None]:
     """Six digits; null for an infinite length."""
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.asarray(values, float)]
+    return [
+        float(f"{v:.6g}") if np.isfinite(v) else None
+        for v in np.atleast_1d(np.asarray(values, float))
+    ]
 
 
 def sets() -> dict[str, list[Path]]:
@@ -328,6 +337,44 @@ def mean_ratio(time: np.ndarray, ratio: np.ndarray, begin: float, end: float) ->
     return {"from": begin, "until": end, "ratio": float(values.mean()), "error": float(error)}
 
 
+def judged(model: SDModel, frame: np.ndarray, driver: np.ndarray | None = None) -> dict[str, Any]:
+    """Statistics of one frame by exact electrons, and its holes by the driver's."""
+    s = torch.as_tensor(frame)
+    found = exact.solve(model, s)
+    numbers = snapshots.statistics(model.lattice, frame, np.asarray(found.density))
+    row = {name: _finite(values)[0] for name, values in numbers.items()}
+    row["rms_torque"] = float(snapshots.rms_torque(s, torch.as_tensor(found.local_field)))
+    if driver is not None:
+        theirs = snapshots.statistics(model.lattice, frame, driver)
+        row["holes_in_clusters_by_driver"] = float(np.squeeze(theirs["holes_in_clusters"]))
+    return row
+
+
+def relax(output: str) -> None:
+    rows = []
+    for name, n_seeds in RELAXED.items():
+        for store in sets()[name][:n_seeds]:
+            found = simulation.load(store)
+            sites = lattice.square(found.header["lattice"]["shape"][0])
+            model = SDModel(sites, **MODEL)
+            frame = spins.normalize(found.frames[-1].astype(float))
+            n_steps = round(RELAXATION_TIME / RELAXATION.dt)
+            relaxed = evolve(
+                torch.as_tensor(frame),
+                lambda s, model=model: exact.local_field(model, s, "single"),
+                [RELAXATION] * n_steps,
+            )
+            row = {"set": name, "seed": found.header["seed"], "time": float(found.time[-1])}
+            row["before"] = judged(model, frame, found.observables["density"][-1].astype(float))
+            row["after"] = judged(model, relaxed.numpy())
+            rows.append(row)
+            torques = {f"torque {k}": row[k]["rms_torque"] for k in ("before", "after")}
+            results.show({"store": store.name} | torques)
+    equation = dataclasses.asdict(RELAXATION)
+    origin = results.origin(model=MODEL, script="benchmarks/arrest.py", equation=equation)
+    results.keep(output, {"origin": origin, "time": RELAXATION_TIME, "rows": rows})
+
+
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parsers = whole.add_subparsers(dest="action", required=True)
@@ -347,8 +394,8 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("set")
     comparing.add_argument("engine")
     comparing.add_argument("--output", default="rates")
-    for name in ("collect", "all"):
-        parsers.add_parser(name).add_argument("--output", default="arrest")
+    for name, output in (("relax", "relaxed"), ("collect", "arrest"), ("all", "arrest")):
+        parsers.add_parser(name).add_argument("--output", default=output)
     return whole
 
 
@@ -356,6 +403,8 @@ def main() -> None:
     given = parser().parse_args()
     if given.action == "density":
         return density(given.store, given.n_probes, given.output)
+    if given.action == "relax":
+        return relax(given.output)
     if given.action == "rates":
         return rates(given.set, given.engine, given.output)
     for each in results.asked(parser(), given, REFERENCE):
@@ -364,6 +413,7 @@ def main() -> None:
     if given.action == "all":
         density(folder() / "square_100_1.h5", 128, "densities")
         rates("exact_30_kT0", "square", "rates")
+        relax("relaxed")
     if given.action != "run":
         collect(given.output)
 

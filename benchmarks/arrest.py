@@ -199,10 +199,14 @@ def chosen(times: np.ndarray, evenly: bool) -> np.ndarray:
     return np.unique(np.concatenate([[0], nearest, named, [len(times) - 1]]))
 
 
+def sites_of(found: simulation.Run) -> lattice.Lattice:
+    return lattice.square(found.header["lattice"]["shape"][0])
+
+
 def row_of(path: Path) -> dict[str, Any]:
     """The statistics of one store at the chosen times, columns by name."""
     found = simulation.load(path)
-    sites = lattice.square(found.header["lattice"]["shape"][0])
+    sites = sites_of(found)
     picked = chosen(found.time, evenly=bool(found.header["schedule"]))
     density = found.observables["density"][picked].astype(float)
     frames = found.frames[picked].astype(float)
@@ -268,12 +272,11 @@ def collect(output: str) -> None:
 def write_frames(group: h5py.Group, source: Path) -> None:
     """Mean S_i . S_j of every site, and densities, of a few frames of one run."""
     found = simulation.load(source)
-    sites = lattice.square(found.header["lattice"]["shape"][0])
     picked = [int(abs(found.time - t).argmin()) for t in FRAME_TIMES if t <= found.time[-1]]
     group["time"] = found.time[picked]
     group["time"].attrs["units"] = "hbar/t"
     frames = found.frames[picked].astype(float)
-    around = (frames[:, sites.neighbors()] * frames[:, :, None]).sum(-1).mean(-1)
+    around = observables.site_correlation(sites_of(found), frames)
     for name, values in (("bonds", around), ("density", found.observables["density"][picked])):
         group.create_dataset(name, data=values.astype(np.float16), compression="gzip")
 
@@ -281,7 +284,7 @@ def write_frames(group: h5py.Group, source: Path) -> None:
 def density(store: Path, n_probes: int, output: str) -> None:
     """Of the last frame, by coloured probing, with the estimated error of the field."""
     found = simulation.load(store)
-    sites = lattice.square(found.header["lattice"]["shape"][0])
+    sites = sites_of(found)
     frame = found.frames[-1].astype(float)
     state = kpm.solve(SDModel(sites, **MODEL), frame, n_probes=n_probes, seed=0)
     columns = {
@@ -301,28 +304,28 @@ def density(store: Path, n_probes: int, output: str) -> None:
     results.show({"rms difference": float(np.sqrt((difference**2).mean()))})
 
 
-def rates(name: str, engine: str, output: str) -> None:
-    """dE/dt = -sum h . dS/dt, h exact, of the motion driven by an engine over that driven by h.
+def rate_ratio(model: SDModel, driver: Any, damping: float, frame: np.ndarray) -> float:
+    """dE/dt = -sum h . dS/dt, h exact, of the motion that ``driver`` drives over that of h."""
+    s = torch.as_tensor(frame)
+    exactly = exact.local_field(model, s, "single").double()
+    by_driver, by_exact = (
+        (exactly * torch.linalg.cross(angular_velocity(s, h, damping), s)).sum()
+        for h in (driver.local_field(s), exactly)
+    )
+    return float(by_driver / by_exact)
 
-    Of every seed of a set of exact runs, at the times at which they are saved in `RATES_WINDOWS`.
-    """
+
+def rates(name: str, engine: str, output: str) -> None:
+    """Of every seed of a set of exact runs, at the times saved in `RATES_WINDOWS`."""
     ratios = []
     for store in sets()[name]:
         found = simulation.load(store)
-        sites = lattice.square(found.header["lattice"]["shape"][0])
+        sites, damping = sites_of(found), found.header["equation"]["damping"]
         model, driver = SDModel(sites, **MODEL), forcefield.load(engine).on(sites)
         picked = (found.time >= RATES_WINDOWS[0][0]) & (found.time < RATES_WINDOWS[-1][-1])
-        damping, row = found.header["equation"]["damping"], []
-        for frame in spins.normalize(found.frames[picked].astype(float)):
-            s = torch.as_tensor(frame)
-            field = exact.local_field(model, s, "single").double()
-            gains = [
-                (field * torch.linalg.cross(angular_velocity(s, h, damping), s)).sum()
-                for h in (driver.local_field(s), field)
-            ]
-            row.append(float(gains[0] / gains[1]))
-        ratios.append(row)
-        results.show({"store": store.name, "mean ratio": float(np.mean(row))})
+        frames = spins.normalize(found.frames[picked].astype(float))
+        ratios.append([rate_ratio(model, driver, damping, frame) for frame in frames])
+        results.show({"store": store.name, "mean ratio": float(np.mean(ratios[-1]))})
     origin = results.origin(model=MODEL, script="benchmarks/arrest.py", set=name, engine=engine)
     time, ratio = found.time[picked], np.round(ratios, 4)
     means = [mean_ratio(time, ratio, *window) for window in RATES_WINDOWS]
@@ -355,8 +358,7 @@ def relax(output: str) -> None:
     for name, n_seeds in RELAXED.items():
         for store in sets()[name][:n_seeds]:
             found = simulation.load(store)
-            sites = lattice.square(found.header["lattice"]["shape"][0])
-            model = SDModel(sites, **MODEL)
+            model = SDModel(sites_of(found), **MODEL)
             frame = spins.normalize(found.frames[-1].astype(float))
             n_steps = round(RELAXATION_TIME / RELAXATION.dt)
             relaxed = evolve(

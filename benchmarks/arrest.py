@@ -5,6 +5,7 @@
     python benchmarks/arrest.py density STORE [--n-probes 128] [--output densities]
     python benchmarks/arrest.py rates SET ENGINE [--output rates]
     python benchmarks/arrest.py relax [--output relaxed]
+    python benchmarks/arrest.py inherent [--output inherent]
     python benchmarks/arrest.py collect [--output arrest]
     python benchmarks/arrest.py all
 
@@ -15,13 +16,16 @@ statistics on the fly; one that was stopped, or is to be longer, goes on from it
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
 exact 20 x 20, 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
 data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
-NAME.h5 with a few frames of one seed of each set. `density` takes the last frame of one store and
-writes its electron density by the kernel polynomial method beside that of the engine that drove it
-(data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization. `rates`
-asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by another
-engine would dissipate their exact energy. `relax` judges the ends of some runs by exact fields: the
-torque and the holes at the end, and again after a relaxation without noise. `all` makes every run
-of the stored reference and collects them.
+NAME.h5 with a few frames of one seed of each set and the densities at the end of all. `density`
+takes the last frame of one store and writes its electron density by the kernel polynomial method
+beside that of the engine that drove it (data/reference/NAME.h5): the electrons of lattices that are
+too large for diagonalization. `rates` asks, on the frames of a set of exact runs (exact_30_kT0),
+how fast the motion driven by another engine would dissipate their exact energy. `relax` judges the
+ends of some runs by exact fields: the torque and the holes at the end, and again after a relaxation
+without noise. `inherent` relaxes frames of the heated runs by the force field that drove them,
+which takes away thermal motion and leaves the clusters (inherent structures: Stillinger and Weber,
+Phys. Rev. A 25, 978 (1982), doi 10.1103/PhysRevA.25.978). `all` makes every run of the stored
+reference and collects them.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from sdml import (
     exact,
     forcefield,
     kpm,
+    landscape,
     lattice,
     observables,
     paths,
@@ -61,8 +66,10 @@ REFERENCE = (
     "exact 12 1 2 3 4",
     "exact 12 1 2 3 4 --dt 0.25",
     "exact 20 1 2 3 4",
+    "exact 30 1 2",
     "exact 30 1 2 --kT 0",
     "square 20 1 2 3 4",
+    "square 30 1 2 3 4",
     "square 30 1 2 3 4 --kT 0",
     "square 60 1 2 --time 1500 --heat 0.02 400 1200",
     "square 60 1 2 --time 2400 --heat 0.03 400 2000",
@@ -77,6 +84,7 @@ EVEN_TIMES = 48
 RELAXED = {"exact_20": 4, "square_20": 4, "square_30_kT0": 2}
 """Sets whose ends are judged by exact fields, and how many of their seeds."""
 RELAXATION, RELAXATION_TIME = LandauLifshitz(0.5, 0.2, 0.0, "adams"), 200.0
+INHERENT_INTERVAL = 200.0
 RATES_WINDOWS = ((10.0, 100.0), (100.0, 300.0))
 TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
 
@@ -260,18 +268,27 @@ def collect(output: str) -> None:
     with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
         file.attrs["origin"] = json.dumps(origin)
         for name, stores in sets().items():
-            header = simulation.load(stores[0]).header
-            common = {key: header[key] for key in ("equation", "schedule", "engine")}
-            length = header["lattice"]["shape"][0]
-            runs = [row_of(path) for path in stores]
-            rows.append({"name": name, "length": length, **common, "runs": runs})
-            write_frames(file.create_group(name), stores[0])
+            rows.append(set_row(name, stores, row_of))
+            write_frames(file.create_group(name), stores)
     results.keep(output, {"origin": origin, "sets": rows})
 
 
-def write_frames(group: h5py.Group, source: Path) -> None:
-    """Mean S_i . S_j of every site, and densities, of a few frames of one run."""
-    found = simulation.load(source)
+def set_row(name: str, stores: list[Path], row: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What the runs of a set share, and a row for each."""
+    header = simulation.load(stores[0]).header
+    common = {key: header[key] for key in ("equation", "schedule", "engine")}
+    length = header["lattice"]["shape"][0]
+    return {"name": name, "length": length, **common, "runs": [row(path) for path in stores]}
+
+
+def write_frames(group: h5py.Group, stores: list[Path]) -> None:
+    """Mean S_i . S_j of every site, and densities, of a few frames of the first run.
+
+    And the densities at the end of every run, (n_runs, N).
+    """
+    ends = np.stack([simulation.load(store).observables["density"][-1] for store in stores])
+    group.create_dataset("end", data=ends.astype(np.float16), compression="gzip")
+    found = simulation.load(stores[0])
     picked = [int(abs(found.time - t).argmin()) for t in FRAME_TIMES if t <= found.time[-1]]
     group["time"] = found.time[picked]
     group["time"].attrs["units"] = "hbar/t"
@@ -340,12 +357,19 @@ def mean_ratio(time: np.ndarray, ratio: np.ndarray, begin: float, end: float) ->
     return {"from": begin, "until": end, "ratio": float(values.mean()), "error": float(error)}
 
 
+def at_rest(local_field: Callable[[torch.Tensor], Any], frame: torch.Tensor) -> torch.Tensor:
+    """The spins (N, 3) after `RELAXATION_TIME` without noise."""
+    n_steps = round(RELAXATION_TIME / RELAXATION.dt)
+    return evolve(spins.normalize(frame), local_field, [RELAXATION] * n_steps)
+
+
 def judged(model: SDModel, frame: np.ndarray, driver: np.ndarray | None = None) -> dict[str, Any]:
     """Statistics of one frame by exact electrons, and its holes by the driver's."""
     s = torch.as_tensor(frame)
     found = exact.solve(model, s)
     numbers = snapshots.statistics(model.lattice, frame, np.asarray(found.density))
     row = {name: _finite(values)[0] for name, values in numbers.items()}
+    row["clusters_per_1000"] = 1000 * row["n_clusters"] / model.lattice.n_sites
     row["rms_torque"] = float(snapshots.rms_torque(s, torch.as_tensor(found.local_field)))
     if driver is not None:
         theirs = snapshots.statistics(model.lattice, frame, driver)
@@ -354,27 +378,64 @@ def judged(model: SDModel, frame: np.ndarray, driver: np.ndarray | None = None) 
 
 
 def relax(output: str) -> None:
-    rows = []
-    for name, n_seeds in RELAXED.items():
-        for store in sets()[name][:n_seeds]:
-            found = simulation.load(store)
-            model = SDModel(sites_of(found), **MODEL)
-            frame = spins.normalize(found.frames[-1].astype(float))
-            n_steps = round(RELAXATION_TIME / RELAXATION.dt)
-            relaxed = evolve(
-                torch.as_tensor(frame),
-                lambda s, model=model: exact.local_field(model, s, "single"),
-                [RELAXATION] * n_steps,
-            )
-            row = {"set": name, "seed": found.header["seed"], "time": float(found.time[-1])}
-            row["before"] = judged(model, frame, found.observables["density"][-1].astype(float))
-            row["after"] = judged(model, relaxed.numpy())
-            rows.append(row)
-            torques = {f"torque {k}": row[k]["rms_torque"] for k in ("before", "after")}
-            results.show({"store": store.name} | torques)
+    rows = [
+        relaxed_row(name, store)
+        for name, n_seeds in RELAXED.items()
+        for store in sets()[name][:n_seeds]
+    ]
     equation = dataclasses.asdict(RELAXATION)
     origin = results.origin(model=MODEL, script="benchmarks/arrest.py", equation=equation)
     results.keep(output, {"origin": origin, "time": RELAXATION_TIME, "rows": rows})
+
+
+def relaxed_row(name: str, store: Path) -> dict[str, Any]:
+    """The last frame of a run by exact fields, and what is left of it without noise."""
+    found = simulation.load(store)
+    model = SDModel(sites_of(found), **MODEL)
+    frame = spins.normalize(found.frames[-1].astype(float))
+    after = at_rest(lambda s: exact.local_field(model, s, "single"), torch.as_tensor(frame))
+    row = {"set": name, "seed": found.header["seed"], "time": float(found.time[-1])}
+    row["before"] = judged(model, frame, found.observables["density"][-1].astype(float))
+    row["before"]["thermal_torque"] = thermal(model, frame, found.header["equation"]["kT"])
+    row["after"] = judged(model, after.numpy())
+    torques = {f"torque {k}": row[k]["rms_torque"] for k in ("before", "after")}
+    results.show({"store": store.name} | torques)
+    return row
+
+
+def thermal(model: SDModel, frame: np.ndarray, kT: float) -> float:
+    """The rms torque that the bath alone would cause there, by exact fields."""
+    return landscape.thermal_torque(landscape.exact_potential(model), frame, kT) if kT else 0.0
+
+
+def inherent(output: str) -> None:
+    heated_runs = {k: s for k, s in sets().items() if simulation.load(s[0]).header["schedule"]}
+    rows = [set_row(name, stores, inherent_row) for name, stores in heated_runs.items()]
+    equation = dataclasses.asdict(RELAXATION)
+    origin = results.origin(model=MODEL, script="benchmarks/arrest.py", equation=equation)
+    results.keep(output, {"origin": origin, "time": RELAXATION_TIME, "sets": rows})
+
+
+def inherent_row(path: Path) -> dict[str, Any]:
+    """Statistics of relaxed frames: of the last cold one, of warm ones, and of the end."""
+    found = simulation.load(path)
+    sites, schedule = sites_of(found), found.header["schedule"]
+    begin, until = schedule[0][0], schedule[-2][0]
+    times = [*np.arange(begin, until, INHERENT_INTERVAL), until, found.time[-1]]
+    picked = [int(abs(found.time - t).argmin()) for t in times]
+    field = forcefield.load(found.header["engine"].split()[0]).on(sites)
+    rested = [at_rest(field.field, torch.as_tensor(found.frames[k]).float()) for k in picked]
+    density = np.stack([np.asarray(field.density(s)) for s in rested]).astype(float)
+    frames = torch.stack(rested).double().numpy()
+    columns = snapshots.statistics(sites, frames, density)
+    columns["density_overlap"] = snapshots.density_overlap(density, density[0])
+    results.show({"store": path.name, "clusters": str(columns["n_clusters"])})
+    return {
+        "seed": found.header["seed"],
+        "cluster_sizes": sorted(map(len, clusters.clusters(sites, frames[-1]).sites)),
+        "time": found.time[picked],
+        "statistics": {name: _finite(values) for name, values in columns.items()},
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -396,7 +457,8 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("set")
     comparing.add_argument("engine")
     comparing.add_argument("--output", default="rates")
-    for name, output in (("relax", "relaxed"), ("collect", "arrest"), ("all", "arrest")):
+    outputs = {"relax": "relaxed", "inherent": "inherent", "collect": "arrest", "all": "arrest"}
+    for name, output in outputs.items():
         parsers.add_parser(name).add_argument("--output", default=output)
     return whole
 
@@ -407,6 +469,8 @@ def main() -> None:
         return density(given.store, given.n_probes, given.output)
     if given.action == "relax":
         return relax(given.output)
+    if given.action == "inherent":
+        return inherent(given.output)
     if given.action == "rates":
         return rates(given.set, given.engine, given.output)
     for each in results.asked(parser(), given, REFERENCE):
@@ -416,6 +480,7 @@ def main() -> None:
         density(folder() / "square_100_1.h5", 128, "densities")
         rates("exact_30_kT0", "square", "rates")
         relax("relaxed")
+        inherent("inherent")
     if given.action != "run":
         collect(given.output)
 

@@ -35,12 +35,15 @@ def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -
 
 
 def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float, float]]) -> Axes:
-    """:func:`with_errors`, behind each curve the times (begin, end) of its warm bath."""
-    for k, (begin, end) in enumerate(warm):
-        axes.axvspan(begin, end, color=f"C{k}", alpha=0.1, lw=0)
+    """:func:`with_errors`, a bar below for the times (begin, end) of each warm bath."""
     with_errors(axes, series)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
+    room = high - low
+    axes.set_ylim(low - 0.25 * room, high + 0.35 * room)  # for the bars and the legend
+    for k, times in enumerate(warm):
+        height = 0.03 + 0.04 * k
+        bar: dict[str, Any] = {"lw": 4, "alpha": 0.5, "solid_capstyle": "butt", "color": f"C{k}"}
+        axes.plot(times, [height] * 2, transform=axes.get_xaxis_transform(), **bar)
     return axes
 
 

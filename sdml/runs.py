@@ -41,7 +41,8 @@ class Runs:
     time : (n_times,)
         hbar / t.
     statistics : dict
-        Name -> (n_runs, n_times), see :func:`sdml.snapshots.statistics`; an infinite length is nan.
+        Name -> (n_runs, n_times), see :func:`sdml.snapshots.statistics`, and clusters_per_1000
+        sites; an infinite length is nan.
     sizes : list of list of int
         Sites of every cluster at the end of each run.
     """
@@ -77,6 +78,13 @@ class Runs:
         return not self.varied and not self.schedule
 
     @property
+    def warm(self) -> tuple[float, float]:
+        """When a bath that is made warmer leaves its temperature, and when it begins to cool."""
+        if not self.schedule:
+            raise ValueError(f"{self.name}: the bath is never made warmer")
+        return self.schedule[0][0], self.schedule[-2][0]
+
+    @property
     def judged(self) -> bool:
         """Whether it says anything about arrest: several seeds, long, and one temperature."""
         return len(self.seeds) > 1 and self.time[-1] >= LONG and not self.schedule
@@ -105,13 +113,9 @@ class Runs:
         """The last two thirds of the times, see :func:`sdml.arrest.late`."""
         return arrest.late(self.time, self.statistics[name], after=self.time[-1] / 3)
 
-    def per_site(self, name: str) -> FloatArray:
-        """A number of clusters (n_runs, n_times), divided by that of the sites."""
-        return self.statistics[name] / self.length**2
-
-    def mean(self, name: str, per_site: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def mean(self, name: str) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Times, mean over the runs and its standard error (nan for a single run)."""
-        values = self.per_site(name) if per_site else self.statistics[name]
+        values = self.statistics[name]
         error = values.std(0, ddof=1) if len(values) > 1 else np.full(len(self.time), np.nan)
         return self.time, values.mean(0), error / np.sqrt(len(values))
 
@@ -143,13 +147,16 @@ def _runs(row: dict[str, Any]) -> Runs:
         for name in runs[0]["statistics"]
         if all(name in run["statistics"] for run in runs)
     }
+    statistics["clusters_per_1000"] = 1000 / row["length"] ** 2 * statistics["n_clusters"]
     described = {k: row[k] for k in ("name", "engine", "length", "equation", "schedule")}
     seeds = [run["seed"] for run in runs]
     sizes = [run["cluster_sizes"] for run in runs]
     return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics, sizes=sizes)
 
 
-def plateaus(sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "n_clusters")) -> Any:
+def plateaus(
+    sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "clusters_per_1000")
+) -> Any:
     """Rows by label of the quenches that say where growth stops: :meth:`Runs.end` for people.
 
     Level and slope of d ln x / d ln t of the size of the clusters and of their number per 1000
@@ -158,12 +165,11 @@ def plateaus(sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "n_c
     rows = {}
     for case in (q for q in sets.values() if q.judged):
         size, number = (case.end(name) for name in names)
-        level, error = (1000 / case.length**2 * x for x in (number.level, number.level_error))
         verdicts = {size.verdict(2 / 3), number.verdict(-2 / 3)}
         rows[case.label] = {
             "seeds": size.n_runs,
             "sites per cluster": f"{size.level:.2f} ± {size.level_error:.2f}",
-            "clusters per 1000 sites": f"{level:.1f} ± {error:.1f}",
+            "clusters per 1000 sites": f"{number.level:.1f} ± {number.level_error:.1f}",
             "slope of the size": f"{size.slope:.3f} ± {size.slope_error:.3f}",
             "slope of the number": f"{number.slope:.3f} ± {number.slope_error:.3f}",
             "verdict": " / ".join(sorted(verdicts)),
@@ -171,24 +177,29 @@ def plateaus(sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "n_c
     return rows
 
 
-def annealed(sets: Mapping[str, Runs], age: int = 300) -> Any:
-    """Rows by label of the quenches whose bath was made warmer and cold again, means over seeds.
+def annealed(sets: Mapping[str, Runs]) -> Any:
+    """Rows by label of the quenches whose bath was made warmer and cold again.
 
-    Number and size of the clusters at the last time before and at the end; the overlap of the
-    density at the end with that at ``age``.
+    Mean over the seeds and its standard error of the number of clusters per 1000 sites and of
+    their size at the last cold time before, at the last warm one, and at the end; the overlap of
+    the density with that before.
     """
-    rows = {}
-    for case in sets.values():
-        if not case.schedule:
-            continue
-        begin, end = case.schedule[0][0], case.schedule[-1][0]
-        before = int((case.time <= begin).sum()) - 1
-        row: dict[str, Any] = {"seeds": len(case.seeds), "warm": f"t = {begin:g} to {end:g}"}
-        for name, label in (("n_clusters", "clusters"), ("mean_size", "sites per cluster")):
-            mean = case.statistics[name].mean(0)
-            row[label] = f"{mean[before]:.1f} before, {mean[-1]:.1f} at the end"
-        row["density overlap"] = round(float(case.overlap(age, "density_overlap")[1][-1]), 2)
-        rows[case.label] = row
+    columns = {
+        "clusters_per_1000": "clusters per 1000 sites",
+        "mean_size": "sites per cluster",
+        "density_overlap": "density overlap",
+    }
+    rows: dict[str, Any] = {}
+    for case in (q for q in sets.values() if q.schedule):
+        begin, until = case.warm
+        last = {"before": begin, "while warm": until, "at the end": case.time[-1]}
+        rows[case.label] = {("", "seeds"): len(case.seeds)}
+        for name, label in columns.items():
+            time, mean, error = case.mean(name)
+            picked = {when: int((time <= t).sum()) - 1 for when, t in last.items()}
+            rows[case.label] |= {
+                (label, when): f"{mean[k]:.3g} ± {error[k]:.1g}" for when, k in picked.items()
+            }
     return rows
 
 

@@ -31,12 +31,14 @@ def test_error_bars_only_where_there_is_an_error(axes):
     assert axes[1].get_legend() is None
 
 
-def test_a_warm_bath_is_shaded_behind_its_curve(axes):
+def test_the_time_of_a_warm_bath_is_a_bar_below_its_curve(axes):
     x = np.array([0.0, 400.0, 1000.0])
-    curves.heated(axes[0], {"warm": (x, x, x)}, [(400, 900)])
-    (shade,) = axes[0].patches
-    assert (shade.get_x(), shade.get_width()) == (400, 500)
-    assert labels(axes[0]) == ["warm"]
+    curves.heated(axes[0], {"warm": (x, x, x), "hot": (x, x, x)}, [(400, 900), (400, 600)])
+    bars = axes[0].lines[-2:]
+    assert [list(bar.get_xdata()) for bar in bars] == [[400, 900], [400, 600]]
+    assert [bar.get_color() for bar in bars] == ["C0", "C1"]
+    assert bars[0].get_ydata()[0] != bars[1].get_ydata()[0]
+    assert labels(axes[0]) == ["warm", "hot"]
 
 
 def test_a_transition_has_a_colour_a_size_and_open_symbols_on_cooling(axes):

@@ -37,9 +37,12 @@ def write_runs(folder, **changes):
 def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
     found = runs.load(write_runs(tmp_path))["exact_20"]
     assert (found.label, found.seeds, found.time.tolist()) == ("exact $20^2$", [1, 2], [0, 10, 20])
-    _, mean, error = found.mean("n_clusters", per_site=True)
-    np.testing.assert_allclose(mean, np.array([9, 7, 5]) / 400)
-    np.testing.assert_allclose(error, np.full(3, 1 / 400))
+    _, mean, error = found.mean("n_clusters")
+    np.testing.assert_allclose(mean, [9, 7, 5])
+    np.testing.assert_allclose(error, np.ones(3))
+    _, mean, error = found.mean("clusters_per_1000")
+    np.testing.assert_allclose(mean, np.array([9, 7, 5]) / 0.4)
+    np.testing.assert_allclose(error, np.full(3, 1 / 0.4))
     assert np.isnan(found.statistics["neel_length"][:, 0]).all()
     level, scatter = found.at("n_clusters", [1, 19])
     np.testing.assert_allclose(level, [9, 5])
@@ -118,14 +121,21 @@ def test_two_quenches_at_the_same_times(tmp_path):
 
 
 def test_a_quench_that_is_heated_and_cooled(tmp_path):
-    given = grown("square_20", 1.0) | {"schedule": [[100, 0.001], [200, 0.02], [500, 0.001]]}
+    schedule = [[100, 0.001], [150, 0.02], [450, 0.02], [500, 0.001]]
+    given = grown("square_20", 1.0) | {"schedule": schedule}
     for run in given["runs"]:
-        run["statistics"]["density_overlap_300"] = np.linspace(1, 0.25, 41).tolist()
+        run["statistics"]["density_overlap"] = np.linspace(1, 0.25, 41).tolist()
     case = runs.load(write_runs(tmp_path, **given))["square_20"]
-    (row,) = runs.annealed({"a": case, "b": runs.Runs(**vars(case) | {"schedule": None})}).values()
-    last_cold = case.time[case.time <= 100][-1]
-    assert row["sites per cluster"] == f"{last_cold:.1f} before, 1000.0 at the end"
-    assert row["warm"] == "t = 100 to 500" and row["density overlap"] == 0.25
+    assert case.warm == (100, 450)
+    cold = runs.Runs(**vars(case) | {"schedule": None})
+    laws.assert_refused(lambda: cold.warm, "square_20", "never")
+    (row,) = runs.annealed({"a": case, "b": cold}).values()
+    for when, until in {"before": 100, "while warm": 450, "at the end": 1000}.items():
+        size = case.time[case.time <= until][-1]  # mean of the seeds, whose scatter is a tenth
+        expected = f"{size:.3g} ± {0.1 * size / np.sqrt(3):.1g}"
+        assert row["sites per cluster", when] == expected
+    assert row["density overlap", "at the end"] == "0.25 ± 0"
+    assert row["", "seeds"] == 3
 
 
 def test_the_overlap_counts_from_its_age(tmp_path):

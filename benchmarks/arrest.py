@@ -14,7 +14,7 @@ filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
 build/arrest/ENGINE_L_seed.h5 (settings other than the defaults are part of its name) with
 statistics on the fly; one that was stopped, or is to be longer, goes on from its last checkpoint.
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
-exact 20 x 20, 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
+exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
 data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
 NAME.h5 with a few frames of one seed of each set and the densities at the end of all. `density`
 takes the last frame of one store and writes its electron density by the kernel polynomial method
@@ -66,7 +66,7 @@ REFERENCE = (
     "exact 12 1 2 3 4",
     "exact 12 1 2 3 4 --dt 0.25",
     "exact 20 1 2 3 4",
-    "exact 30 1 2",
+    "exact 30 1 2 --time 900",
     "exact 30 1 2 --kT 0",
     "square 20 1 2 3 4",
     "square 30 1 2 3 4",
@@ -86,7 +86,7 @@ RELAXED = {"exact_20": 4, "square_20": 4, "square_30_kT0": 2}
 RELAXATION, RELAXATION_TIME = LandauLifshitz(0.5, 0.2, 0.0, "adams"), 200.0
 INHERENT_INTERVAL = 200.0
 RATES_WINDOWS = ((10.0, 100.0), (100.0, 300.0))
-TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 600, 1000)
+TIMES_PER_DECADE, FRAME_TIMES = 10, (0, 10, 30, 100, 200, 300, 500, 600, 1000)
 
 
 def folder() -> Path:

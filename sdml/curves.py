@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -99,6 +99,8 @@ def overlaps(
     """Two-time overlaps against the time that has passed since the waiting time."""
     for k, (label, (passed, overlap)) in enumerate(since.items()):
         axes.semilogx(passed, overlap, style, color=f"C{k}", ms=3, lw=1, label=label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(ylim=(0, 1.02), xlabel=r"$t - t_w$ ($\hbar/t$)", ylabel="two-time overlap")
     axes.legend(fontsize="xx-small")
@@ -115,9 +117,9 @@ def shares(axes: Axes, sizes: Mapping[str, tuple[FloatArray, FloatArray]]) -> Ax
 
 
 def electron_histogram(axes: Axes, densities: Mapping[str, FloatArray]) -> Axes:
-    """Distribution of the electrons per site, densities (N,) by label."""
+    """Distribution of the electrons per site, densities (..., N) by label."""
     for label, density in densities.items():
-        axes.hist(density, DENSITY_BINS, density=True, histtype="step", label=label)
+        axes.hist(np.ravel(density), DENSITY_BINS, density=True, histtype="step", label=label)
     axes.set(yscale="log", xlabel="electrons $n_i$", ylabel="probability density")
     axes.legend(fontsize="xx-small", loc="upper center")
     return axes

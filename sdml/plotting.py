@@ -387,8 +387,9 @@ def separation_energies(axes: Axes, rows: Sequence[Mapping[str, Any]], alone: fl
     """
     distance = np.linalg.norm([row["displacement"] for row in rows], axis=1)
     axes.plot(distance, [row["energy_per_hole"] for row in rows], "o", ms=3)
-    axes.axhline(alone, color="0.5", ls="--", lw=0.9)
-    axes.set(xlabel="distance of two polarons", ylabel="energy per hole ($t$)")
+    axes.axhline(alone, color="0.5", ls="--", lw=0.9, label="one alone")
+    axes.set(xlabel="distance of two polarons (sites)", ylabel="energy per hole ($t$)")
+    axes.legend(fontsize="x-small")
     return axes
 
 

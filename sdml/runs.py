@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from sdml import arrest
 
@@ -95,11 +96,19 @@ class Runs:
         found, counts = np.unique(sizes, return_counts=True)
         return found, counts[::-1].cumsum()[::-1] / len(sizes)
 
+    def nearest(self, times: Sequence[float]) -> list[int]:
+        """Indices of the stored times next to ``times``."""
+        return [int(abs(self.time - t).argmin()) for t in times]
+
     def at(self, name: str, times: Sequence[float]) -> tuple[FloatArray, FloatArray]:
         """Mean over the runs (k,) at the stored times next to ``times``, and their scatter."""
-        picked = [int(abs(self.time - t).argmin()) for t in times]
-        values = self.statistics[name][:, picked]
+        values = self.statistics[name][:, self.nearest(times)]
         return values.mean(0), values.std(0, ddof=1)
+
+    def row(self, time: float) -> dict[str, float]:
+        """Mean over the runs of all statistics at the stored time next to ``time``."""
+        (k,) = self.nearest([time])
+        return {name: float(values[:, k].mean()) for name, values in self.statistics.items()}
 
     def overlap(self, age: int, of: str = "overlap") -> tuple[FloatArray, FloatArray]:
         """Time passed since ``age``, and mean overlap with the spins of then.
@@ -208,7 +217,8 @@ def matched(
 ) -> dict[tuple[str, str], Any]:
     """Two quenches at the same times: mean ± scatter of the seeds, by (name, label) and time.
 
-    Below each pair their difference over its standard error, from the scatters of both.
+    Below each pair the probability of a difference at least as large from seeds of equal means:
+    Welch, Biometrika 34, 28 (1947), doi 10.1093/biomet/34.1-2.28.
     """
     rows: dict[tuple[str, str], Any] = {}
     common = [t for t in times if t <= min(first.time[-1], second.time[-1])]
@@ -217,9 +227,9 @@ def matched(
             kept = [t for t in times if t <= case.time[-1]]
             cells = [f"{m:.3g} ± {s:.2g}" for m, s in zip(*case.at(name, kept), strict=True)]
             rows[name, case.label] = dict(zip((f"t = {t:g}" for t in kept), cells, strict=True))
-        (before, wide), (after, broad) = (case.at(name, common) for case in (first, second))
-        error = np.sqrt(wide**2 / len(first.seeds) + broad**2 / len(second.seeds))
-        rows[name, "difference / error"] = {
-            f"t = {t:g}": f"{z:.1f}" for t, z in zip(common, (after - before) / error, strict=True)
+        values = [case.statistics[name][:, case.nearest(common)] for case in (first, second)]
+        by_chance = stats.ttest_ind(*values, equal_var=False).pvalue
+        rows[name, "p of equal means"] = {
+            f"t = {t:g}": f"{p:.2g}" for t, p in zip(common, by_chance, strict=True)
         }
     return rows

@@ -21,9 +21,9 @@ hypothesis.settings.load_profile("sdml")
 @pytest.fixture(scope="session")
 def authors_data() -> Path:
     """Folder of the snapshots published with arXiv:2105.08221."""
-    folder = os.environ.get("SDML_AUTHORS_DATA")
-    if not folder:
+    from sdml import published  # not before the threads are set
+
+    folder = published.folder()
+    if folder is None:
         pytest.skip("SDML_AUTHORS_DATA is not set: the published snapshots are not checked")
-    if not Path(folder).is_dir():
-        raise ValueError(f"SDML_AUTHORS_DATA={folder!r} must be an existing folder")
-    return Path(folder)
+    return folder

@@ -82,7 +82,7 @@ def test_overlaps_and_shares(axes):
 
 
 def test_histograms_of_electrons_hold_all_sites(axes):
-    densities = {"a": np.full(16, 0.9), "b": np.r_[np.full(8, 0.5), np.ones(24)]}
+    densities = {"a": np.full(16, 0.9), "b": np.r_[np.full(8, 0.5), np.ones(24)].reshape(2, 16)}
     curves.electron_histogram(axes[0], densities)
     assert sorted(labels(axes[0])) == ["a", "b"]
     width = np.diff(curves.DENSITY_BINS)[0]

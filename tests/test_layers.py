@@ -19,7 +19,7 @@ FLOORS = [
     ["model", "observables", "dynamics", "journal", "probing", *NEAR],
     ["exact", "kpm", "descriptor", "rawbonds", "moments", *ON_SPINS],
     ["forcefield", "locality", "finite_size", "landscape", "coexistence", *ON_FIELDS, "bands"],
-    ["simulation", "committee", "courses"],
+    ["simulation", "committee", "courses", "published"],
     ["dataset"],
     ["evaluation", "labelling", "ensemble"],
     ["training", "record"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdml import exact, forcefield, lattice, snapshots, spins
+from sdml import exact, forcefield, lattice, published, spins
 from sdml.model import SDModel
 
 LATTICE = lattice.square(30)
@@ -20,12 +20,6 @@ METALLIC = [
 GAPPED = ["quench/c10000", "quench/c16000", "quench/c20000", "quench/c30000"]
 
 
-def snapshot(folder, name):
-    """Positions (N, 2), electrons per site (N,), unit spins (N, 3) and fields (N, 3)."""
-    columns = np.loadtxt(folder / "training_data_sample" / f"{name}.dat")
-    return columns[:, :2], 2 * columns[:, 2], spins.normalize(columns[:, 3:6]), columns[:, 6:]
-
-
 def rms(values):
     return np.sqrt((values**2).mean())
 
@@ -36,11 +30,10 @@ def rms(values):
     [*((name, 2e-3, 1e-3) for name in METALLIC), *((name, 2e-4, 1e-4) for name in GAPPED)],
 )
 def test_fields_and_densities(authors_data, name, field_bound, density_bound):
-    positions, density, s, field = snapshot(authors_data, name)
-    np.testing.assert_array_equal(positions, LATTICE.positions)
-    state = exact.solve(MODEL, s)
-    assert rms(state.local_field - field) <= field_bound
-    assert rms(state.density - density) <= density_bound
+    found = published.snapshot(authors_data / f"training_data_sample/{name}.dat")
+    state = exact.solve(MODEL, found.spins)
+    assert rms(state.local_field - found.local_field) <= field_bound
+    assert rms(state.density - found.density) <= density_bound
 
 
 @pytest.mark.parametrize(
@@ -51,8 +44,7 @@ def test_statistics_of_the_quench(
     authors_data, step, correlation, fraction, clusters, mean_size, hole_sites, neel
 ):
     """Ferromagnetic clusters: sites joined by bonds S.S > 0.5, two or more sites."""
-    _, density, s, _ = snapshot(authors_data, f"quench/c{step}")
-    row = snapshots.statistics(LATTICE, s, density)
+    row = published.rows()[f"published, exact, c{step}"]
     assert row["correlation"] == pytest.approx(correlation, abs=5e-4)
     assert row["parallel"] == pytest.approx(fraction, abs=5e-4)
     assert row["n_clusters"] == clusters
@@ -64,19 +56,27 @@ def test_statistics_of_the_quench(
 
 def test_holes_gather_along_the_quench(authors_data):
     """27 holes: spread over random clusters at first, one or two to a cluster at the end."""
-    rows = []
-    for step in (0, 2000, 8000, 20000):
-        _, density, s, field = snapshot(authors_data, f"quench/c{step}")
-        torque = snapshots.rms_torque(s, field)
-        rows.append(snapshots.statistics(LATTICE, s, density) | {"torque": torque})
+    table = published.rows()
+    rows = [table[f"published, exact, c{step}"] for step in (0, 2000, 8000, 20000)]
     held = [row["holes_per_cluster"] for row in rows]
     assert (np.diff(held) > 0).all() and held[-1] == pytest.approx(1.5, abs=0.1)
     assert rows[-1]["holes_in_clusters"] > 0.95
     lengths = [row["neel_length"] for row in rows]
     assert (np.diff(lengths) > 0).all() and lengths[-1] == np.inf  # Neel order everywhere
     # Torque per spin: 0.10 in the random start, 0.022 on the thermal floor.
-    assert rows[0]["torque"] == pytest.approx(0.10, abs=0.005)
-    assert rows[-1]["torque"] == pytest.approx(0.0225, abs=0.001)
+    assert rows[0]["rms_torque"] == pytest.approx(0.10, abs=0.005)
+    assert rows[-1]["rms_torque"] == pytest.approx(0.0225, abs=0.001)
+
+
+def test_the_run_driven_by_the_published_network(authors_data):
+    """Its last frame: more and smaller clusters than exact dynamics has at this correlation."""
+    table = published.rows()
+    first, last = (table[f"published, network, c{k}"] for k in (0, 1590))
+    assert first["correlation"] == pytest.approx(0.0, abs=0.01)
+    assert last["correlation"] == pytest.approx(-0.747, abs=5e-4)
+    assert (last["n_clusters"], last["clusters_per_1000"]) == (542, 54.2)
+    assert last["mean_size"] == pytest.approx(3.87, abs=0.01)
+    assert last["rms_torque"] == pytest.approx(0.0563, abs=1e-4)
 
 
 def test_the_released_force_field_knows_their_torques(authors_data):
@@ -84,7 +84,8 @@ def test_the_released_force_field_knows_their_torques(authors_data):
     field = forcefield.load("square")
     wrong, signal = {}, {}
     for name in METALLIC + GAPPED:
-        _, density, s, exact_field = snapshot(authors_data, name)
+        found = published.snapshot(authors_data / f"training_data_sample/{name}.dat")
+        s, density, exact_field = found.spins, found.density, found.local_field
         expected = spins.transverse(s, exact_field)
         error = ((spins.transverse(s, field.local_field(s)) - expected) ** 2).sum(-1)
         kind, step = name.split("/c")

@@ -47,6 +47,7 @@ def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
     level, scatter = found.at("n_clusters", [1, 19])
     np.testing.assert_allclose(level, [9, 5])
     np.testing.assert_allclose(scatter, np.sqrt([2, 2]))
+    assert found.row(19)["n_clusters"] == 5 and found.row(19)["clusters_per_1000"] == 12.5
 
 
 def test_sizes_of_all_clusters_are_counted_together(tmp_path):
@@ -114,10 +115,13 @@ def test_two_quenches_at_the_same_times(tmp_path):
     found = runs.matched(first, second, (100, 1000, 3000), ["mean_size"])
     assert found["mean_size", first.label] == {"t = 100": "1 ± 0.1", "t = 1000": "1 ± 0.1"}
     assert found["mean_size", "network $30^2$"]["t = 1000"] == "1e+03 ± 1e+02"
-    # Means 1 and 1000, scatters 0.1 and 100, three seeds each.
-    expected = f"{999 / np.sqrt((0.1**2 + 100**2) / 3):.1f}"
-    assert found["mean_size", "difference / error"]["t = 1000"] == expected
-    assert "t = 3000" not in found["mean_size", "difference / error"]
+    # Means 1 and 1000, scatters 0.1 and 100, three seeds each: 17.3 errors, 2.000004 degrees of
+    # freedom, for which Student's distribution is 1 - t / sqrt(2 + t^2), both tails.
+    z = 999 / np.sqrt((0.1**2 + 100**2) / 3)
+    p = float(found["mean_size", "p of equal means"]["t = 1000"])
+    assert p == pytest.approx(1 - z / np.sqrt(2 + z**2), rel=0.02)
+    assert float(found["mean_size", "p of equal means"]["t = 100"]) < 0.01
+    assert "t = 3000" not in found["mean_size", "p of equal means"]
 
 
 def test_a_quench_that_is_heated_and_cooled(tmp_path):

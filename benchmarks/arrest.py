@@ -66,7 +66,7 @@ REFERENCE = (
     "exact 12 1 2 3 4",
     "exact 12 1 2 3 4 --dt 0.25",
     "exact 20 1 2 3 4",
-    "exact 30 1 2 --time 900",
+    "exact 30 1 2",
     "exact 30 1 2 --kT 0",
     "square 20 1 2 3 4",
     "square 30 1 2 3 4",

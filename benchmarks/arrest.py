@@ -365,12 +365,9 @@ def at_rest(local_field: Callable[[torch.Tensor], Any], frame: torch.Tensor) -> 
 
 def judged(model: SDModel, frame: np.ndarray, driver: np.ndarray | None = None) -> dict[str, Any]:
     """Statistics of one frame by exact electrons, and its holes by the driver's."""
-    s = torch.as_tensor(frame)
-    found = exact.solve(model, s)
-    numbers = snapshots.statistics(model.lattice, frame, np.asarray(found.density))
-    row = {name: _finite(values)[0] for name, values in numbers.items()}
-    row["clusters_per_1000"] = 1000 * row["n_clusters"] / model.lattice.n_sites
-    row["rms_torque"] = float(snapshots.rms_torque(s, torch.as_tensor(found.local_field)))
+    found = exact.solve(model, frame)
+    numbers = snapshots.solved_statistics(model.lattice, frame, found.density, found.local_field)
+    row: dict[str, Any] = {name: _finite(value)[0] for name, value in numbers.items()}
     if driver is not None:
         theirs = snapshots.statistics(model.lattice, frame, driver)
         row["holes_in_clusters_by_driver"] = float(np.squeeze(theirs["holes_in_clusters"]))

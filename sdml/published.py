@@ -58,21 +58,19 @@ def snapshot(path: str | os.PathLike[str]) -> Snapshot:
 
 
 def statistics(found: Snapshot) -> dict[str, Any]:
-    """:func:`sdml.snapshots.statistics`, clusters per 1000 sites, and the rms torque (t)."""
-    row = snapshots.statistics(found.lattice, found.spins, found.density)
-    row["clusters_per_1000"] = 1000 * row["n_clusters"] / found.lattice.n_sites
-    row["rms_torque"] = float(snapshots.rms_torque(found.spins, found.local_field))
-    return row
+    """See :func:`sdml.snapshots.solved_statistics`."""
+    return snapshots.solved_statistics(*found)
 
 
 def rows() -> dict[str, dict[str, Any]]:
     """The :func:`statistics` of all frames of both runs by label; none if they are not at hand."""
     here = folder()
-    kinds = {"exact": QUENCH, "network": NETWORK} if here else {}
+    if here is None:
+        return {}
     return {
         f"published, {kind}, {path.stem}": statistics(snapshot(path))
-        for kind, part in kinds.items()
-        for path in sorted((here or Path()).glob(f"{part}/c*.dat"), key=_step)
+        for kind, part in {"exact": QUENCH, "network": NETWORK}.items()
+        for path in sorted(here.glob(f"{part}/c*.dat"), key=_step)
     }
 
 

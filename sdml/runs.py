@@ -74,11 +74,6 @@ class Runs:
         return [name for name, usual in PUBLISHED.items() if self.equation[name] != usual]
 
     @property
-    def usual(self) -> bool:
-        """Whether settings and bath are the published ones."""
-        return not self.varied and not self.schedule
-
-    @property
     def warm(self) -> tuple[float, float]:
         """When a bath that is made warmer leaves its temperature, and when it begins to cool."""
         if not self.schedule:

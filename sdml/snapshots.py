@@ -84,6 +84,19 @@ def _plain(value: Tensor, example: SpinArray) -> Any:
     return float(value) if value.ndim == 0 else like(value, example)
 
 
+def solved_statistics(
+    lattice: Lattice, spins: SpinArray, density: SpinArray, local_field: SpinArray
+) -> dict[str, Any]:
+    """:func:`statistics` of one snapshot whose electrons are known, for people and other sizes.
+
+    Adds clusters_per_1000, their number per 1000 sites, and :func:`rms_torque`, in units of t.
+    """
+    row = statistics(lattice, spins, density)
+    row["clusters_per_1000"] = 1000 * row["n_clusters"] / lattice.n_sites
+    row["rms_torque"] = float(rms_torque(spins, local_field))
+    return row
+
+
 def statistics_row(lattice: Lattice, spins: SpinArray) -> Tensor:
     """The entries :data:`SPIN_STATISTICS` of :func:`statistics` as one vector, (..., 7).
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 import torch
 
-from sdml import chebyshev, exact, kpm, lattice, probing, recursion, spins
+from sdml import chebyshev, exact, kpm, lattice, probing, published, recursion, spins
 from sdml.chebyshev import Interval
 from sdml.model import SDModel
 
@@ -457,11 +457,10 @@ def test_spins_are_not_changed():
 @pytest.mark.parametrize("step", [10000, 16000, 20000, 30000])
 def test_published_fields(authors_data, step):
     """Snapshots of arXiv:2105.08221; with a gap, 3000 moments do at electron_kT = 0.0025."""
-    columns = np.loadtxt(authors_data / "training_data_sample" / "quench" / f"c{step}.dat")
-    model = SDModel(lattice.square(30), 6.0, 0.485, electron_kT=0.0025)
-    s = spins.normalize(columns[:, 3:6])
-    state = kpm.solve(model, s, 3000, n_probes=450, seed=0, dtype=torch.complex64)
-    assert rms(state.local_field - columns[:, 6:]) <= 5e-4
+    found = published.snapshot(authors_data / published.QUENCH / f"c{step}.dat")
+    model = SDModel(found.lattice, 6.0, 0.485, electron_kT=0.0025)
+    state = kpm.solve(model, found.spins, 3000, n_probes=450, seed=0, dtype=torch.complex64)
+    assert rms(state.local_field - found.local_field) <= 5e-4
 
 
 MODEL = MODELS["square"]

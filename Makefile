@@ -78,18 +78,18 @@ site: $(STAMP) ## build the site of notebooks, reference and figures in build/si
 	$(BIN)/python -m sphinx -q -b html -d build/doctrees -c docs . build/site
 	@echo "build/site/index.html"
 
-manifest: ## renew data/SHA256SUMS
-	cd data && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
+manifest: ## renew data/SHA256SUMS, which lists the released weights too
+	cd data && find . ../sdml/weights -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
 
 reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
-	$(one_thread) $(BIN)/python benchmarks/coarsening.py all
-	$(one_thread) $(BIN)/python benchmarks/transition.py run 12 18
-	$(one_thread) $(BIN)/python benchmarks/transition.py run 24 --between 0.024 0.033
-	$(one_thread) $(BIN)/python benchmarks/transition.py collect
-	$(one_thread) $(BIN)/python benchmarks/shrinking.py run
-	$(one_thread) $(BIN)/python benchmarks/shrinking.py run --radius 40 --shapes circle --time 900
-	$(one_thread) $(BIN)/python benchmarks/shrinking.py collect
-	$(one_thread) $(BIN)/python benchmarks/arrest.py all
+	$(one_thread) $(BIN)/python studies/coarsening.py all
+	$(one_thread) $(BIN)/python studies/transition.py run 12 18
+	$(one_thread) $(BIN)/python studies/transition.py run 24 --between 0.024 0.033
+	$(one_thread) $(BIN)/python studies/transition.py collect
+	$(one_thread) $(BIN)/python studies/shrinking.py run
+	$(one_thread) $(BIN)/python studies/shrinking.py run --radius 40 --shapes circle --time 900
+	$(one_thread) $(BIN)/python studies/shrinking.py collect
+	$(one_thread) $(BIN)/python studies/arrest.py all
 
 bench: $(STAMP) ## run the measurements in benchmarks/
 	@set -e; for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "== bench: $$script"; $(BIN)/python $$script; done

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdml import __version__, dynamics, exact, paths, spins
+from sdml import __version__, dynamics, exact, files, spins
 from sdml.lattice import Lattice
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
@@ -122,8 +122,9 @@ def label(
 
 
 def engine_name(solver: Solver) -> str:
-    """What provenances say of an engine: its module, and settings of a partial."""
-    module = str(getattr(solver, "func", solver).__module__)
+    """What provenances say of an engine: its room, and settings of a partial."""
+    # A room may be a folder: stores name sdml.kpm, not the module in it.
+    module = ".".join(getattr(solver, "func", solver).__module__.split(".")[:2])
     settings = sorted(getattr(solver, "keywords", {}).items())
     return " ".join([module, *(f"{k}={v}" for k, v in settings if k != "device")])
 
@@ -281,13 +282,13 @@ def split(data: Dataset, held_out: Sequence[int]) -> tuple[Dataset, Dataset]:
 
 def save(data: Dataset, path: str | os.PathLike[str]) -> None:
     """Write a store; the file appears only when it is complete."""
-    with paths.replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
+    with files.replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
         _write(file, data)
 
 
 def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, complete: bool) -> None:
     """Write the frames so far; the last spins and the state of the generator are all it needs."""
-    with paths.replacing(target) as partial, h5py.File(partial, "w") as file:
+    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
         _write(file, data, complete)
         if rng is not None and not complete:
             file["checkpoint/generator"] = rng.get_state().numpy()

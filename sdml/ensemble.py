@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdml import committee, forcefield, lattice, observables, simulation, spins
+from sdml import forcefield, lattice, observables, simulation, spins
 from sdml.dynamics import LandauLifshitz
-from sdml.guard import Guard
+from sdml.forcefield import committee
 from sdml.lattice import Lattice
 from sdml.model import describe
-from sdml.simulation import Observable
-from sdml.timetable import Schedule, Steps
+from sdml.simulation import Guard, Observable, Schedule, Steps
 
 INITIAL = ("ferromagnetic", "neel", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
 """Ordered starts; ``random`` differs from seed to seed, and a store gives its last spins."""
@@ -86,7 +85,7 @@ class Quench:
     guarded : bool
         Watch whether the spins leave the range of the training data.
     warn_above, stop_above
-        See :class:`sdml.guard.Guard`.
+        See :class:`sdml.simulation.guard.Guard`.
     device : str
 
     Raises

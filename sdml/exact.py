@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sdml.model import (
-    TWISTS,
     ElectronicState,
     SDModel,
     electronic_energy,
@@ -134,48 +133,11 @@ def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> Ele
     )
 
 
-def twist_averaged(
-    model: SDModel, spins: Any, device: str | torch.device = "cpu"
-) -> ElectronicState:
-    """Energy, local field and density averaged over periodic and antiperiodic boundaries.
-
-    The four boundary twists share one chemical potential. This is, site by site, the state of a
-    lattice of twice the length and width on which ``spins`` are repeated, whose one-electron levels
-    are those of the four twists together: a sixteenth of the work.
-
-    Parameters, result and errors as of :func:`solve`; ``energy`` is that of one of the four copies
-    and ``eigenvalues`` (..., 8N) are those of all. Source: Lin, Zong and Ceperley, Phys. Rev. E 64,
-    016702 (2001), doi 10.1103/PhysRevE.64.016702.
-    """
-    s = as_tensor(spins, model.lattice.n_sites)
-    batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
-    return _stacked([_average_one(model, one, device) for one in batch], s, spins)
-
-
-def _average_one(model: SDModel, spins: Tensor, device: str | torch.device) -> ElectronicState:
-    solved = [_eigh(hamiltonian(model, spins, device, twist=twist)) for twist in TWISTS]
-    eigenvalues, order = torch.cat([levels for levels, _ in solved]).sort()
-    filled, mu = occupations(model, eigenvalues)
-    of_twist = filled[order.argsort()].chunk(len(TWISTS))
-    expectations = [
-        _site_expectations(columns, own) for (_, columns), own in zip(solved, of_twist, strict=True)
-    ]
-    moment, density = (torch.stack(each).mean(0) for each in zip(*expectations, strict=True))
-    electrons = electronic_energy(model, eigenvalues, filled, mu) / len(TWISTS)
-    return ElectronicState(
-        energy=electrons + spin_energy(model, spins),
-        local_field=model.exchange_coupling * moment + spin_field(model, spins),
-        density=density,
-        chemical_potential=mu,
-        eigenvalues=eigenvalues,
-    )
-
-
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Levels and orthonormal columns; the matrix may be overwritten.
 
     On the CPU LAPACK's relatively robust representations (zheevr), a quarter faster here than the
-    divide and conquer (zheevd) that torch takes; see benchmarks/exact.py.
+    divide and conquer (zheevd) that torch takes; see benchmarks/exact_field.py.
     """
     if matrix.device.type != "cpu":
         return torch.linalg.eigh(matrix)

@@ -24,10 +24,6 @@ from sdml.spins import as_tensor
 DEGENERACY = 1e-9
 """Levels closer than this (in units of t) form one shell at electron_kT = 0."""
 
-PERIODIC = (0.0, 0.0)
-TWISTS = (PERIODIC, (np.pi, 0.0), (0.0, np.pi), (np.pi, np.pi))
-"""Phases across the two boundaries that leave the hopping real."""
-
 
 @dataclass(frozen=True)
 class SDModel:
@@ -95,30 +91,12 @@ class SDModel:
     @cached_property
     def hopping_matrix(self) -> NDArray[np.float64]:
         """(N, N) real matrix -t_ij; a bond counts once per displacement."""
-        return self.twisted_hopping(PERIODIC)
-
-    def twisted_hopping(self, twist: Sequence[float]) -> NDArray[np.float64]:
-        """The hopping matrix with the phases ``twist`` across the two boundaries, each 0 or pi.
-
-        A bond takes the factor exp(i twist . n) if it crosses the boundaries n = (n_x, n_y) times:
-        1 or -1, so that the matrix stays real.
-        """
-        antiperiodic = _half_turns(twist)
         matrix = np.zeros((self.lattice.n_sites,) * 2)
         for shell, amplitude in enumerate(self.hopping, start=1):  # type: ignore[arg-type]
             if amplitude:
                 i, j = self.lattice.directed_bonds(shell).T
-                signs = 1 - 2 * (self.lattice.windings(shell) @ antiperiodic % 2)
-                np.add.at(matrix, (i, j), -amplitude * signs)
+                np.add.at(matrix, (i, j), -amplitude)
         return matrix
-
-
-def _half_turns(twist: Sequence[float]) -> NDArray[np.int64]:
-    """0 for periodic and 1 for antiperiodic, along each direction."""
-    phases = tuple(float(phase) for phase in np.atleast_1d(twist))
-    if len(phases) != 2 or not set(phases) <= {0.0, np.pi}:
-        raise ValueError(f"twist: must be two phases, each 0 or pi, got {twist}")
-    return np.array([int(phase > 0) for phase in phases])
 
 
 def _finite_tuple(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
@@ -153,23 +131,15 @@ class ElectronicState:
     eigenvalues: Any = None
 
 
-def hamiltonian(
-    model: SDModel,
-    spins: Any,
-    device: str | torch.device = "cpu",
-    *,
-    twist: Sequence[float] = PERIODIC,
-) -> Tensor:
+def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Tensor:
     """The one-electron matrix (..., 2N, 2N), complex128, spin-orbital index 2 i + sigma.
 
-    ``twist`` holds the phases that an electron takes up across the two boundaries, each 0
-    (periodic) or pi (antiperiodic).
+    Periodic; :func:`sdml.bands.bloch_hamiltonian` has phases across the boundaries.
     """
     s = as_tensor(spins, model.lattice.n_sites).to(device, torch.float64)
     n = model.lattice.n_sites
     matrix = torch.zeros((*s.shape[:-2], n, 2, n, 2), dtype=torch.complex128, device=device)
-    amplitudes = model.hopping_matrix if tuple(twist) == PERIODIC else model.twisted_hopping(twist)
-    hopping = torch.as_tensor(amplitudes, device=device).to(torch.complex128)
+    hopping = torch.as_tensor(model.hopping_matrix, device=device).to(torch.complex128)
     matrix[..., :, 0, :, 0] = hopping
     matrix[..., :, 1, :, 1] = hopping
     site = torch.arange(n, device=device)

@@ -26,7 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sdml import paths
+from sdml import files
 from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
 from sdml.evaluation import (
@@ -281,7 +281,7 @@ class TrainingRun:
         settings = asdict(self.settings)
         text = json.dumps({"steps": self.steps, "history": self.history, "settings": settings})
         metadata = {"format": CHECKPOINT_FORMAT, "state": text, "sha256": digest(text, packed)}
-        with paths.replacing(Path(path)) as partial:
+        with files.replacing(Path(path)) as partial:
             safetensors.torch.save_file(packed, partial, metadata)
 
     def load(self, path: str | os.PathLike[str]) -> None:

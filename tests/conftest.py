@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("sdml")
 @pytest.fixture(scope="session")
 def authors_data() -> Path:
     """Folder of the snapshots published with arXiv:2105.08221."""
-    from sdml import published  # not before the threads are set
+    from sdml.phase_separation import published  # not before the threads are set
 
     folder = published.folder()
     if folder is None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdml import arrest
+from sdml.phase_separation import arrest
 
 TIME = np.arange(5.0, 1001.0, 5.0)
 

@@ -20,7 +20,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from sdml import paths
+from sdml import files
 
 PROGRAMS = {"chromium": ("chromium", "chromium-browser"), "chromedriver": ("chromedriver",)}
 PATIENCE = 180.0
@@ -104,8 +104,8 @@ def lab(tmp_path) -> Iterator[tuple[Path, str]]:
     folder.mkdir()
     home = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
     environment = {k: v for k, v in os.environ.items() if k not in ("SDML_BATCH", "MPLBACKEND")}
-    environment |= home | {"SDML_HOME": str(paths.root()), "JUPYTER_PREFER_ENV_PATH": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.root()), *sys.path]))
+    environment |= home | {"SDML_HOME": str(files.root()), "JUPYTER_PREFER_ENV_PATH": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(files.root()), *sys.path]))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
                f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
                f"--ServerApp.root_dir={folder}",

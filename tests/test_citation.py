@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import sdml
-from sdml import paths
+from sdml import files
 
 ALLOWED = {
     *("cff-version", "message", "title", "type", "version", "license", "authors", "references"),
@@ -22,7 +22,7 @@ DOI = re.compile(r"10\.\d{4,9}/[^\s\"']+")
 @pytest.fixture(scope="module")
 def citation() -> dict:
     """The whole of CITATION.cff."""
-    return yaml.safe_load((paths.root() / "CITATION.cff").read_text(encoding="utf-8"))
+    return yaml.safe_load((files.root() / "CITATION.cff").read_text(encoding="utf-8"))
 
 
 def is_author(entry: dict) -> bool:
@@ -52,8 +52,8 @@ def test_references_are_complete(citation):
 
 def test_it_agrees_with_the_package_and_the_readme(citation):
     assert citation["version"] == sdml.__version__
-    assert (paths.root() / "LICENSE").read_text(encoding="utf-8").startswith(citation["license"])
-    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    assert (files.root() / "LICENSE").read_text(encoding="utf-8").startswith(citation["license"])
+    readme = (files.root() / "README.md").read_text(encoding="utf-8")
     (article,) = citation["references"]
     for part in (article["doi"], str(article["year"]), article["start"], article["journal"]):
         assert part in readme

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from sdml import cli, committee, dataset, forcefield, training
-from sdml.moments import MomentEnvironment
+from sdml import cli, dataset, forcefield, training
+from sdml.descriptor.moments import MomentEnvironment
+from sdml.forcefield import committee
 
 CLAIM = {
     "id": "field-mse",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import clusters, lattice, observables, snapshots, spins
+from sdml import lattice, observables, spins
+from sdml.phase_separation import clusters, snapshots
 
 LATTICE = lattice.square(16)
 PLUS, PAIR = (4 * 16 + 4,), (10 * 16 + 10, 10 * 16 + 12)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import committee, dataset, forcefield, lattice, spins, training
-from sdml.committee import Calibration, Committee
+from sdml import dataset, files, forcefield, lattice, spins, training
 from sdml.descriptor import SymmetryEnvironment
-from sdml.forcefield import ForceField
+from sdml.descriptor.moments import MomentEnvironment
+from sdml.forcefield import ForceField, committee, network
+from sdml.forcefield.committee import Calibration, Committee
 from sdml.model import SDModel
-from sdml.moments import MomentEnvironment
 from sdml.training import TrainingSettings
 
 MODEL = SDModel(lattice.square(7), 3.0, 0.25, electron_kT=0.05)
@@ -176,7 +176,7 @@ def test_extrapolation_is_the_mahalanobis_distance():
     states = spins.random(4 * 49, np.random.default_rng(2)).reshape(4, 49, 3)
     features = ff.features(torch.as_tensor(states)).flatten(0, 1)
     z = ((features - ff.feature_mean) / ff.feature_scale).numpy()
-    regular = z.T @ z / len(z) + forcefield.VARIANCE_FLOOR * np.eye(z.shape[1])
+    regular = z.T @ z / len(z) + network.VARIANCE_FLOOR * np.eye(z.shape[1])
     distance = np.sqrt(np.einsum("if,if->i", z, np.linalg.solve(regular, z.T).T))
     found = ff.extrapolation(states).ravel()
     np.testing.assert_allclose(found, distance / distance.max(), rtol=1e-3)
@@ -286,7 +286,7 @@ def test_members_saved_one_by_one_are_not_calibrated(tmp_path):
 
 
 def test_a_released_name_is_that_of_the_first_member(saved, monkeypatch):
-    monkeypatch.setattr(forcefield.paths, "models", lambda: saved.parent)
+    monkeypatch.setattr(files, "weights", lambda: saved.parent)
     assert len(committee.load("ff").members) == 3
 
 

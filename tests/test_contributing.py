@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sdml import paths
+from sdml import files
 
-PAGE = (paths.root() / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (files.root() / "CONTRIBUTING.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"### (.*?)\n.*?```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -21,11 +21,11 @@ def test_recipe_runs(title, code):
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:sdml|tests)/[^`]*)`", PAGE))))
 def test_named_files_exist(path):
-    assert (paths.root() / path).is_file()
+    assert (files.root() / path).is_file()
 
 
 def test_named_targets_exist():
-    makefile = (paths.root() / "Makefile").read_text(encoding="utf-8")
+    makefile = (files.root() / "Makefile").read_text(encoding="utf-8")
     named = " ".join(re.findall(r"`make ([a-z ]+)`", PAGE)).split()
     assert named
     assert [target for target in named if f"\n{target}:" not in makefile] == []

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import courses, dynamics, forcefield, lattice, observables, spins
+from sdml import dynamics, forcefield, lattice, observables, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
+from sdml.plotting import courses
 
 EQUATIONS = {
     "triangular": LandauLifshitz(1.0, 0.3, method="adams"),

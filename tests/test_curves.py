@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdml import curves
-from sdml.scaling import Tail
+from sdml.coarsening.scaling import Tail
+from sdml.plotting import curves
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""The manifest lists every file in data/ with its checksum; released weights have cards."""
+"""The manifest lists all stored data and weights with their checksums; weights have cards."""
 
 import hashlib
+import os
 
 import pytest
 
-from sdml import dataset, evaluation, forcefield, paths
+from sdml import dataset, evaluation, files, forcefield
 
 ACCURACY = {
     "triangular": {"pooled": 0.95, "random": 0.85, "forming": 0.85, "coarsening": 0.85},
@@ -16,32 +17,33 @@ ELSEWHERE |= {"triangular_thermal": 0.95, "square_thermal": 0.85}
 
 
 def manifest() -> dict[str, str]:
-    lines = (paths.data() / "SHA256SUMS").read_text().splitlines()
+    lines = (files.data() / "SHA256SUMS").read_text().splitlines()
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
 def test_manifest_lists_every_file_with_its_checksum():
-    files = [p for p in paths.data().rglob("*") if p.is_file() and p.name != "SHA256SUMS"]
+    stored = [*files.data().rglob("*"), *files.weights().iterdir()]
     found = {
-        p.relative_to(paths.data()).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in files
+        os.path.relpath(p, files.data()): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in stored
+        if p.is_file() and p.name != "SHA256SUMS"
     }
     assert manifest() == found
 
 
 def test_released_weights_have_cards_with_held_out_errors():
-    names = [path.stem for path in paths.models().glob("*.safetensors")]
+    names = [path.stem for path in files.weights().glob("*.safetensors")]
     assert {"triangular", "square"} <= set(names)
     for name in names:
         card = forcefield.load(name).card
-        text = (paths.models() / f"{name}.md").read_text()
+        text = (files.weights() / f"{name}.md").read_text()
         assert f"{card['held_out_errors']['torque_r2']:.3g}" in text
         assert not set(card["held_out_quenches"]) & set(card["training_quenches"])
 
 
 @pytest.mark.parametrize("name", ["triangular", "square"])
 def test_released_weights_do_on_the_shipped_labels_what_their_cards_say(name):
-    judged = dataset.load(paths.data() / "labels" / f"{name}_judged.h5")
+    judged = dataset.load(files.data() / "labels" / f"{name}_judged.h5")
     field = forcefield.load(name)
     assert sorted(set(judged.trajectory.tolist())) == field.card["held_out_quenches"]
     found = evaluation.stage_errors(judged, evaluation.predict(field, judged))
@@ -55,7 +57,7 @@ def test_released_weights_do_on_the_shipped_labels_what_their_cards_say(name):
 
 @pytest.mark.parametrize("labels", ELSEWHERE)
 def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(labels):
-    data = dataset.load(paths.data() / "labels" / f"{labels}.h5")
+    data = dataset.load(files.data() / "labels" / f"{labels}.h5")
     field = forcefield.load(labels.partition("_")[0])
     errors = evaluation.field_errors(data, evaluation.predict(field, data))
     assert errors["torque_r2"] >= ELSEWHERE[labels]
@@ -63,7 +65,7 @@ def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(labels)
 
 @pytest.mark.parametrize("name", ["triangular", "square"])
 def test_shipped_training_labels_are_a_part_of_those_of_the_weights(name):
-    shipped = dataset.load(paths.data() / "labels" / f"{name}_training.h5")
+    shipped = dataset.load(files.data() / "labels" / f"{name}_training.h5")
     field, quenches = forcefield.load(name), {k for k in shipped.trajectory.tolist() if k >= 0}
     evaluation.on_lattice_of(shipped, field)
     held_out = {127} if name == "square" else set()  # scored while training, not learned

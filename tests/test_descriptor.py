@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from sdml import lattice, spins
-from sdml.descriptor import PHASE_SOFTENING, SymmetryDescriptor, SymmetryEnvironment
-from sdml.orbits import orbit_coefficients, reference_irreps
+from sdml.descriptor import SymmetryDescriptor, SymmetryEnvironment
+from sdml.descriptor.irreps import PHASE_SOFTENING
+from sdml.descriptor.orbits import orbit_coefficients, reference_irreps
 
 LATTICES = {"square": lattice.square(7), "triangular": lattice.triangular(7)}
 ENVIRONMENTS = {

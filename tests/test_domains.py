@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import domains, growth, lattice, observables, paths, spins
+from sdml import files, lattice, observables, spins
+from sdml.coarsening import domains, growth
 
 ROOT3 = np.sqrt(3)
 SQUARE, TRIANGULAR = lattice.square(64), lattice.triangular(64)
@@ -127,8 +128,8 @@ def test_batches_kinds_and_single_precision():
 
 
 def test_every_estimator_but_the_first_moment_finds_the_law_of_ising_domains(monkeypatch):
-    """L ~ t^1/2 after a quench to T = 0, small: benchmarks/ising.py has 512^2 and 16 seeds."""
-    monkeypatch.syspath_prepend(str(paths.root() / "benchmarks"))
+    """L ~ t^1/2 after a quench to T = 0, small: studies/ising.py has 512^2 and 16 seeds."""
+    monkeypatch.syspath_prepend(str(files.root() / "benchmarks"))
     ising = importlib.import_module("ising")
     sites, sweeps = lattice.triangular(258), np.array([6, 12, 24, 48])
     frames = np.stack([ising.quench(sites, sweeps, seed)[0] for seed in range(12)])

@@ -12,12 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import cli, ensemble, forcefield, lattice, observables, simulation, spins, workers
+from sdml import (
+    cli,
+    dynamics,
+    ensemble,
+    forcefield,
+    lattice,
+    observables,
+    simulation,
+    spins,
+    workers,
+)
+from sdml.descriptor.raw import RawBondEnvironment
 from sdml.dynamics import LandauLifshitz
 from sdml.ensemble import Quench
 from sdml.forcefield import ForceField
 from sdml.model import SDModel
-from sdml.rawbonds import RawBondEnvironment
 
 SITES = lattice.square(12)
 
@@ -51,7 +61,7 @@ def dies_once(job, marker: Path):
     """Kills its process while the job is under way, the first time."""
     if not marker.exists():
         marker.touch()
-        original, calls = simulation.dynamics.evolve, []
+        original, calls = dynamics.evolve, []
 
         def evolve(*arguments):
             calls.append(1)
@@ -59,7 +69,7 @@ def dies_once(job, marker: Path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments)
 
-        simulation.dynamics.evolve = evolve
+        dynamics.evolve = evolve
         job()
         raise AssertionError("it lives")
     return job()
@@ -149,7 +159,7 @@ def test_devices_that_are_not_here(tmp_path, settings, weights, capsys, device):
 @pytest.mark.parametrize("seeds", [(), ("--seeds", "3")])
 def test_an_interrupted_command_goes_on(tmp_path, weights, monkeypatch, capsys, seeds):
     output = tmp_path / ("runs" if seeds else "run.h5")
-    evolve, calls = simulation.dynamics.evolve, []
+    evolve, calls = dynamics.evolve, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -158,7 +168,7 @@ def test_an_interrupted_command_goes_on(tmp_path, weights, monkeypatch, capsys, 
         return evolve(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(simulation.dynamics, "evolve", interrupted)
+        patch.setattr(dynamics, "evolve", interrupted)
         assert command(weights, output, *seeds) == 130
     told = "interrupted; the same command goes on from the last checkpoint\n"
     assert capsys.readouterr().err == told
@@ -287,7 +297,7 @@ def test_the_command_says_what_is_tried_again(tmp_path, weights, monkeypatch, ca
         raise errors.pop(0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(simulation.dynamics, "evolve", failing)
+        patch.setattr(dynamics, "evolve", failing)
         with pytest.raises(SystemExit) as stop:
             command(weights, tmp_path, "--seeds", "3", "4")
     assert stop.value.code == 1 and not errors

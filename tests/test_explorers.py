@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sdml import courses, exact, explorers, forcefield, lattice, plotting, spins, widgets
+from sdml import exact, forcefield, lattice, plotting, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
+from sdml.plotting import courses, explorers, widgets
 
 LATTICES = (lattice.triangular(6), lattice.square(6))
 CASES = {

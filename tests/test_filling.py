@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import filling
+from sdml.forcefield import equilibration
+from sdml.forcefield.equilibration import chemical_potential
 
 LOW, HIGH = torch.tensor(-3.0).double(), torch.tensor(2.0).double()
 TOLERANCE = 1e-12
@@ -37,7 +38,7 @@ def test_of_several_roots_that_of_the_largest_energy(shift, error):
     """Also where a sample, with an excess of its own, has its largest energy elsewhere."""
     excess, energy = wave(shift)
     sample = None if error is None else lambda mu: excess(mu) + error * (1 + 0.3 * mu)
-    found = filling.chemical_potential(excess, LOW, HIGH, TOLERANCE, sample)
+    found = chemical_potential(excess, LOW, HIGH, TOLERANCE, sample)
     assert abs(float(excess(found))) < TOLERANCE
     assert float(found) == pytest.approx(highest(energy), abs=1e-5)
 
@@ -45,7 +46,7 @@ def test_of_several_roots_that_of_the_largest_energy(shift, error):
 def test_the_energy_is_continuous_though_the_root_jumps():
     shifts = torch.linspace(-0.02, 0.02, 400, dtype=torch.float64)
     excess, energy = wave(shifts)
-    mu = filling.chemical_potential(excess, LOW.expand(400), HIGH.expand(400), TOLERANCE)
+    mu = chemical_potential(excess, LOW.expand(400), HIGH.expand(400), TOLERANCE)
     jumps = mu.diff().abs()
     assert jumps.max() > 1.9  # from one side of the maximum to the other
     barrier = 0.1 / 4  # between the maxima, at shift = 0
@@ -54,8 +55,8 @@ def test_the_energy_is_continuous_though_the_root_jumps():
 
 def test_every_member_of_a_batch_by_itself():
     shifts = [-0.4, -0.01, 0.01, 0.3]
-    many = filling.chemical_potential(wave(shifts)[0], LOW.expand(4), HIGH.expand(4), TOLERANCE)
-    single = [filling.chemical_potential(wave(x)[0], LOW, HIGH, TOLERANCE) for x in shifts]
+    many = chemical_potential(wave(shifts)[0], LOW.expand(4), HIGH.expand(4), TOLERANCE)
+    single = [chemical_potential(wave(x)[0], LOW, HIGH, TOLERANCE) for x in shifts]
     np.testing.assert_allclose(many, single, rtol=0, atol=1e-9)
 
 
@@ -68,7 +69,7 @@ def test_the_only_root_of_a_density_that_rises(width):
 
     expected = 0.123 + width * np.log(0.4 / 0.6)
     for sample in (None, lambda mu: excess(mu) + 0.01):
-        found = filling.chemical_potential(excess, LOW, HIGH, TOLERANCE, sample)
+        found = chemical_potential(excess, LOW, HIGH, TOLERANCE, sample)
         assert float(found) == pytest.approx(expected, abs=1e-9)
 
 
@@ -79,13 +80,13 @@ def test_the_range_is_left_only_as_far_as_it_must_be():
         looked.append(mu)
         return mu - 2.1
 
-    assert float(filling.chemical_potential(excess, LOW, HIGH, TOLERANCE)) == pytest.approx(2.1)
+    assert float(chemical_potential(excess, LOW, HIGH, TOLERANCE)) == pytest.approx(2.1)
     assert max(float(x.max()) for x in looked) == pytest.approx(2.2)
 
 
 def test_a_search_without_result_says_so(monkeypatch):
     with pytest.raises(RuntimeError, match=r"none in \[-4.00, 3.00\] holds the electrons"):
-        filling.chemical_potential(torch.ones_like, LOW, HIGH, TOLERANCE)
-    monkeypatch.setattr(filling, "ITERATIONS", 1)
+        chemical_potential(torch.ones_like, LOW, HIGH, TOLERANCE)
+    monkeypatch.setattr(equilibration, "ITERATIONS", 1)
     with pytest.raises(RuntimeError, match=r"last estimate .* after 1 steps"):
-        filling.chemical_potential(wave(0.1)[0], LOW, HIGH, TOLERANCE)
+        chemical_potential(wave(0.1)[0], LOW, HIGH, TOLERANCE)

@@ -1,13 +1,16 @@
-"""Boundary twists: four of them are a lattice of twice the size, and the error is the rest."""
+"""Boundary phases: four of them are a lattice of twice the size, and the error is the rest."""
 
 from dataclasses import replace
 
+import finite_size
 import laws
 import numpy as np
 import pytest
 
-from sdml import exact, finite_size, lattice, spins
-from sdml.model import TWISTS, SDModel, hamiltonian
+from sdml import bands, exact, lattice, spins
+from sdml.model import SDModel
+
+TWISTS = [(0.0, 0.0), (np.pi, 0.0), (0.0, np.pi), (np.pi, np.pi)]
 
 LATTICES = {
     "square": (lattice.square(4, 3), lattice.square(8, 6)),
@@ -33,7 +36,7 @@ def test_four_twists_are_the_state_repeated_on_twice_the_size(name, filling):
     small, large = LATTICES[name]
     options = {"hopping": (1.0, 0.3, -0.2), "zeeman": (0, 0, 0.1), **FILLINGS[filling]}
     s = spins.random(small.n_sites, seed=1)
-    found = exact.twist_averaged(SDModel(small, 2.0, **options), s)
+    found = bands.repeated(SDModel(small, 2.0, **options), s, n_phases=2)
     expected = exact.solve(SDModel(large, 2.0, **options), repeated(small, large, s))
     np.testing.assert_allclose(4 * found.energy, expected.energy, rtol=1e-11)
     np.testing.assert_allclose(found.chemical_potential, expected.chemical_potential, atol=1e-9)
@@ -47,9 +50,9 @@ def test_four_twists_are_the_state_repeated_on_twice_the_size(name, filling):
 @pytest.mark.parametrize("twist", TWISTS)
 def test_twisted_hamiltonians_are_hermitian_and_of_real_hopping(twist):
     model = SDModel(lattice.triangular(4), 3.0, 0.25)
-    up = hamiltonian(model, spins.ferromagnetic(model.lattice), twist=twist)[::2, ::2]
-    np.testing.assert_array_equal(up, up.T)
-    assert (up.imag == 0).all()
+    up = bands.bloch_hamiltonian(model, spins.ferromagnetic(model.lattice), twist)[::2, ::2]
+    np.testing.assert_allclose(up, up.conj().T, atol=1e-12)
+    np.testing.assert_allclose(up.imag, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("twist", TWISTS)
@@ -57,7 +60,7 @@ def test_a_twist_shifts_the_momenta(twist):
     """Free electrons: e(k) = -2 t (cos kx + cos ky) at k_a = (2 pi n + twist_a) / L_a."""
     shape = (6, 4)
     model = SDModel(lattice.square(*shape), 0.0, 0.5)
-    found = np.linalg.eigvalsh(hamiltonian(model, spins.random(24, 0), twist=twist))[::2]
+    found = np.linalg.eigvalsh(bands.bloch_hamiltonian(model, spins.random(24, 0), twist))[::2]
     kx, ky = ((2 * np.pi * np.arange(n) + p) / n for n, p in zip(shape, twist, strict=True))
     expected = np.sort((-2 * np.cos(kx)[:, None] - 2 * np.cos(ky)).ravel())
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -68,10 +71,10 @@ def test_averages_are_invariant_and_the_gradient_of_their_energy():
     model = SDModel(lattice.triangular(4), 3.0, 0.25, electron_kT=0.1)
     s = spins.random(16, seed=2)
     moves = [*laws.translations(model.lattice), *laws.point_operations(model.lattice)]
-    laws.assert_equivariant(lambda x: exact.twist_averaged(model, x).local_field, s, moves, 1e-9)
+    laws.assert_equivariant(lambda x: bands.repeated(model, x, 2).local_field, s, moves, 1e-9)
     laws.assert_field_is_gradient(
-        lambda x: exact.twist_averaged(model, x).energy,
-        lambda x: exact.twist_averaged(model, x).local_field,
+        lambda x: np.array([bands.repeated(model, one, 2).energy for one in x]),
+        lambda x: bands.repeated(model, x, 2).local_field,
         s,
     )
 
@@ -81,9 +84,10 @@ def test_the_error_falls_with_size_and_temperature():
     small, large = LATTICES["triangular"]
     s = spins.random(small.n_sites, seed=3)
     model = SDModel(small, 3.0, 0.25, electron_kT=0.1)
-    error = finite_size.finite_size_error(model, s)
-    twice = finite_size.finite_size_error(replace(model, lattice=large), repeated(small, large, s))
-    hot = finite_size.finite_size_error(replace(model, electron_kT=1.0), s)
+    error = finite_size.finite_size_error(model, s[None])
+    on_large = repeated(small, large, s)[None]
+    twice = finite_size.finite_size_error(replace(model, lattice=large), on_large)
+    hot = finite_size.finite_size_error(replace(model, electron_kT=1.0), s[None])
     assert 0 < twice.mse < error.mse / 4
     assert 0 < hot.mse < error.mse / 4
     assert error.relative == error.mse / error.mean_square
@@ -93,18 +97,7 @@ def test_a_batch_is_the_mean_of_its_states():
     model = SDModel(lattice.square(4), 2.0, 0.4, electron_kT=0.1)
     states = np.stack([spins.random(16, seed) for seed in range(3)])
     batch = finite_size.finite_size_error(model, states)
-    each = [finite_size.finite_size_error(model, s) for s in states]
+    each = [finite_size.finite_size_error(model, s[None]) for s in states]
     assert batch.n_states == 3
     np.testing.assert_allclose(batch.mse, np.mean([e.mse for e in each]))
     np.testing.assert_allclose(batch.mean_square, np.mean([e.mean_square for e in each]))
-
-
-@pytest.mark.parametrize("twist", [(0.0,), (0.0, 1.0), (np.pi, -np.pi), (0, 0, 0), (np.nan, 0)])
-def test_other_twists_are_refused(twist):
-    model = SDModel(lattice.square(4), 2.0, 0.4)
-    laws.assert_refused(lambda: hamiltonian(model, spins.random(16, 0), twist=twist), "twist")
-
-
-def test_no_states_are_refused():
-    model = SDModel(lattice.square(4), 2.0, 0.4)
-    laws.assert_refused(lambda: exact.twist_averaged(model, np.zeros((0, 16, 3))), "spins")

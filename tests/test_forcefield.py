@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from sdml import dataset, dynamics, evaluation, filling, forcefield, lattice, paths, spins
+from sdml import dataset, dynamics, evaluation, files, forcefield, lattice, spins
 from sdml.descriptor import SymmetryEnvironment
-from sdml.forcefield import ForceField
+from sdml.descriptor.moments import MomentEnvironment
+from sdml.descriptor.raw import RawBondEnvironment
+from sdml.forcefield import ForceField, equilibration, network
 from sdml.model import SDModel
-from sdml.moments import MomentEnvironment
-from sdml.rawbonds import RawBondEnvironment
 
 ENVIRONMENTS = {
     "square symmetry": SymmetryEnvironment("square", bond_radius=2.3, pair_radius=1.5),
@@ -215,13 +215,13 @@ def test_the_chemical_potential_does_not_depend_on_the_rest_of_a_batch(
     name, tolerance, monkeypatch
 ):
     """Neither do the ends between which it is searched, nor the number of steps."""
-    monkeypatch.setitem(forcefield.CHARGE_TOLERANCE, torch.float64, tolerance)
+    monkeypatch.setitem(network.CHARGE_TOLERANCE, torch.float64, tolerance)
     ff = random_force_field(name)
     uniform = spins.ferromagnetic(ff.model.lattice)
     many = np.stack([STATE, uniform, spins.perturbed(uniform, 0.1, 0)])
     ff.mu_range.copy_(ff.chemical_potential(torch.as_tensor(STATE)) + torch.tensor([-0.01, 0.01]))
     found = ff.chemical_potential(many)
-    assert np.ptp(found) > 0.01 + filling.MARGINS[0]  # beyond the first margin
+    assert np.ptp(found) > 0.01 + equilibration.MARGINS[0]  # beyond the first margin
     np.testing.assert_allclose(found, [ff.chemical_potential(s) for s in many], rtol=0, atol=1e-12)
     pairs = [ff.chemical_potential(many[[0, k]])[0] for k in (1, 2)]
     np.testing.assert_allclose(pairs, found[0], rtol=0, atol=1e-12)
@@ -240,7 +240,7 @@ def test_a_sample_of_sites_only_speeds_up_the_search(name, monkeypatch):
         lambda x, mu: full.append((x.shape[-2] == n_sites) * mu.numel()) or excess(x, mu),
     )
     for threshold in (n_sites, n_sites + 1):
-        monkeypatch.setattr(forcefield, "SAMPLED_FROM", threshold)
+        monkeypatch.setattr(network, "SAMPLED_FROM", threshold)
         full.clear()
         found[threshold] = ff.chemical_potential(batch), sum(full)
     (sampled, few), (plain, many) = found.values()
@@ -501,7 +501,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch, 
 @pytest.fixture(params=RELEASED)
 def released(request):
     """A force field shipped with the project."""
-    if not (paths.models() / f"{request.param}.safetensors").is_file():
+    if not (files.weights() / f"{request.param}.safetensors").is_file():
         pytest.skip(f"no released weights {request.param!r} yet")
     return forcefield.load(request.param)
 

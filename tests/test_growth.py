@@ -4,7 +4,7 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import growth
+from sdml.coarsening import growth
 
 TIME = np.geomspace(20, 400, 20)
 TRUTHS = {

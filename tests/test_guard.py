@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from sdml import simulation, spins
-from sdml.committee import Calibration, Committee
+from sdml.descriptor.raw import RawBondEnvironment
 from sdml.dynamics import LandauLifshitz
 from sdml.forcefield import ForceField
-from sdml.guard import Guard, OutsideTrainedRange
+from sdml.forcefield.committee import Calibration, Committee
 from sdml.lattice import square
 from sdml.model import SDModel
-from sdml.rawbonds import RawBondEnvironment
+from sdml.simulation.guard import Guard, OutsideTrainedRange
 
 LATTICE = square(12)
 MODEL = SDModel(LATTICE, 6.0, 0.5)

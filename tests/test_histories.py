@@ -6,7 +6,7 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import histories
+from sdml.coarsening import reference
 
 TIME = np.geomspace(2, 2000, 40)
 ESTIMATORS = ["wall", "correlation", "moment", "first_moment"]
@@ -21,7 +21,7 @@ def row(length=128, n_seeds=4, speed=0.02, **equation):
         "name": f"main_{length}",
         "engine": "triangular 0",
         "length": length,
-        "equation": histories.USUAL | equation,
+        "equation": reference.USUAL | equation,
         "seeds": list(range(n_seeds)),
         "time": TIME.tolist(),
         "lengths": lengths.tolist(),
@@ -40,9 +40,9 @@ def stored(tmp_path):
 
 
 def test_a_linear_law_is_found_between_forming_and_the_box(stored):
-    history = histories.load(stored(row()))["main_128"]
+    history = reference.load(stored(row()))["main_128"]
     time, lengths, free = history.late()
-    assert time[0] >= histories.FORMING / 0.3
+    assert time[0] >= reference.FORMING / 0.3
     assert lengths.mean(0)[-1] < history.box_length / 4
     assert free.all()
     found = history.law()
@@ -58,19 +58,19 @@ def test_a_linear_law_is_found_between_forming_and_the_box(stored):
 
 
 def test_a_single_seed_has_no_error(stored):
-    history = histories.load(stored(row(n_seeds=1)))["main_128"]
+    history = reference.load(stored(row(n_seeds=1)))["main_128"]
     assert np.isnan(history.mean_length()[2]).all()
 
 
 def test_lengths_go_by_their_estimator(stored):
-    history = histories.load(stored(row()))["main_128"]
+    history = reference.load(stored(row()))["main_128"]
     np.testing.assert_allclose(history.lengths("correlation"), history.lengths() / 4)
     laws.assert_refused(lambda: history.lengths("area"), "estimator", "area", "wall")
 
 
 def test_labels_say_what_is_not_usual(stored):
     other = row(96, damping=0.1, kT=0.01) | {"name": "second_96"}
-    found = histories.load(stored(row(), other))
+    found = reference.load(stored(row(), other))
     assert found["main_128"].label == "$128^2$"
     assert found["main_128"].usual and not found["second_96"].usual
     assert found["second_96"].label == r"$96^2$, $\alpha$ = 0.1, $kT$ = 0.01, second network"
@@ -78,24 +78,24 @@ def test_labels_say_what_is_not_usual(stored):
 
 def test_two_quenches_are_compared_seed_by_seed(stored):
     faster = row(speed=0.022, dt=1.0) | {"name": "main_128_dt1", "seeds": [1, 2, 7, 3]}
-    slower, faster = histories.load(stored(row(), faster)).values()
-    time, ratio, error = histories.ratio(faster, slower)
+    slower, faster = reference.load(stored(row(), faster)).values()
+    time, ratio, error = reference.ratio(faster, slower)
     # Rows 0, 1, 3 beside 1, 2, 3: the scatter of a seed, 2 %, does not cancel.
     expected = (3 + 0.022 * time) / (3 + 0.02 * time)
     np.testing.assert_allclose(ratio, expected, rtol=0.05)
     assert (error < 0.03).all()
-    np.testing.assert_allclose(histories.ratio(slower, slower)[1], 1, rtol=1e-12)
+    np.testing.assert_allclose(reference.ratio(slower, slower)[1], 1, rtol=1e-12)
     assert time[0] >= 100 and time[-1] <= min(slower.late()[0][-1], faster.late()[0][-1])
 
 
 def test_quenches_without_a_common_seed_are_not_compared(stored):
     other = row() | {"name": "second_128", "seeds": [7, 8, 9, 11]}
-    first, second = histories.load(stored(row(), other)).values()
-    laws.assert_refused(lambda: histories.ratio(first, second), "second", "[0, 1, 2, 3]", "7")
+    first, second = reference.load(stored(row(), other)).values()
+    laws.assert_refused(lambda: reference.ratio(first, second), "second", "[0, 1, 2, 3]", "7")
 
 
 def test_a_summary_holds_the_law(stored):
-    history = histories.load(stored(row()))["main_128"]
+    history = reference.load(stored(row()))["main_128"]
     found = history.summary()
     low, high = found["n of L0 + A t^n"].partition("[")[2].rstrip("]").split(", ")
     assert float(low) <= 1 <= float(high)
@@ -107,9 +107,9 @@ def test_quenches_are_sorted_by_what_they_vary(stored):
         return row(**equation) | {"name": name}
 
     rows = row(), named("main_dt", dt=1.0), named("main_kT", kT=0.01), named("kpm_128")
-    sets = histories.load(stored(row(96) | {"name": "main_96"}, *rows, named("a", damping=0.6)))
-    assert histories.largest(sets).name == "main_128"
-    found = histories.families(sets)
+    sets = reference.load(stored(row(96) | {"name": "main_96"}, *rows, named("a", damping=0.6)))
+    assert reference.largest(sets).name == "main_128"
+    found = reference.families(sets)
     fields, heat, damped = (list(series) for series in found.values())
     assert fields == ["$96^2$", "$128^2$", r"$128^2$, $\Delta t$ = 1.0", "$128^2$, KPM fields"]
     assert heat == ["$128^2$", "$128^2$, $kT$ = 0.01"]
@@ -117,11 +117,11 @@ def test_quenches_are_sorted_by_what_they_vary(stored):
     assert damped == ["$128^2$"]
     x, mean, _ = found["damping"]["$128^2$"]
     np.testing.assert_allclose(mean, 3 + 0.02 * x, rtol=0.03)
-    assert histories.relative(sets)["$128^2$, KPM fields"]["mean ratio"] == "1.000 ± 0.000"
-    assert histories.relative(sets)["$128^2$, KPM fields"]["range"] == "1.00 to 1.00"
-    assert histories.relative(sets)["$128^2$, KPM fields"]["last, wall"] == "1.000 ± 0.000"
-    assert len(histories.relative(sets)) == 3
-    laws_found = histories.laws(sets)
+    assert reference.relative(sets)["$128^2$, KPM fields"]["mean ratio"] == "1.000 ± 0.000"
+    assert reference.relative(sets)["$128^2$, KPM fields"]["range"] == "1.00 to 1.00"
+    assert reference.relative(sets)["$128^2$, KPM fields"]["last, wall"] == "1.000 ± 0.000"
+    assert len(reference.relative(sets)) == 3
+    laws_found = reference.laws(sets)
     assert [e for label, e in laws_found if label == "$128^2$"] == ESTIMATORS[:3]
     assert [e for label, e in laws_found if label == "$96^2$"] == ["wall"]
 
@@ -132,4 +132,4 @@ def test_what_is_no_history_is_refused(stored, tmp_path):
     paths = [stored(torn), tmp_path / "missing.json", tmp_path / "other.json"]
     paths[2].write_text("[1]")
     for path in paths:
-        laws.assert_refused(lambda path=path: histories.load(path), "path", path.name)
+        laws.assert_refused(lambda path=path: reference.load(path), "path", path.name)

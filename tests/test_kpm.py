@@ -8,9 +8,11 @@ import pytest
 import scipy.special
 import torch
 
-from sdml import chebyshev, exact, kpm, lattice, probing, published, recursion, spins
-from sdml.chebyshev import Interval
+from sdml import exact, kpm, lattice, spins
+from sdml.kpm import probes, recursion, series, solver
+from sdml.kpm.series import Interval
 from sdml.model import SDModel
+from sdml.phase_separation import published
 
 SQUARE, TRIANGULAR = lattice.square(6), lattice.triangular(5, 4)
 HONEYCOMB = lattice.from_cell(
@@ -106,10 +108,10 @@ def test_plain_series_beats_the_jackson_kernel_in_a_warm_state():
     interval, kT, n = Interval(-9.0, 9.0), 0.05, 1000
     energies = np.linspace(-8, 8, 400)
     polynomials = np.cos(np.arange(n)[:, None] * np.arccos(energies / 9))
-    occupation, _ = chebyshev.coefficients(interval, kT, n, 0.3)
+    occupation, _ = series.coefficients(interval, kT, n, 0.3)
     expected = scipy.special.expit((0.3 - energies) / kT)
     plain = np.abs(occupation @ polynomials - expected).max()
-    damped = np.abs(chebyshev.jackson_kernel(n) * occupation @ polynomials - expected).max()
+    damped = np.abs(series.jackson_kernel(n) * occupation @ polynomials - expected).max()
     assert plain < 1e-7
     assert damped > 1e-3
 
@@ -249,9 +251,9 @@ def test_single_precision(name):
 def test_torch_and_compiled_loops_agree(name, real):
     model = MODELS[name]
     s = torch.as_tensor(random_spins(model))
-    compiled = kpm._hamiltonian(model, s, Interval(-12, 12), real)
+    compiled = solver._hamiltonian(model, s, Interval(-12, 12), real)
     by_torch = dataclasses.replace(compiled, compiled=False)
-    vectors = probing.random(model.lattice.n_sites, 19, np.random.default_rng(0)).vectors(0, 19)
+    vectors = probes.random(model.lattice.n_sites, 19, np.random.default_rng(0)).vectors(0, 19)
     c = np.random.default_rng(1).standard_normal(30) / np.arange(1, 31) ** 2
     atol = 1e-12 if real == torch.float64 else 1e-4
     found = [recursion.moments(h, vectors, 30) for h in (compiled, by_torch)]
@@ -269,9 +271,9 @@ def test_torch_and_compiled_loops_agree(name, real):
 def test_a_whole_solve_by_torch(monkeypatch, method):
     model, s = MODELS["triangular"], random_spins(MODELS["triangular"])
     expected = kpm.solve(model, s, 200, 10, method, seed=0)
-    hamiltonian = kpm._hamiltonian
+    hamiltonian = solver._hamiltonian
     monkeypatch.setattr(
-        kpm,
+        solver,
         "_hamiltonian",
         lambda *arguments: dataclasses.replace(hamiltonian(*arguments), compiled=False),
     )
@@ -298,16 +300,16 @@ def test_vectors_that_do_not_fit_in_memory_are_recomputed(monkeypatch):
     for method in ("coloured", "coloured-plain"):
         expected = kpm.solve(model, s, 300, probing=method)
         with monkeypatch.context() as patch:
-            patch.setattr(kpm, "MEMORY", 1)
+            patch.setattr(solver, "MEMORY", 1)
             assert_states_agree(kpm.solve(model, s, 300, probing=method), expected, atol=1e-11)
 
 
 def test_moments_are_traces_of_chebyshev_polynomials():
     model, s = MODELS["triangular"], random_spins(MODELS["triangular"])
     interval = Interval(-8.0, 9.5)
-    h = kpm._hamiltonian(model, torch.as_tensor(s), interval, torch.float64)
-    probes = probing.all_unit_vectors(model.lattice.n_sites)
-    found, _ = recursion.moments(h, probes.vectors(0, probes.n_vectors), 24)
+    h = solver._hamiltonian(model, torch.as_tensor(s), interval, torch.float64)
+    vectors = probes.all_unit_vectors(model.lattice.n_sites)
+    found, _ = recursion.moments(h, vectors.vectors(0, vectors.n_vectors), 24)
     x = (exact.solve(model, s).eigenvalues - interval.center) / interval.half_width
     expected = np.cos(np.arange(24)[:, None] * np.arccos(x)).sum(axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -319,7 +321,7 @@ def test_step_coefficients_are_the_integrals():
     energy = interval.center + interval.half_width * np.cos(angle)
     filled = (energy < mu).astype(float)
     for found, values in zip(
-        chebyshev._step_coefficients(interval, 12, mu),
+        series._step_coefficients(interval, 12, mu),
         (filled, filled * (energy - mu)),
         strict=True,
     ):
@@ -331,7 +333,7 @@ def test_coefficients_of_a_warm_state_sum_to_the_functions():
     interval, kT, mu = Interval(-3.0, 5.0), 0.3, 0.7
     energy = np.linspace(-2.9, 4.9, 50)
     angle = np.arccos((energy - interval.center) / interval.half_width)
-    occupation, potential = chebyshev.coefficients(interval, kT, 200, mu) @ np.cos(
+    occupation, potential = series.coefficients(interval, kT, 200, mu) @ np.cos(
         np.arange(200)[:, None] * angle
     )
     np.testing.assert_allclose(occupation, scipy.special.expit((mu - energy) / kT), atol=1e-12)
@@ -340,24 +342,12 @@ def test_coefficients_of_a_warm_state_sum_to_the_functions():
 
 def test_jackson_kernel():
     """g_0 = 1, falling to almost 0; a damped delta function is nowhere negative."""
-    g = chebyshev.jackson_kernel(50)
+    g = series.jackson_kernel(50)
     assert g[0] == pytest.approx(1)
     assert (np.diff(g) < 0).all() and 0 < g[-1] < 1e-3
     n, angle = np.arange(50), np.linspace(0, np.pi, 501)
     delta = (g * (2 - (n == 0)) * np.cos(n * 1.3) * np.cos(n * angle[:, None])).sum(axis=1)
     assert delta.min() > -1e-12
-
-
-def test_density_of_states_counts_the_levels():
-    model, s = LARGE["square"], random_spins(LARGE["square"])
-    energies, density = kpm.density_of_states(model, s, 200)
-    levels = exact.solve(model, s).eigenvalues
-    assert density.min() > -1e-9
-    for ends in ((-20, 20), (-9, -5), (-4.0, 6.0)):
-        inside = (energies > ends[0]) & (energies < ends[1])
-        counted = np.trapezoid(density[inside], energies[inside])
-        expected = ((levels > ends[0]) & (levels < ends[1])).sum()
-        assert abs(counted - expected) < 0.02 * len(levels)
 
 
 @every_model
@@ -403,7 +393,7 @@ def test_violated_bounds_raise(bounds, dtype):
     ],
 )
 def test_sites_of_one_color_are_far_apart(lat, n_colors, distance):
-    color = probing.colors(lat, n_colors)
+    color = probes.colors(lat, n_colors)
     assert color.shape == (lat.n_sites,)
     assert color.min() >= 0 and color.max() < n_colors
     periods = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)]) * lat.shape
@@ -417,17 +407,17 @@ def test_sites_of_one_color_are_far_apart(lat, n_colors, distance):
 
 @pytest.mark.parametrize("n_vectors", [1, 2, 7, 40])
 def test_random_vectors_estimate_the_identity(n_vectors):
-    probes = probing.random(5, n_vectors, np.random.default_rng(0))
-    r = probes.vectors(0, n_vectors).reshape(10, -1)
-    product = r @ r.conj().T / probes.norm
+    found = probes.random(5, n_vectors, np.random.default_rng(0))
+    r = found.vectors(0, n_vectors).reshape(10, -1)
+    product = r @ r.conj().T / found.norm
     np.testing.assert_allclose(np.diag(product), 1)
 
 
 def test_colored_vectors_are_the_identity_between_near_sites():
     lat = lattice.square(6)
-    probes = probing.colored(lat, 19, np.random.default_rng(0))
-    assert probes.n_vectors == 18
-    r = np.concatenate([probes.vectors(0, 7), probes.vectors(7, 18)], axis=2).reshape(72, 18)
+    found = probes.colored(lat, 19, np.random.default_rng(0))
+    assert found.n_vectors == 18
+    r = np.concatenate([found.vectors(0, 7), found.vectors(7, 18)], axis=2).reshape(72, 18)
     product = (r @ r.conj().T).reshape(36, 2, 36, 2)
     near = lat.directed_bonds(1)
     np.testing.assert_allclose(product[near[:, 0], :, near[:, 1]], 0, atol=1e-6)

@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import floors
 import numpy as np
 import pytest
 
-from sdml import exact, kpm, lattice, locality, spins
+from sdml import exact, kpm, lattice, spins
 from sdml.model import SDModel
 
 SQUARE = SDModel(lattice.square(12), 6.0, 0.485, electron_kT=0.1)
@@ -25,9 +26,9 @@ def random_states(model, n, seed=0):
     return np.stack([spins.random(model.lattice.n_sites, rng) for _ in range(n)])
 
 
-def floors(model, radii, outer=None, n_centres=4, **arguments):
+def cutoff_floors(model, radii, outer=None, n_centres=4, **arguments):
     inner = random_states(model, 4)
-    return locality.locality_floors(model, inner, outer, radii, n_centres, 1, **arguments)
+    return floors.locality_floors(model, inner, outer, radii, n_centres, 1, **arguments)
 
 
 @every_model
@@ -55,8 +56,8 @@ def test_probed_chemical_potential_hardly_moves_the_field(name):
 @every_model
 def test_engines_agree(model):
     radii, outer = [1, 2], random_states(model, 3, seed=9)
-    by_kpm = floors(model, radii, outer, n_probes=None)
-    by_diagonalization = floors(model, radii, outer, engine="exact")
+    by_kpm = cutoff_floors(model, radii, outer, n_probes=None)
+    by_diagonalization = cutoff_floors(model, radii, outer, engine="exact")
     for found, expected in zip(by_kpm, by_diagonalization, strict=True):
         np.testing.assert_allclose(
             dataclasses.astuple(found), dataclasses.astuple(expected), rtol=1e-4
@@ -65,7 +66,7 @@ def test_engines_agree(model):
 
 @every_model
 def test_floor_vanishes_when_the_disc_covers_the_lattice(model):
-    (found,) = floors(model, [12])
+    (found,) = cutoff_floors(model, [12])
     assert found.signal > 1e-5
     assert abs(found.floor) < 1e-20 and abs(found.reached) < 1e-20
 
@@ -73,7 +74,7 @@ def test_floor_vanishes_when_the_disc_covers_the_lattice(model):
 def test_floor_falls_with_the_radius_from_the_signal():
     """With nothing but its own spin kept, an isotropic outside leaves no transverse field known."""
     model = dataclasses.replace(TRIANGULAR, filling=None, chemical_potential=-3.13)
-    found = floors(model, [0, 1, 2, 3, 5], n_centres=60)
+    found = cutoff_floors(model, [0, 1, 2, 3, 5], n_centres=60)
     assert found[0].floor == pytest.approx(found[0].signal, rel=0.3)
     assert found[0].reached == pytest.approx(found[0].signal, rel=0.3)
     values = np.array([row.floor for row in found])
@@ -86,36 +87,36 @@ def test_floor_falls_with_the_radius_from_the_signal():
 def test_floor_of_a_known_variance():
     """Fields 1, 3 redrawn and 0 in the own state: variance 2, |0 - 2|^2 less 2 / 2 redraws."""
     redrawn = np.tile(np.array([1.0, 3.0])[None, :, None], (5, 1, 3))
-    row = locality._summary(2, np.zeros((5, 3)), redrawn)
+    row = floors._summary(2, np.zeros((5, 3)), redrawn)
     assert (row.floor, row.floor_error, row.reached, row.signal) == (2, 0, 3, 0)
 
 
 def test_seeds():
-    first, again = (floors(SQUARE, [1], n_probes=32) for _ in range(2))
+    first, again = (cutoff_floors(SQUARE, [1], n_probes=32) for _ in range(2))
     assert first == again
     inner = random_states(SQUARE, 4)
-    other = locality.locality_floors(SQUARE, inner, None, [1], 4, 2, n_probes=32)
+    other = floors.locality_floors(SQUARE, inner, None, [1], 4, 2, n_probes=32)
     assert other != first
 
 
 def test_a_centre_does_not_depend_on_the_other_radii():
     outer = random_states(TRIANGULAR, 3, seed=9)
-    both, alone = floors(TRIANGULAR, [1, 2], outer), floors(TRIANGULAR, [2], outer)
+    both, alone = cutoff_floors(TRIANGULAR, [1, 2], outer), cutoff_floors(TRIANGULAR, [2], outer)
     assert both[1] == alone[0]
 
 
 def test_own_states_are_not_spliced_with_themselves():
     states = random_states(TRIANGULAR, 3)
     for k in range(3):
-        chosen = locality._outer_states(states[k], states, 2, np.random.default_rng(0))
+        chosen = floors._outer_states(states[k], states, 2, np.random.default_rng(0))
         assert len(chosen) == 2 and not (chosen == states[k]).all(axis=(1, 2)).any()
 
 
 @every_model
 def test_a_splice_keeps_the_disc_and_takes_all_else_from_outside(model):
     inner, outer = random_states(model, 2)
-    disc = locality.disc_sites(model.lattice, 77, 2.0)
-    spliced = locality.splice(model, inner, outer, 77, 2.0)
+    disc = floors.disc_sites(model.lattice, 77, 2.0)
+    spliced = floors.splice(model, inner, outer, 77, 2.0)
     rest = np.setdiff1d(np.arange(144), disc)
     np.testing.assert_array_equal(spliced[disc], inner[disc])
     assert np.abs(spliced[rest] - inner[rest]).max() > 1
@@ -127,7 +128,7 @@ def test_a_splice_undoes_the_symmetries_of_the_model():
     inner = random_states(TRIANGULAR, 1)[0]
     moved = np.empty_like(inner)
     moved[TRIANGULAR.lattice.translation(5, 8)] = -inner @ spins.random_rotation(4)
-    np.testing.assert_allclose(locality.splice(TRIANGULAR, inner, moved, 30, 2), inner, atol=1e-12)
+    np.testing.assert_allclose(floors.splice(TRIANGULAR, inner, moved, 30, 2), inner, atol=1e-12)
 
 
 def test_a_preferred_axis_forbids_turns():
@@ -135,19 +136,19 @@ def test_a_preferred_axis_forbids_turns():
     inner = random_states(model, 1)[0]
     moved = np.empty_like(inner)
     moved[model.lattice.translation(5, 8)] = inner
-    np.testing.assert_array_equal(locality.splice(model, inner, moved, 30, 2), inner)
-    turned = locality.splice(model, inner, -moved, 30, 2)
+    np.testing.assert_array_equal(floors.splice(model, inner, moved, 30, 2), inner)
+    turned = floors.splice(model, inner, -moved, 30, 2)
     assert np.abs(turned - inner).max() > 1
 
 
 def test_discs():
-    assert [len(locality.disc_sites(TRIANGULAR.lattice, 40, r)) for r in (0, 1, 2)] == [1, 7, 19]
-    assert len(locality.disc_sites(lattice.square(5, 3), 7, 4)) == 15
+    assert [len(floors.disc_sites(TRIANGULAR.lattice, 40, r)) for r in (0, 1, 2)] == [1, 7, 19]
+    assert len(floors.disc_sites(lattice.square(5, 3), 7, 4)) == 15
     honeycomb = lattice.from_cell(
         np.sqrt(3) * np.array([[1, 0], [0.5, np.sqrt(3) / 2]]), [[0, 0], [0, 1]], (3, 4)
     )
     for site in (8, 9):
-        disc = locality.disc_sites(honeycomb, site, 1)
+        disc = floors.disc_sites(honeycomb, site, 1)
         assert len(disc) == 4 and (honeycomb.sublattices[disc] != site % 2).sum() == 3
 
 
@@ -168,13 +169,13 @@ def test_bad_arguments_are_named(name):
     states = random_states(SQUARE, 2)
     given = {"inner": states, "outer": None, "radii": [1], "n_centres": 2, "seed": 0}
     with pytest.raises(ValueError, match=f"^{name}: "):
-        locality.locality_floors(SQUARE, **(given | BAD[name]))
+        floors.locality_floors(SQUARE, **(given | BAD[name]))
 
 
 def test_too_few_outer_states():
     states = random_states(SQUARE, 2)
     with pytest.raises(ValueError, match=r"^outer: .* at least 2 .* got 1"):
-        locality.locality_floors(SQUARE, states, states, [1], 2, 0)
+        floors.locality_floors(SQUARE, states, states, [1], 2, 0)
 
 
 def test_unknown_site():

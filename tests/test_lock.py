@@ -8,7 +8,7 @@ import time
 import laws
 import pytest
 
-from sdml import lock
+from sdml.simulation import lock
 
 
 def test_one_holds_it_at_a_time(tmp_path):

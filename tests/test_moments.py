@@ -9,8 +9,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from sdml import lattice, spins
-from sdml.moments import TILT_SCALE, TILT_SPAN, MomentEnvironment, MomentFeature
-from sdml.walks import local_moments
+from sdml.descriptor.moments import TILT_SCALE, TILT_SPAN, MomentEnvironment, MomentFeature
+from sdml.descriptor.walks import local_moments
 
 ENVIRONMENTS = {
     "square": MomentEnvironment("square", radius=3, n_steps=6, exchange_coupling=6.0),

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from sdml import lattice, neighborhood, spins
+from sdml import lattice, spins
 from sdml.descriptor import SymmetryEnvironment
-from sdml.rawbonds import RawBondEnvironment
+from sdml.descriptor import environment as products
+from sdml.descriptor.raw import RawBondEnvironment
 
 every_kind = pytest.mark.parametrize("kind", ["square", "triangular"])
 FACES = {
@@ -31,28 +32,28 @@ def assert_differentiable(function, *arguments):
 def test_pair_products_hold_every_pair():
     left, right = numbers(3, 6, 4), numbers(3, 6, 4, seed=1)
     pairs = np.stack(np.triu_indices(6, 1), axis=-1)
-    rows, signs = neighborhood.pair_rows(pairs, 6)
-    found = neighborhood.pair_products(left, right)[rows]
+    rows, signs = products.pair_rows(pairs, 6)
+    found = products.pair_products(left, right)[rows]
     for (j, k), sign, product in zip(pairs, signs, found, strict=True):
         first, second = (j, k) if sign > 0 else (k, j)
         expected = (left[:, first] * right[:, second]).sum(0)
         torch.testing.assert_close(product, expected)
-    assert_differentiable(neighborhood.pair_products, left, right)
+    assert_differentiable(products.pair_products, left, right)
 
 
 def test_cross_product():
     left, right = numbers(3, 5, 4), numbers(3, 1, 4, seed=1)
     expected = torch.linalg.cross(left, right.expand_as(left), dim=0)
-    torch.testing.assert_close(neighborhood.cross(left, right), expected)
-    assert_differentiable(neighborhood.cross, left, right)
+    torch.testing.assert_close(products.cross(left, right), expected)
+    assert_differentiable(products.cross, left, right)
 
 
 def test_reordered_rows():
     order = torch.tensor([2, 0, 3, 1])
     rows = numbers(2, 4, 3)
-    found = neighborhood.reordered(rows, order, order.argsort())
+    found = products.reordered(rows, order, order.argsort())
     torch.testing.assert_close(found, rows[:, order])
-    assert_differentiable(lambda x: neighborhood.reordered(x, order, order.argsort()) ** 2, rows)
+    assert_differentiable(lambda x: products.reordered(x, order, order.argsort()) ** 2, rows)
 
 
 @every_kind
@@ -85,9 +86,9 @@ def test_blocks_change_nothing(environment, monkeypatch):
         return features, plain, field, torch.autograd.grad((field**2).sum(), s)[0]
 
     whole = derivatives()
-    monkeypatch.setattr(neighborhood, "BLOCK_SITES", 16)
+    monkeypatch.setattr(products, "BLOCK_SITES", 16)
     kept = derivatives()
-    monkeypatch.setattr(neighborhood, "KEPT_SITES", 32)
+    monkeypatch.setattr(products, "KEPT_SITES", 32)
     again = derivatives()
     for expected, *found in zip(whole, kept, again, strict=True):
         for x in found:
@@ -120,7 +121,7 @@ def test_descriptors_share_one_face(environment):
 @every_face
 def test_feature_table_has_one_line_a_column(environment):
     features = environment.descriptor().features
-    first, *lines = neighborhood.feature_table(features).splitlines()
+    first, *lines = products.feature_table(features).splitlines()
     assert first.split() == ["column", *features[0]._fields]
     assert len(lines) == len(features)
     assert lines[-1].split() == [str(len(features) - 1), *map(str, features[-1])]

@@ -13,13 +13,13 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from sdml import paths
+from sdml import files
 
 CHECK = "# NBVAL_CHECK_OUTPUT"
 MAX_CODE_LINES = 150
 MAX_CELL_LINES = 22
 MIN_NOTEBOOKS = 7
-NOTEBOOKS = sorted(paths.notebooks().glob("*.ipynb"))
+NOTEBOOKS = sorted(files.notebooks().glob("*.ipynb"))
 
 FORBIDDEN_OUTPUT = {
     "an absolute path": re.compile(
@@ -173,7 +173,7 @@ def stored_energy(path: Path, output: str) -> Path:
 def compared(path: Path) -> subprocess.CompletedProcess[str]:
     """Outcome of nbval on one notebook, as ``make test`` calls it."""
     options = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider"]
-    rules = ["--nbval-sanitize-with", str(paths.root() / "nbval.cfg")]
+    rules = ["--nbval-sanitize-with", str(files.root() / "nbval.cfg")]
     command = [sys.executable, "-m", "pytest", *options, *rules, "--rootdir", str(path.parent)]
     return subprocess.run([*command, str(path)], cwd=path.parent, capture_output=True, text=True)
 
@@ -193,7 +193,7 @@ def test_altered_output_fails(tmp_path):
 
 def test_sanitising_keeps_the_numbers_of_stored_checks():
     """A rule that swallowed physics would make the comparison of the stored notebooks empty."""
-    rules = re.findall(r"^regex: (.*)$", (paths.root() / "nbval.cfg").read_text(), re.MULTILINE)
+    rules = re.findall(r"^regex: (.*)$", (files.root() / "nbval.cfg").read_text(), re.MULTILINE)
     assert rules
     for path in NOTEBOOKS:
         for cell in code_cells(nbformat.read(path, as_version=4)):

@@ -6,7 +6,7 @@ import pytest
 from test_symmetry import CENTRE_BONDS, CHIRALITIES, PAIR_BONDS, contents
 
 from sdml.descriptor import SymmetryEnvironment
-from sdml.orbits import (
+from sdml.descriptor.orbits import (
     environment_images,
     find_orbits,
     orbit_coefficients,

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import lattice, observables, orientation
+from sdml import lattice, observables
+from sdml.coarsening import walls
 
 TRIANGULAR, SQUARE = lattice.triangular(96), lattice.square(96)
 
@@ -28,12 +29,12 @@ def test_straight_walls(lat, wave):
     q = np.array(wave) @ lat.reciprocal_vectors / 96
     along = (np.arctan2(q[1], q[0]) + np.pi / 2) % np.pi
     x = straight_walls(lat, wave)
-    found = orientation.orientation_harmonics(lat, x, (2, 6, 12))
+    found = walls.orientation_harmonics(lat, x, (2, 6, 12))
     np.testing.assert_allclose(found, np.exp(1j * np.array([2, 6, 12]) * along), atol=0.03)
-    _, length = orientation.wall_elements(lat, x)
+    _, length = walls.wall_elements(lat, x)
     area = abs(np.linalg.det(lat.vectors)) * lat.n_sites
     assert length.sum() == pytest.approx(area * np.linalg.norm(q) / np.pi, rel=0.01)
-    centers, density = orientation.orientation_histogram(lat, x, 36)
+    centers, density = walls.orientation_histogram(lat, x, 36)
     away = np.abs((centers[density.argmax()] - along + np.pi / 2) % np.pi - np.pi / 2)
     assert away <= np.pi / 72 + 1e-6
     assert density.sum() * np.pi / 36 == pytest.approx(1)
@@ -42,7 +43,7 @@ def test_straight_walls(lat, wave):
 @pytest.mark.parametrize("wave, sign", [((0, 1), 1), ((1, 0), 1), ((1, 1), 1), ((1, -1), -1)])
 def test_rows_of_the_triangular_lattice_and_their_perpendiculars(wave, sign):
     """Constant x + y, y or x are rows of nearest neighbours; a1 and a2 enclose 60 degrees."""
-    found = orientation.orientation_harmonics(TRIANGULAR, straight_walls(TRIANGULAR, wave), (6,))
+    found = walls.orientation_harmonics(TRIANGULAR, straight_walls(TRIANGULAR, wave), (6,))
     assert found[0].real == pytest.approx(sign, abs=0.03)
 
 
@@ -52,11 +53,11 @@ def test_a_circle_has_no_preferred_direction(lat, radius):
     """Up to the facets of a disc of whole sites, which average out over its place."""
     shifts = np.random.default_rng(0).random((8, 2))
     x = np.stack([disc(lat, radius, shift) for shift in shifts])
-    found = orientation.orientation_harmonics(lat, x, (2, 4, 6)).mean(0)
+    found = walls.orientation_harmonics(lat, x, (2, 4, 6)).mean(0)
     assert np.abs(found).max() < 0.05
-    _, length = orientation.wall_elements(lat, x)
+    _, length = walls.wall_elements(lat, x)
     assert length.sum(-1).mean() == pytest.approx(2 * np.pi * radius, rel=0.02)
-    _, density = orientation.orientation_histogram(lat, x, 12)
+    _, density = walls.orientation_histogram(lat, x, 12)
     np.testing.assert_allclose(density, 1 / np.pi, rtol=0.25)
 
 
@@ -65,7 +66,7 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
     fraction = TRIANGULAR.cells / 96
     waves, phases = rng.integers(-3, 4, (12, 2)), rng.uniform(0, 2 * np.pi, 12)
     x = np.cos(2 * np.pi * fraction @ waves.T + phases).sum(-1)
-    _, length = orientation.wall_elements(TRIANGULAR, x)
+    _, length = walls.wall_elements(TRIANGULAR, x)
     density = observables.wall_density(TRIANGULAR, x)
     area = np.sqrt(3) / 2 * TRIANGULAR.n_sites
     assert length.sum() / area == pytest.approx(density, rel=0.06)
@@ -73,16 +74,16 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
 
 def test_no_wall_has_no_direction():
     x = np.ones(TRIANGULAR.n_sites)
-    assert np.abs(orientation.orientation_harmonics(TRIANGULAR, x)).max() < 1e-9
-    assert orientation.orientation_histogram(TRIANGULAR, x)[1].max() < 1
+    assert np.abs(walls.orientation_harmonics(TRIANGULAR, x)).max() < 1e-9
+    assert walls.orientation_histogram(TRIANGULAR, x)[1].max() < 1
 
 
 def test_rotations_of_the_lattice_turn_the_harmonics():
     lat = lattice.triangular(24)
     x = np.random.default_rng(0).standard_normal(lat.n_sites)
-    expected = orientation.orientation_harmonics(lat, x, (2, 6))
+    expected = walls.orientation_harmonics(lat, x, (2, 6))
     for move, matrix in zip(laws.point_operations(lat), lat.point_group.matrices, strict=True):
-        found = orientation.orientation_harmonics(lat, move.scalars(x), (2, 6))
+        found = walls.orientation_harmonics(lat, move.scalars(x), (2, 6))
         if np.linalg.det(matrix) > 0:
             turn = np.exp(1j * np.array([2, 6]) * np.arctan2(matrix[1, 0], matrix[0, 0]))
             np.testing.assert_allclose(found, expected * turn, atol=1e-9)
@@ -92,28 +93,28 @@ def test_rotations_of_the_lattice_turn_the_harmonics():
 
 def test_batches_and_kinds():
     x = np.stack([disc(TRIANGULAR, 20), straight_walls(TRIANGULAR, (0, 1))])
-    together = orientation.orientation_harmonics(TRIANGULAR, x)
+    together = walls.orientation_harmonics(TRIANGULAR, x)
     assert together.shape == (2, 4)
-    np.testing.assert_allclose(together[1], orientation.orientation_harmonics(TRIANGULAR, x[1]))
-    tensor = orientation.orientation_harmonics(TRIANGULAR, torch.as_tensor(x))
+    np.testing.assert_allclose(together[1], walls.orientation_harmonics(TRIANGULAR, x[1]))
+    tensor = walls.orientation_harmonics(TRIANGULAR, torch.as_tensor(x))
     np.testing.assert_allclose(tensor.numpy(), together)
 
 
 @laws.bad_input(
     {
-        "size": (lambda: orientation.wall_elements(SQUARE, np.ones(9)), "values", "(9,)"),
+        "size": (lambda: walls.wall_elements(SQUARE, np.ones(9)), "values", "(9,)"),
         "width": (
-            lambda: orientation.wall_elements(SQUARE, np.ones(9216), -1.0),
+            lambda: walls.wall_elements(SQUARE, np.ones(9216), -1.0),
             "width",
             -1.0,
         ),
         "order": (
-            lambda: orientation.orientation_harmonics(SQUARE, np.ones(9216), (3,)),
+            lambda: walls.orientation_harmonics(SQUARE, np.ones(9216), (3,)),
             "orders",
             3,
         ),
         "bins": (
-            lambda: orientation.orientation_histogram(SQUARE, np.ones(9216), 0),
+            lambda: walls.orientation_histogram(SQUARE, np.ones(9216), 0),
             "n_bins",
             0,
         ),
@@ -125,16 +126,16 @@ def test_bad_input_is_refused(call, mentioned):
 
 @pytest.mark.parametrize("lat", [TRIANGULAR, SQUARE], ids=lambda lat: lat.name)
 def test_the_opening_of_a_domain(lat):
-    strips = orientation.opening_angle(lat, straight_walls(lat, (0, 1)))
+    strips = walls.opening_angle(lat, straight_walls(lat, (0, 1)))
     inside = np.isfinite(strips)
     assert 0 < inside.mean() < 0.1  # four rows of 96
     # The site itself lies half a row inside, so that its domain fills a little more than half.
     assert (strips[inside] >= 180).all() and (strips[inside] < 210).all()
     # A rhombus of corners at 60 and 120 degrees, or a square.
     corner = np.where((lat.cells < 40).all(1), -1.0, 1.0)
-    angles = orientation.opening_angle(lat, corner, 8.0)
+    angles = walls.opening_angle(lat, corner, 8.0)
     sharpest = {"triangular": 60, "square": 90}[lat.name]
     assert abs(np.nanmin(angles) - sharpest) < 20
     # Outside the same corners the other domain opens to 360 degrees less.
     assert abs(np.nanmax(angles) - (360 - sharpest)) < 20
-    laws.assert_refused(lambda: orientation.opening_angle(lat, corner, -1.0), "radius", "-1")
+    laws.assert_refused(lambda: walls.opening_angle(lat, corner, -1.0), "radius", "-1")

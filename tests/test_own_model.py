@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdml import forcefield, paths, spins
+from sdml import files, forcefield, spins
 from sdml.descriptor import SymmetryEnvironment
 
-PAGE = paths.root() / "docs" / "own_model.md"
+PAGE = files.root() / "docs" / "own_model.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 MAX_LINES = 60
 

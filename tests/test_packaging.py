@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import sdml
-from sdml import paths
+from sdml import files
 
 CONDA_NAMES = {"torch": "pytorch"}
 ONLY_CONDA = {"python", "pip", "setuptools"}
@@ -22,7 +22,7 @@ NOT_LOCKED = {"site"}
 @pytest.fixture(scope="module")
 def project() -> dict:
     """The whole of pyproject.toml."""
-    return tomllib.loads((paths.root() / "pyproject.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files.root() / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,14 @@ def required(project) -> dict[str, Requirement]:
 @pytest.fixture(scope="module")
 def pinned() -> dict[str, Requirement]:
     """Lines of requirements.lock by canonical name."""
-    lines = (paths.root() / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    lines = (files.root() / "requirements.lock").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(pin.name): pin for pin in pins}
 
 
 def conda_environment() -> tuple[dict[str, Requirement], list[str]]:
     """Packages of environment.yml from conda-forge by name, and what it leaves to pip."""
-    text = (paths.root() / "environment.yml").read_text(encoding="utf-8")
+    text = (files.root() / "environment.yml").read_text(encoding="utf-8")
     entries = yaml.safe_load(text)["dependencies"]
     packages = [Requirement(entry) for entry in entries if isinstance(entry, str)]
     pip = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
@@ -119,14 +119,14 @@ def test_python_versions_in_the_metadata(project):
 
 def binder(name: str) -> str:
     """Text of a file of the Binder configuration."""
-    return (paths.root() / ".binder" / name).read_text(encoding="utf-8")
+    return (files.root() / ".binder" / name).read_text(encoding="utf-8")
 
 
 def test_binder_installs_the_lock_and_the_checkout():
     """Binder runs in the checkout; a requirements file names others relative to itself."""
     assert binder("requirements.txt").split("\n")[-2:] == ["-r ../requirements.lock", ""]
     assert "pip install --no-deps" in binder("postBuild")
-    assert os.access(paths.root() / ".binder" / "postBuild", os.X_OK)
+    assert os.access(files.root() / ".binder" / "postBuild", os.X_OK)
 
 
 def test_binder_takes_a_python_of_the_metadata(project):

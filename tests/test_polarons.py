@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import coexistence
+import droplets
+import landscape
 import numpy as np
 import pytest
 
-from sdml import coexistence, dynamics, exact, landscape, lattice, polarons, snapshots, spins
+from sdml import dynamics, exact, lattice, spins
 from sdml.model import SDModel
+from sdml.phase_separation import snapshots
 
 MODEL = SDModel(lattice.square(8), exchange_coupling=6.0, filling=0.5, electron_kT=0.0025)
 CENTER = 4 * 8 + 4
@@ -14,13 +18,13 @@ CENTER = 4 * 8 + 4
 
 def test_energies_are_those_of_dense_diagonalization():
     for state in (
-        polarons.flipped_neel(MODEL.lattice, [CENTER, CENTER + 9]),
+        droplets.flipped_neel(MODEL.lattice, [CENTER, CENTER + 9]),
         spins.random(64, seed=0),
     ):
-        found = polarons.energies(MODEL, state, [1, 2, 5])
+        found = droplets.energies(MODEL, state, [1, 2, 5])
         neel = exact.solve(MODEL, spins.neel(MODEL.lattice)).energy
         for n_holes, energy in zip((1, 2, 5), found, strict=True):
-            solved = exact.solve(polarons.with_holes(MODEL, n_holes), state)
+            solved = exact.solve(droplets.with_holes(MODEL, n_holes), state)
             assert solved.density.sum() == pytest.approx(64 - n_holes, abs=1e-10)
             assert energy == pytest.approx(solved.energy - neel, abs=1e-9)
 
@@ -29,18 +33,18 @@ def test_a_hole_traps_itself_on_five_sites():
     """At large J the plus of five costs J - 2 t + 21 t^2 / 4 J, a free hole J."""
     for coupling in (20.0, 40.0):
         model = dataclasses.replace(MODEL, exchange_coupling=coupling, electron_kT=0.0)
-        plus = polarons.flipped_neel(model.lattice, [CENTER])
+        plus = droplets.flipped_neel(model.lattice, [CENTER])
         trapped, free = (
-            polarons.energies(model, state, [1])[0] for state in (plus, spins.neel(model.lattice))
+            droplets.energies(model, state, [1])[0] for state in (plus, spins.neel(model.lattice))
         )
         assert trapped == pytest.approx(coupling - 2 + 21 / (4 * coupling), abs=6 / coupling**2)
         assert free == pytest.approx(coupling, abs=1e-9)
-        assert polarons.trapping_energy(model, 0.0) == pytest.approx(free - trapped)
+        assert droplets.trapping_energy(model, 0.0) == pytest.approx(free - trapped)
 
 
 def test_the_hole_sits_on_the_plus():
-    plus = polarons.flipped_neel(MODEL.lattice, [CENTER])
-    holes = 1 - exact.solve(polarons.with_holes(MODEL, 1), plus).density
+    plus = droplets.flipped_neel(MODEL.lattice, [CENTER])
+    holes = 1 - exact.solve(droplets.with_holes(MODEL, 1), plus).density
     inside = [CENTER, *MODEL.lattice.neighbors()[CENTER]]
     assert holes[inside].sum() > 0.9
     assert holes[CENTER] == pytest.approx(0.5, abs=0.05)
@@ -48,29 +52,29 @@ def test_the_hole_sits_on_the_plus():
 
 def test_distant_polarons_add_up():
     model = dataclasses.replace(MODEL, lattice=lattice.square(12))
-    one = polarons.energies(model, polarons.flipped_neel(model.lattice, [0]), [1])[0]
-    assert polarons.separation_energy(model, (6, 6)) == pytest.approx(2 * one, abs=1e-4)
-    assert polarons.separation_energy(model, (1, 0)) > 2 * one
+    one = droplets.energies(model, droplets.flipped_neel(model.lattice, [0]), [1])[0]
+    assert droplets.separation_energy(model, (6, 6)) == pytest.approx(2 * one, abs=1e-4)
+    assert droplets.separation_energy(model, (1, 0)) > 2 * one
 
 
 def test_heat_frees_the_hole():
-    gains = [polarons.trapping_energy(MODEL, kT) for kT in (0.0025, 0.1, 0.3, 0.6)]
+    gains = [droplets.trapping_energy(MODEL, kT) for kT in (0.0025, 0.1, 0.3, 0.6)]
     assert gains[0] > 1 and gains[-1] < 0
     assert (np.diff(gains) < 0).all()
 
 
 def test_droplets_of_one_two_and_three_holes():
     """One flipped spin; two and three holes gain on diagonal lines of three and four."""
-    found = polarons.droplets(MODEL, [1, 2, 3], 4)
+    found = droplets.droplets(MODEL, [1, 2, 3], 4)
     assert [len(droplet.flipped) for droplet in found] == [1, 3, 4]
     for droplet in found:
-        state = polarons.flipped_neel(MODEL.lattice, droplet.flipped)
-        energy = polarons.energies(MODEL, state, [droplet.n_holes])[0]
+        state = droplets.flipped_neel(MODEL.lattice, droplet.flipped)
+        energy = droplets.energies(MODEL, state, [droplet.n_holes])[0]
         assert droplet.energy == pytest.approx(energy)
         steps = np.diff(MODEL.lattice.cells[list(droplet.flipped)], axis=0)
         assert (abs(steps) == 1).all()
     one, two, three = (droplet.energy_per_hole for droplet in found)
-    assert three < two < one - 0.03 and one < polarons.separation_energy(MODEL, (2, 0)) / 2
+    assert three < two < one - 0.03 and one < droplets.separation_energy(MODEL, (2, 0)) / 2
 
 
 def test_conical_energies_are_those_of_dense_diagonalization():
@@ -108,9 +112,9 @@ def heisenberg(n_sites=16, easy_axis=0.5):
 
 
 def test_a_relaxed_state_is_at_rest_below_its_start():
-    doped = polarons.with_holes(MODEL, 1)
+    doped = droplets.with_holes(MODEL, 1)
     potential = landscape.exact_potential(doped)
-    start = spins.perturbed(polarons.flipped_neel(MODEL.lattice, [CENTER]), 0.1, seed=0)
+    start = spins.perturbed(droplets.flipped_neel(MODEL.lattice, [CENTER]), 0.1, seed=0)
     state, energy = landscape.relaxed(potential, start, tolerance=1e-4)
     solved = exact.solve(doped, state)
     assert energy == pytest.approx(solved.energy) and energy < potential(start)[0]
@@ -123,8 +127,8 @@ def test_a_relaxed_state_is_at_rest_below_its_start():
 
 def test_the_collinear_polaron_is_stable():
     """Perturbed in every direction, it relaxes back to the energy of five parallel spins."""
-    start = polarons.flipped_neel(MODEL.lattice, [CENTER])
-    potential = landscape.exact_potential(polarons.with_holes(MODEL, 1))
+    start = droplets.flipped_neel(MODEL.lattice, [CENTER])
+    potential = landscape.exact_potential(droplets.with_holes(MODEL, 1))
     _, energy = landscape.relaxed(potential, spins.perturbed(start, 0.1, seed=1))
     assert energy == pytest.approx(potential(start)[0], abs=1e-5)
 
@@ -176,9 +180,9 @@ def test_a_geodesic_keeps_length_and_ends():
 @pytest.mark.parametrize(
     "call, argument",
     [
-        (lambda: polarons.with_holes(MODEL, 65), "n_holes"),
-        (lambda: polarons.flipped_neel(MODEL.lattice, [64]), "flipped"),
-        (lambda: polarons.separation_energy(MODEL, (8, 0)), "displacement"),
+        (lambda: droplets.with_holes(MODEL, 65), "n_holes"),
+        (lambda: droplets.flipped_neel(MODEL.lattice, [64]), "flipped"),
+        (lambda: droplets.separation_energy(MODEL, (8, 0)), "displacement"),
         (lambda: coexistence.coexistence([0, 0], [0, 1], 0), "doping"),
         (lambda: coexistence.coexistence([0, 1], [0, 1], 2), "at"),
         (lambda: landscape.geodesic(spins.random(3, 0), spins.random(4, 0), 3), "start"),

@@ -4,7 +4,8 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import lattice, published, snapshots, spins
+from sdml import lattice, spins
+from sdml.phase_separation import published, snapshots
 
 
 def write(path, length=4, seed=0):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sdml import exact, forcefield, lattice, published, spins
+from sdml import exact, forcefield, lattice, spins
 from sdml.model import SDModel
+from sdml.phase_separation import published
 
 LATTICE = lattice.square(30)
 MODEL = SDModel(LATTICE, exchange_coupling=6.0, filling=0.485, electron_kT=0.0025)

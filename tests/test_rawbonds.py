@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from sdml import lattice, spins
 from sdml.descriptor import SymmetryEnvironment
-from sdml.rawbonds import RawBondEnvironment
+from sdml.descriptor.raw import RawBondEnvironment
 
 LATTICES = {"square": lattice.square(7), "triangular": lattice.triangular(7)}
 RAW = {kind: RawBondEnvironment(kind, 2.3, 2.0).descriptor() for kind in LATTICES}

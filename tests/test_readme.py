@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sdml import observables, paths
+from sdml import files, observables
 
-README = paths.root() / "README.md"
+README = files.root() / "README.md"
 
 
 def test_the_example_reaches_tetrahedral_order():
@@ -28,11 +28,11 @@ def anchors(page: str) -> set[str]:
 )
 def test_every_link_leads_somewhere(target):
     file, _, anchor = target.partition("#")
-    page = paths.root() / file if file else README
+    page = files.root() / file if file else README
     assert page.is_file()
     assert not anchor or anchor in anchors(page.read_text())
 
 
 def test_every_published_figure_is_named():
-    figures = {path.stem for path in (paths.root() / "figures").glob("*.png")}
+    figures = {path.stem for path in (files.root() / "figures").glob("*.png")}
     assert figures == set(re.findall(r"\[(\w+)\]\(figures/\1\.png\)", README.read_text()))

@@ -12,7 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
-from sdml import cli, paths, profiles, record, reproduce
+from sdml import cli, files
+from sdml.companion import profiles, results, runner
 
 PARAMETERS = """length = 4  # sites
 damping = 0.1  # per unit time
@@ -25,11 +26,11 @@ limit = None  # none
 """
 
 WORK = """from matplotlib.figure import Figure
-from sdml import record
+from sdml import companion
 figure = Figure()
 figure.subplots().plot(range(length))
-record.save_figure(figure, "line", "A line.", length=length)
-record.save_claim(id="length", quantity="length / sites", paper=4, standing="D", ours=length,
+companion.save_figure(figure, "line", "A line.", length=length)
+companion.save_claim(id="length", quantity="length / sites", paper=4, standing="D", ours=length,
                   error=0.0, seeds=[seed], notebook="01_works", verdict="reproduced")
 print(length, damping, sizes, shape, name, verbose, limit)"""
 
@@ -50,7 +51,7 @@ def make_project(folder: Path, notebooks: dict[str, nbformat.NotebookNode]) -> P
     (folder / "data" / "table.txt").write_text("1")
     for stem, content in notebooks.items():
         nbformat.write(content, folder / "notebooks" / f"{stem}.ipynb")
-    for profile in record.PROFILES[1:]:
+    for profile in results.PROFILES[1:]:
         (folder / "notebooks" / "profiles" / f"{profile}.yaml").write_text("# nothing\n")
     return folder
 
@@ -59,7 +60,7 @@ def make_project(folder: Path, notebooks: dict[str, nbformat.NotebookNode]) -> P
 def settled_sources():
     """Sources edited while these tests run must not outdate their results."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "code_hash", lambda: "0" * 64)
+        patch.setattr(results, "code_hash", lambda: "0" * 64)
         yield
 
 
@@ -216,7 +217,7 @@ def test_finished_run_is_published(in_finished):
     }
     sidecar = json.loads((figures / "line.json").read_text())
     assert (sidecar["profile"], sidecar["notebook"]) == ("laptop", "01_works")
-    (claim,) = record.claims()
+    (claim,) = results.claims()
     assert (claim.profile, claim.ours, claim.seeds) == ("laptop", 4, [7])
 
 
@@ -229,39 +230,39 @@ def test_resume_skips_what_is_up_to_date(in_finished, capsys):
 
 def test_resume_sees_every_change(in_finished):
     (job,) = profiles.plan("laptop")
-    shared = reproduce.shared_inputs()
-    assert reproduce.is_current(job, shared)
+    shared = runner.shared_inputs()
+    assert runner.is_current(job, shared)
     (other,) = profiles.plan("laptop", settings=["length=5"])
-    assert not reproduce.is_current(other, shared)
+    assert not runner.is_current(other, shared)
     table = in_finished / "data" / "table.txt"
     try:
         table.write_text("2")
-        assert not reproduce.is_current(job, reproduce.shared_inputs())
+        assert not runner.is_current(job, runner.shared_inputs())
     finally:
         table.write_text("1")
     figure = in_finished / "build" / "laptop" / "figures" / "line.png"
     drawn = figure.read_bytes()
     try:
         figure.write_bytes(b"drawn by hand")
-        assert not reproduce.is_current(job, shared)
+        assert not runner.is_current(job, shared)
     finally:
         figure.write_bytes(drawn)
     original = job.notebook.read_text()
     try:
         job.notebook.write_text(original.replace("A line.", "A longer line."))
-        assert not reproduce.is_current(job, shared)
+        assert not runner.is_current(job, shared)
     finally:
         job.notebook.write_text(original)
 
 
 def test_hash_of_files_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
-    first = record.files_hash(tmp_path.iterdir(), tmp_path)
-    assert record.files_hash(tmp_path.iterdir(), tmp_path) == first
+    first = files.digest(tmp_path.iterdir(), tmp_path)
+    assert files.digest(tmp_path.iterdir(), tmp_path) == first
     (tmp_path / "a").rename(tmp_path / "b")
-    renamed = record.files_hash(tmp_path.iterdir(), tmp_path)
+    renamed = files.digest(tmp_path.iterdir(), tmp_path)
     (tmp_path / "b").write_text("2")
-    assert len({first, renamed, record.files_hash(tmp_path.iterdir(), tmp_path)}) == 3
+    assert len({first, renamed, files.digest(tmp_path.iterdir(), tmp_path)}) == 3
 
 
 # --- other runs ---------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def test_store_writes_clean_executed_notebooks(project):
     assert set(stored.metadata) == {"kernelspec", "language_info"}
     assert [dict(cell.metadata) for cell in stored.cells] == [{}, {"tags": ["parameters"]}, {}]
     (job,) = profiles.plan("quick", ["01"])
-    assert reproduce.is_current(job, reproduce.shared_inputs()), "storing must not outdate the run"
+    assert runner.is_current(job, runner.shared_inputs()), "storing must not outdate the run"
 
 
 def test_failing_cell_is_named_and_kept(project, capsys):
@@ -330,7 +331,7 @@ def test_interrupt_ends_papermill_and_keeps_no_result(project):
     # Other tests may have left multiprocessing's own tracker running.
     before = set(psutil.Process().children())
     with pytest.raises(KeyboardInterrupt):
-        reproduce.run([job], advance=interrupt)
+        runner.run([job], advance=interrupt)
     assert {path.name for path in (project / "build" / "quick").iterdir()} == {
         "01_works.failed.ipynb"
     }
@@ -345,9 +346,9 @@ def running(project, monkeypatch):
     """Function that sets the environment of a running notebook of a profile."""
 
     def run(profile: str) -> Path:
-        monkeypatch.setenv("SDML_BUILD", str(paths.root() / "build" / profile))
+        monkeypatch.setenv("SDML_BUILD", str(files.root() / "build" / profile))
         monkeypatch.setenv("SDML_NOTEBOOK", "01_works")
-        return paths.build()
+        return files.build()
 
     return run
 
@@ -356,93 +357,93 @@ def draw(**details: object) -> None:
     """Save the same small figure."""
     figure = matplotlib.figure.Figure()
     figure.subplots().plot([0, 1])
-    record.save_figure(figure, "line", "A line.", **details)
+    results.save_figure(figure, "line", "A line.", **details)
 
 
 def test_same_figure_gives_the_same_bytes(running):
     folder = running("quick") / "figures"
     draw()
-    files = [folder / f"line{ending}" for ending in (".pdf", ".png", ".json")]
-    first = [path.read_bytes() for path in files]
+    drawn = [folder / f"line{ending}" for ending in (".pdf", ".png", ".json")]
+    first = [path.read_bytes() for path in drawn]
     draw()
-    assert [path.read_bytes() for path in files] == first
+    assert [path.read_bytes() for path in drawn] == first
 
 
 def test_only_an_equal_or_larger_profile_replaces(running):
     for profile, standing in (("laptop", "laptop"), ("quick", "laptop"), ("paper", "paper")):
         folder = running(profile)
         draw(size=np.float64(2.5))
-        record.save_claim(
+        results.save_claim(
             id="a", quantity="b", paper=None, standing="S", ours=np.float64(1.0), error=None,
             seeds=np.arange(2), notebook="01_works", verdict="differs",
         )  # fmt: skip
-        published = record.publish(folder, ["01_works"])
+        published = results.publish(folder, ["01_works"])
         assert published == ([] if profile == "quick" else ["line", "a"])
-        assert record.loaded(paths.figures() / "line.json")["profile"] == standing
-        assert [claim.profile for claim in record.claims()] == [standing]
+        assert files.loaded(files.figures() / "line.json")["profile"] == standing
+        assert [claim.profile for claim in results.claims()] == [standing]
 
 
 def test_figure_from_a_reference_result_carries_its_profile(running):
     folder = running("quick")
     draw(profile="paper")
-    record.publish(folder, ["01_works"])
-    assert record.loaded(paths.figures() / "line.json")["profile"] == "paper"
+    results.publish(folder, ["01_works"])
+    assert files.loaded(files.figures() / "line.json")["profile"] == "paper"
 
 
 def test_figures_of_other_notebooks_are_not_published(running):
     folder = running("quick")
     draw(notebook="09_gone")
-    assert record.publish(folder, ["01_works"]) == []
+    assert results.publish(folder, ["01_works"]) == []
 
 
 def test_wrong_figures_and_claims_are_refused(running):
     folder = running("quick")
     with pytest.raises(ValueError, match=r"name='\.\./line'"):
-        record.save_figure(matplotlib.figure.Figure(), "../line", "A line.")
+        results.save_figure(matplotlib.figure.Figure(), "../line", "A line.")
     with pytest.raises(ValueError, match="JSON compliant"):
         draw(error=float("nan"))
     with pytest.raises(ValueError, match="cannot be stored as JSON"):
         draw(axes=object())
     with pytest.raises(ValueError, match="notebook='05' of claim 'a' must be the running notebook"):
-        record.save_claim(id="a", quantity="b", paper=1, standing="S", ours=1, error=None,
+        results.save_claim(id="a", quantity="b", paper=1, standing="S", ours=1, error=None,
                           seeds=[], notebook="05", verdict="differs")  # fmt: skip
     assert not folder.exists()
 
 
 def test_provenance_is_one_line_without_folders(running):
     running("quick")
-    line = record.provenance()
+    line = results.provenance()
     assert line.endswith("profile quick")
     assert "torch" in line
     assert "\n" not in line
-    assert str(paths.root()) not in line
+    assert str(files.root()) not in line
 
 
 def test_a_run_in_a_folder_of_its_own_counts_as_quick(running):
     running("my_runs")
-    assert record.provenance().endswith("profile quick")
+    assert results.provenance().endswith("profile quick")
 
 
 def test_code_version_without_git_names_the_sources(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert record.code_version() == record.hashed_version()
+    assert results.code_version() == results.hashed_version()
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = record.write_text(tmp_path / "a.json", "old")
+    path = files.write_text(tmp_path / "a.json", "old")
 
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        record.write_text(path, "new")
+        files.write_text(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == "old"
 
 
 def test_make_passes_variables_on():
-    make = ["make", "-n", "-C", str(paths.root()), "reproduce"]
+    make = ["make", "-n", "-C", str(files.root()), "reproduce"]
     variables = ["PROFILE=laptop", "ONLY=05 06", "SET=a=1 b=[1,2]", "RESUME=1"]
     done = subprocess.run([*make, *variables], capture_output=True, text=True, check=True)
     expected = "sdml reproduce --profile laptop --only 05 06 --resume --set 'a=1' 'b=[1,2]'"

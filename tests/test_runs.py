@@ -6,7 +6,7 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import runs
+from sdml.phase_separation import reference
 
 
 def run(seed, n_times, **columns):
@@ -35,7 +35,7 @@ def write_runs(folder, **changes):
 
 
 def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
-    found = runs.load(write_runs(tmp_path))["exact_20"]
+    found = reference.load(write_runs(tmp_path))["exact_20"]
     assert (found.label, found.seeds, found.time.tolist()) == ("exact $20^2$", [1, 2], [0, 10, 20])
     _, mean, error = found.mean("n_clusters")
     np.testing.assert_allclose(mean, [9, 7, 5])
@@ -51,7 +51,7 @@ def test_runs_are_compared_at_the_times_that_all_have(tmp_path):
 
 
 def test_sizes_of_all_clusters_are_counted_together(tmp_path):
-    sizes, share = runs.load(write_runs(tmp_path))["exact_20"].share_of_larger()
+    sizes, share = reference.load(write_runs(tmp_path))["exact_20"].share_of_larger()
     np.testing.assert_allclose(sizes, [2, 4, 5])
     np.testing.assert_allclose(share, [1, 4 / 8, 3 / 8])
 
@@ -65,12 +65,12 @@ def test_sizes_of_all_clusters_are_counted_together(tmp_path):
     ],
 )
 def test_runs_have_labels(tmp_path, changes, label):
-    assert runs.load(write_runs(tmp_path, **changes))["exact_20"].label == label
+    assert reference.load(write_runs(tmp_path, **changes))["exact_20"].label == label
 
 
 def test_what_holds_no_runs_is_refused(tmp_path):
     path = write_runs(tmp_path, runs=[])
-    laws.assert_refused(lambda: runs.load(path), "path", "arrest.json")
+    laws.assert_refused(lambda: reference.load(path), "path", "arrest.json")
 
 
 def grown(name, exponent, length=20):
@@ -89,8 +89,8 @@ def grown(name, exponent, length=20):
 
 @pytest.mark.parametrize("exponent, verdict", [(0.0, "arrested"), (0.6, "growing")])
 def test_quenches_that_stop_and_that_go_on(tmp_path, exponent, verdict):
-    found = runs.load(write_runs(tmp_path, **grown("exact_20", exponent)))
-    (row,) = runs.plateaus(found).values()
+    found = reference.load(write_runs(tmp_path, **grown("exact_20", exponent)))
+    (row,) = reference.plateaus(found).values()
     assert row["verdict"] == verdict
     assert row["slope of the size"].startswith(f"{exponent:.3f}")
     assert row["slope of the number"].removeprefix("-").startswith(f"{exponent:.3f}")
@@ -104,15 +104,15 @@ def test_short_single_and_heated_runs_are_not_judged(tmp_path):
     single = long | {"runs": long["runs"][:1]}
     heated = long | {"schedule": [[0, 0.001], [500, 0.02]]}
     for changes in ({}, single, heated):
-        assert not runs.load(write_runs(tmp_path, **changes))["exact_20"].judged
-    assert runs.load(write_runs(tmp_path, **long))["exact_20"].judged
+        assert not reference.load(write_runs(tmp_path, **changes))["exact_20"].judged
+    assert reference.load(write_runs(tmp_path, **long))["exact_20"].judged
 
 
 def test_two_quenches_at_the_same_times(tmp_path):
-    first = runs.load(write_runs(tmp_path, **grown("exact_20", 0.0)))["exact_20"]
+    first = reference.load(write_runs(tmp_path, **grown("exact_20", 0.0)))["exact_20"]
     other = grown("square_30", 1.0, length=30) | {"engine": "square 95ae"}
-    second = runs.load(write_runs(tmp_path, **other))["square_30"]
-    found = runs.matched(first, second, (100, 1000, 3000), ["mean_size"])
+    second = reference.load(write_runs(tmp_path, **other))["square_30"]
+    found = reference.matched(first, second, (100, 1000, 3000), ["mean_size"])
     assert found["mean_size", first.label] == {"t = 100": "1 ± 0.1", "t = 1000": "1 ± 0.1"}
     assert found["mean_size", "network $30^2$"]["t = 1000"] == "1e+03 ± 1e+02"
     # Means 1 and 1000, scatters 0.1 and 100, three seeds each: 17.3 errors, 2.000004 degrees of
@@ -129,11 +129,11 @@ def test_a_quench_that_is_heated_and_cooled(tmp_path):
     given = grown("square_20", 1.0) | {"schedule": schedule}
     for run in given["runs"]:
         run["statistics"]["density_overlap"] = np.linspace(1, 0.25, 41).tolist()
-    case = runs.load(write_runs(tmp_path, **given))["square_20"]
+    case = reference.load(write_runs(tmp_path, **given))["square_20"]
     assert case.warm == (100, 450)
-    cold = runs.Runs(**vars(case) | {"schedule": None})
+    cold = reference.Runs(**vars(case) | {"schedule": None})
     laws.assert_refused(lambda: cold.warm, "square_20", "never")
-    (row,) = runs.annealed({"a": case, "b": cold}).values()
+    (row,) = reference.annealed({"a": case, "b": cold}).values()
     for when, until in {"before": 100, "while warm": 450, "at the end": 1000}.items():
         size = case.time[case.time <= until][-1]  # mean of the seeds, whose scatter is a tenth
         expected = f"{size:.3g} ± {0.1 * size / np.sqrt(3):.1g}"
@@ -143,7 +143,7 @@ def test_a_quench_that_is_heated_and_cooled(tmp_path):
 
 
 def test_the_overlap_counts_from_its_age(tmp_path):
-    one = runs.load(write_runs(tmp_path, **grown("exact_20", 0.0)))["exact_20"]
+    one = reference.load(write_runs(tmp_path, **grown("exact_20", 0.0)))["exact_20"]
     passed, overlap = one.overlap(100)
     assert 0 < passed[0] < 25 and passed[-1] == 900
     np.testing.assert_allclose(overlap, 0.9)

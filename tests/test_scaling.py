@@ -4,7 +4,8 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import domains, lattice, observables, scaling
+from sdml import lattice, observables
+from sdml.coarsening import domains, scaling
 
 KINDS = pytest.mark.parametrize("kind", [lattice.square, lattice.triangular])
 

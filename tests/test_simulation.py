@@ -10,9 +10,10 @@ import pytest
 import torch
 import xarray
 
-from sdml import dynamics, exact, lattice, observables, simulation, spins, store
+from sdml import dynamics, exact, lattice, observables, simulation, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
+from sdml.simulation import store
 
 LATTICE = lattice.square(4)
 START = spins.random(16, seed=0)

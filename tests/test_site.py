@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from sdml import paths
+from sdml import files
 
 EXTRA = ("sphinx", "myst_nb")
-SOURCES = [path for path in (paths.root() / "sdml").glob("*.py") if path.stem[0] != "_"]
+SOURCES = [path for path in (files.root() / "sdml").glob("*.py") if path.stem[0] != "_"]
 
 
 class Page(HTMLParser):
@@ -63,8 +63,8 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     options = ["-q", "-b", "html", "-d", str(folder / "doctrees"), "-c", "docs"]
     command = [sys.executable, "-m", "sphinx", *options, ".", str(folder / "html")]
-    home = {**os.environ, "PYTHONPATH": str(paths.root())}
-    done = subprocess.run(command, cwd=paths.root(), env=home, capture_output=True, text=True)
+    home = {**os.environ, "PYTHONPATH": str(files.root())}
+    done = subprocess.run(command, cwd=files.root(), env=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ERROR" not in done.stderr, done.stderr
     return folder / "html"
@@ -72,7 +72,7 @@ def site(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_every_notebook_has_a_page_with_a_picture(site):
-    for notebook in paths.notebooks().glob("*.ipynb"):
+    for notebook in files.notebooks().glob("*.ipynb"):
         loaded = page(site / "notebooks" / f"{notebook.stem}.html").loaded
         assert any(name.endswith(".png") for name in loaded), notebook.stem
 
@@ -99,7 +99,7 @@ def test_equations_are_drawn_without_a_script(site):
 
 
 def test_every_module_is_in_the_reference():
-    text = (paths.root() / "docs" / "reference.md").read_text(encoding="utf-8")
+    text = (files.root() / "docs" / "reference.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"automodule:: sdml\.(\w+)", text)) == sorted(p.stem for p in SOURCES)
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 import xarray
 
-from sdml import lattice, lock, observables, simulation, spins, store
+from sdml import lattice, observables, simulation, spins
 from sdml.dynamics import LandauLifshitz
+from sdml.simulation import lock, store
 
 LATTICE = lattice.square(8)
 START = spins.random(64, seed=0)

@@ -6,11 +6,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from sdml import paths, profiles, record, tables
+from sdml import files
+from sdml.companion import profiles, results, tables
 
-NOTEBOOKS = sorted(paths.notebooks().glob("*.ipynb"))
+NOTEBOOKS = sorted(files.notebooks().glob("*.ipynb"))
 RENEW = "not current: `make tables` renews it"
-CLAIM = record.Claim(
+CLAIM = results.Claim(
     id="field-mse",
     quantity="error | of the field",
     paper=1.6e-5,
@@ -43,22 +44,22 @@ def test_page_is_current(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_claims_are_those_that_the_notebook_saves(path):
-    published = {claim.id for claim in record.claims() if claim.notebook == path.stem}
+    published = {claim.id for claim in results.claims() if claim.notebook == path.stem}
     hint = f"run it again: make reproduce ONLY={path.stem[:2]}"
     assert published == tables.saved_claims(path), f"figures/claims.json and {path.name}: {hint}"
 
 
 def test_every_claim_has_a_notebook():
-    assert {claim.notebook for claim in record.claims()} <= {path.stem for path in NOTEBOOKS}
+    assert {claim.notebook for claim in results.claims()} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/parameters.md"])
 def test_papermill_lines_name_declared_parameters(page):
-    text = (paths.root() / page).read_text(encoding="utf-8")
+    text = (files.root() / page).read_text(encoding="utf-8")
     lines = re.findall(r"^papermill (\S+) \S+((?: -p \S+ \S+)+)", text, re.MULTILINE)
     assert lines
     for notebook, options in lines:
-        declared = profiles.declared_parameters(paths.root() / notebook)
+        declared = profiles.declared_parameters(files.root() / notebook)
         for name, value in re.findall(r"-p (\S+) (\S+)", options):
             default = declared[name]
             assert type(profiles.parsed_setting(f"{name}={value}")[1]) is type(default)
@@ -74,7 +75,9 @@ def test_a_claim_is_told_in_words():
 
 
 def test_what_is_not_tested_has_no_number():
-    untested = record.Claim(**{**vars(CLAIM), "ours": None, "error": None, "verdict": "not tested"})
+    untested = results.Claim(
+        **{**vars(CLAIM), "ours": None, "error": None, "verdict": "not tested"}
+    )
     assert f"| {tables.NONE} | laptop |" in tables.claims_markdown([untested])
 
 
@@ -106,7 +109,7 @@ def test_a_page_without_marks_is_refused(page):
 def test_renewing_touches_stale_pages_only(tmp_path, monkeypatch):
     monkeypatch.setenv("SDML_HOME", str(tmp_path))
     (tmp_path / "figures").mkdir()
-    record.write_text(tmp_path / "figures" / "claims.json", record.json_text([vars(CLAIM)]))
+    files.write_text(tmp_path / "figures" / "claims.json", files.json_text([vars(CLAIM)]))
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- begin claims -->old<!-- end claims -->\nafter\n")
     assert tables.renew() == [readme]

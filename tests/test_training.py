@@ -13,9 +13,9 @@ import torch
 from sdml import dataset, evaluation, forcefield, lattice, spins, training
 from sdml.dataset import Dataset
 from sdml.descriptor import SymmetryEnvironment
+from sdml.descriptor.moments import MomentEnvironment
 from sdml.forcefield import ForceField
 from sdml.model import SDModel
-from sdml.moments import MomentEnvironment
 from sdml.training import TrainingRun, TrainingSettings
 
 MODEL = SDModel(lattice.square(6), 6.0, 0.485, electron_kT=0.05)

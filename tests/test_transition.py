@@ -1,10 +1,9 @@
 """Cumulants in their known limits, errors against repetitions, known autocorrelations."""
 
+import cumulants
 import laws
 import numpy as np
 import pytest
-
-from sdml import transition
 
 
 def correlated(n, memory, seed):
@@ -18,13 +17,13 @@ def correlated(n, memory, seed):
 
 
 def test_cumulant_of_gaussian_samples_is_zero():
-    found = transition.binder_cumulant(0.1 * np.random.default_rng(0).standard_normal(40000))
+    found = cumulants.binder_cumulant(0.1 * np.random.default_rng(0).standard_normal(40000))
     assert abs(found.value) < 3 * found.error and found.error < 0.02
 
 
 def test_cumulant_of_two_sharp_signs_is_two_thirds():
     m = 0.7 * np.random.default_rng(0).choice([-1.0, 1.0], 1000)
-    found = transition.binder_cumulant(m)
+    found = cumulants.binder_cumulant(m)
     assert found.value == pytest.approx(2 / 3) and found.error < 1e-12
 
 
@@ -33,7 +32,7 @@ def test_cumulant_of_coexisting_phases_falls_below_zero(share):
     """Weight p at +-1, the rest at 0: U = 1 - 1 / (3 p), negative for p < 1/3."""
     rng = np.random.default_rng(0)
     m = rng.choice([-1.0, 1.0], 40000) * (rng.random(40000) < share)
-    found = transition.binder_cumulant(m)
+    found = cumulants.binder_cumulant(m)
     assert found.value == pytest.approx(1 - 1 / (3 * share), abs=4 * found.error)
 
 
@@ -41,10 +40,10 @@ def test_susceptibility_of_gaussian_and_of_ordered_samples():
     """N var (1 - 2 / pi) / kT, and N var / kT about +-m0."""
     rng = np.random.default_rng(0)
     m = 0.1 * rng.standard_normal(40000)
-    free = transition.susceptibility(m, 100, 0.5)
+    free = cumulants.susceptibility(m, 100, 0.5)
     assert free.value == pytest.approx(100 * 0.01 * (1 - 2 / np.pi) / 0.5, abs=4 * free.error)
-    ordered = transition.susceptibility(m + np.sign(m), 100, 0.5)
-    one_sign = transition.susceptibility(1 + 0.1 * rng.standard_normal(40000), 100, 0.5)
+    ordered = cumulants.susceptibility(m + np.sign(m), 100, 0.5)
+    one_sign = cumulants.susceptibility(1 + 0.1 * rng.standard_normal(40000), 100, 0.5)
     assert one_sign.value == pytest.approx(2.0, abs=4 * one_sign.error)
     assert ordered.value == pytest.approx(free.value, abs=4 * free.error)
 
@@ -52,23 +51,23 @@ def test_susceptibility_of_gaussian_and_of_ordered_samples():
 def test_energy_cumulant_and_specific_heat():
     rng = np.random.default_rng(0)
     e = -2.6 + 0.01 * rng.standard_normal(20000)
-    one = transition.energy_cumulant(e)
+    one = cumulants.energy_cumulant(e)
     # V = 2/3 - (4/3) (sigma / e)^2 to leading order.
     assert 2 / 3 - one.value == pytest.approx(4 / 3 * (0.01 / 2.6) ** 2, rel=0.05)
-    heat = transition.specific_heat(e, 400, 0.2)
+    heat = cumulants.specific_heat(e, 400, 0.2)
     assert heat.value == pytest.approx(400 * 1e-4 / 0.04, abs=4 * heat.error)
-    two = transition.energy_cumulant(e + 0.1 * rng.choice([-1.0, 1.0], 20000))
+    two = cumulants.energy_cumulant(e + 0.1 * rng.choice([-1.0, 1.0], 20000))
     assert 2 / 3 - two.value == pytest.approx(4 / 3 * (0.1**2 + 0.01**2) / 2.6**2, rel=0.05)
-    square = transition.energy_cumulant(rng.standard_normal(1000)).value
+    square = cumulants.energy_cumulant(rng.standard_normal(1000)).value
     plain = np.random.default_rng(1).standard_normal(1000)
-    assert transition.energy_cumulant(plain).value == pytest.approx(
-        transition.binder_cumulant(plain).value, abs=1e-10
+    assert cumulants.energy_cumulant(plain).value == pytest.approx(
+        cumulants.binder_cumulant(plain).value, abs=1e-10
     )
     assert abs(square) < 0.2
 
 
 def test_jackknife_errors_are_the_scatter_of_repetitions():
-    found = [transition.binder_cumulant(correlated(4000, 0.8, seed)) for seed in range(40)]
+    found = [cumulants.binder_cumulant(correlated(4000, 0.8, seed)) for seed in range(40)]
     scatter = np.std([f.value for f in found], ddof=1)
     mean_error = np.mean([f.error for f in found])
     assert mean_error == pytest.approx(scatter, rel=0.35)
@@ -77,32 +76,32 @@ def test_jackknife_errors_are_the_scatter_of_repetitions():
 def test_blocks_of_single_samples_miss_the_autocorrelation():
     slow = [correlated(4000, 0.95, seed) for seed in range(6)]
     blocked, naive = (
-        np.mean([transition.binder_cumulant(m, n).error for m in slow]) for n in (20, 4000)
+        np.mean([cumulants.binder_cumulant(m, n).error for m in slow]) for n in (20, 4000)
     )
     assert naive < 0.6 * blocked
 
 
 def test_autocorrelation_time():
     """(1 + a) / (1 - a) for rho = a^k."""
-    assert transition.autocorrelation_time(correlated(40000, 0.8, 0)) == pytest.approx(9, rel=0.15)
+    assert cumulants.autocorrelation_time(correlated(40000, 0.8, 0)) == pytest.approx(9, rel=0.15)
     white = np.random.default_rng(0).standard_normal(40000)
-    assert transition.autocorrelation_time(white) == pytest.approx(1, abs=0.1)
+    assert cumulants.autocorrelation_time(white) == pytest.approx(1, abs=0.1)
 
 
 def test_curves_cross_where_they_do():
     T = np.linspace(0, 1, 11)
-    assert transition.crossing(T, 1 - T, 0.3 + 0 * T) == pytest.approx([0.7])
-    assert transition.crossing(T, 1 + T, T) == []
+    assert cumulants.crossing(T, 1 - T, 0.3 + 0 * T) == pytest.approx([0.7])
+    assert cumulants.crossing(T, 1 + T, T) == []
 
 
 @laws.bad_input(
     {
-        "shape": (lambda: transition.binder_cumulant(np.ones((2, 30))), "samples", "(2, 30)"),
-        "nan": (lambda: transition.binder_cumulant(np.full(30, np.nan)), "samples"),
-        "blocks": (lambda: transition.binder_cumulant(np.ones(5)), "n_blocks", 20),
-        "kT": (lambda: transition.susceptibility(np.ones(30), 4, 0.0), "kT", 0.0),
-        "constant": (lambda: transition.autocorrelation_time(np.ones(30)), "samples"),
-        "order": (lambda: transition.crossing([1, 0], [1, 1], [0, 2]), "kT"),
+        "shape": (lambda: cumulants.binder_cumulant(np.ones((2, 30))), "samples", "(2, 30)"),
+        "nan": (lambda: cumulants.binder_cumulant(np.full(30, np.nan)), "samples"),
+        "blocks": (lambda: cumulants.binder_cumulant(np.ones(5)), "n_blocks", 20),
+        "kT": (lambda: cumulants.susceptibility(np.ones(30), 4, 0.0), "kT", 0.0),
+        "constant": (lambda: cumulants.autocorrelation_time(np.ones(30)), "samples"),
+        "order": (lambda: cumulants.crossing([1, 0], [1, 1], [0, 2]), "kT"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

@@ -4,9 +4,10 @@ import laws
 import numpy as np
 import pytest
 import torch
+import vortices
 from scipy.spatial.transform import Rotation
 
-from sdml import lattice, spins, vortices
+from sdml import lattice, spins
 
 LAT = lattice.triangular(24)
 

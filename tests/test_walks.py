@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from sdml import lattice, spins, walks
+from sdml import lattice, spins
+from sdml.descriptor import walks
+from sdml.descriptor.moments import MomentEnvironment
+from sdml.descriptor.walks import local_moments
 from sdml.model import SDModel, hamiltonian
-from sdml.moments import MomentEnvironment
-from sdml.walks import local_moments
 
 J = 2.5
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])

@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sdml import lattice, plotting, spins, widgets
+from sdml import lattice, plotting, spins
 from sdml.descriptor import SymmetryEnvironment
+from sdml.plotting import widgets
 
 LATTICES = {"square": lattice.square(6), "triangular": lattice.triangular(6)}
 DESCRIPTORS = {kind: SymmetryEnvironment(kind, 2, 1).descriptor() for kind in LATTICES}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sdml import workers
-from sdml.guard import OutsideTrainedRange
+from sdml.simulation.guard import OutsideTrainedRange
 
 pytestmark = pytest.mark.slow
 HERE, PROCESSES = {"n_workers": 1}, {"n_workers": 2, "n_threads": 3}

@@ -1,0 +1,403 @@
+"""What the subcommands of `sdml` do: one function each, called with the parsed arguments.
+
+What a subcommand needs is imported when it runs, so that the physics commands work without Jupyter.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdml.cli.arguments import SAVE_EVERY
+from sdml.cli.progress import supervised
+
+if TYPE_CHECKING:
+    from sdml.dataset import Dataset
+    from sdml.ensemble import Quench
+    from sdml.forcefield import Environment, ForceField
+    from sdml.labelling import Job, RandomStates
+    from sdml.model import SDModel
+    from sdml.training import TrainingSettings
+
+Arguments = argparse.Namespace
+
+
+def goes_on(given: Arguments) -> bool:
+    """Whether the command, stopped and given again, goes on from what it has written by now."""
+    if given.command == "train":
+        return bool(given.checkpoint) and Path(given.checkpoint).exists()
+    return given.command in ("label", "quench") and Path(given.output).exists()
+
+
+# --- notebooks
+
+
+def reproduce(given: Arguments) -> None:
+    """`sdml reproduce`: run the notebooks and publish their figures."""
+    from sdml.companion import profiles, runner
+
+    jobs = profiles.plan(given.profile, given.only, given.set)
+    with supervised(jobs) as (report, advance):
+        runner.run(jobs, given.timeout, given.resume, report, advance)
+    _renew_tables()
+
+
+def store(given: Arguments) -> None:
+    """`sdml store`: execute the quick profile into ``notebooks/``."""
+    from sdml.companion import profiles, runner
+
+    jobs = profiles.plan("quick", given.only)
+    options = {"time_limit": given.timeout, "resume": given.resume}
+    with supervised(jobs) as (report, advance):
+        runner.store(jobs, report=report, advance=advance, **options)
+    _renew_tables()
+
+
+def figures(given: Arguments) -> None:
+    """`sdml figures`: publish the figures of the largest finished profile."""
+    from sdml.companion import profiles, runner
+
+    with supervised(profiles.plan()) as (report, advance):
+        runner.figures(report, advance)
+    _renew_tables()
+
+
+def tables(given: Arguments) -> None:
+    """`sdml tables`: renew the tables of the README and of ``docs/``."""
+    _renew_tables()
+
+
+def _renew_tables() -> None:
+    from sdml import files
+    from sdml.companion import tables as made
+
+    for page in made.renew():
+        print(f"renewed the table of {page.relative_to(files.root())}")
+
+
+def claims(given: Arguments) -> None:
+    """`sdml claims`: print the numbers of the paper beside ours."""
+    from sdml.companion import results
+
+    print(results.claims_table(results.claims()))
+
+
+# --- labels
+
+
+def label(given: Arguments) -> None:
+    """`sdml label`: make labelled snapshots, one store a quench; what is already there is kept."""
+    from sdml import workers
+
+    _set_threads(given)
+    random, jobs = _labelling(given)
+    where = given.workers, given.scheduler, given.threads
+    with _failing_jobs() as tell:
+        for name, labelled in workers.run(jobs, *where, tell):
+            if labelled:
+                print(f"wrote {name}", flush=True)
+    if random is not None and random.gather():
+        print("wrote random.h5", flush=True)
+
+
+def _labelling(given: Arguments) -> "tuple[RandomStates | None, dict[str, Job]]":
+    """The random states, if any, and all jobs by name."""
+    from sdml import forcefield, labelling
+    from sdml.dynamics import LandauLifshitz
+
+    model, folder = _model(given), Path(given.output)
+    equation = LandauLifshitz(given.dt, given.damping, given.kT)
+    if given.driver is not None:
+        forcefield.load(given.driver).on(model.lattice)  # refused before the first label
+    solver = _solver(given)
+    random: RandomStates | None = None
+    jobs: dict[str, Job] = {}
+    if given.random:
+        path = folder / "random.h5"
+        random = labelling.RandomStates(path, model, given.random, given.random_seed, solver)
+        jobs |= random.jobs()
+    for seed in given.quench_seeds:
+        path = folder / f"quench_{seed}.h5"
+        jobs[path.name] = labelling.quench_job(
+            path, model, equation, given.save_times, seed, given.driver, solver, given.start
+        )
+    return random, jobs
+
+
+def _solver(given: Arguments) -> Any:
+    """The engine of the labels; a seed makes the probes those of every other run."""
+    from sdml import exact, kpm
+
+    if given.engine == "exact":
+        if given.n_moments or given.n_probes:
+            raise ValueError("--n-moments, --n-probes: belong to --engine kpm")
+        return exact.solve
+    return partial(kpm.solve, n_moments=given.n_moments, n_probes=given.n_probes, seed=0)
+
+
+def gather(given: Arguments) -> None:
+    """`sdml gather`: one store of some of the snapshots of many stores."""
+    from sdml import dataset, files
+
+    if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
+        raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
+    files.require_writable("--output", Path(given.output))
+    parts = [dataset.load(path) for path in given.stores]
+    thinned = [part.select(slice(None, None, given.every)) for part in parts]
+    dataset.save(dataset.join(thinned), given.output)
+    print(f"{given.output}: {sum(map(len, thinned))} of {sum(map(len, parts))} snapshots")
+
+
+def _model(given: Arguments) -> "SDModel":
+    from sdml import lattice
+    from sdml.model import SDModel
+
+    sites = getattr(lattice, given.lattice)(given.length)
+    return SDModel(
+        sites, given.exchange_coupling, filling=given.filling, electron_kT=given.electron_kT
+    )
+
+
+# --- force fields
+
+
+def train(given: Arguments) -> None:
+    """`sdml train`: fit force fields to stores and save them with their held-out errors."""
+    from sdml import dataset, evaluation, forcefield
+
+    _set_threads(given)
+    data = dataset.join([dataset.load(path) for path in given.stores])
+    if given.evaluate:
+        field = forcefield.load(given.evaluate)
+        print(evaluation.report(field, data))
+        return
+    if not given.output or not (given.hold_out or given.judge):
+        raise ValueError("--output, and --hold-out or --judge: needed to train, or --evaluate")
+    fitted, held_out = dataset.split(data, given.hold_out)
+    judged = dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
+    numbers = range(1, given.members + 1)
+    for number in numbers:
+        _require_places(given, number)
+    with _failing_saves(given):
+        members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
+        if given.members > 1:
+            _calibrate(given, members, judged)
+
+
+def _require_places(given: Arguments, number: int) -> None:
+    """The files of a member can be written: said before the first epoch, not after the last."""
+    from sdml import files
+    from sdml.forcefield import committee
+
+    output = committee.numbered(given.output, number)
+    files.require_writable("--output", output)
+    files.require_writable("--output", output.with_suffix(".md"))
+    if given.checkpoint:
+        files.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
+
+
+@contextmanager
+def _failing_saves(given: Arguments) -> Iterator[None]:
+    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
+        print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _trained(
+    given: Arguments, number: int, fitted: "Dataset", held_out: "Dataset", judged: "Dataset"
+) -> "ForceField":
+    """Member 1, 2, ... trained, saved and judged; its seed and files go by its number."""
+    from sdml import forcefield, training
+    from sdml.forcefield import committee
+
+    seed, output = given.seed + number - 1, committee.numbered(given.output, number)
+    environment = _environment(given, fitted.model)
+    field = forcefield.ForceField(
+        fitted.model, environment, given.hidden_widths, seed, given.grand_canonical
+    )
+    settings = _training_settings(given, seed)
+    training.train(
+        field,
+        fitted,
+        settings,
+        held_out if given.hold_out else None,
+        lambda row: print(row, flush=True),
+        committee.numbered(given.checkpoint, number) if given.checkpoint else None,
+    )
+    forcefield.save(field, output)  # judging can fail, the weights must not be lost
+    field.card = training.card(field, fitted, judged, settings, given.remark)
+    forcefield.save(field, output)
+    output.with_suffix(".md").write_text(training.card_text(field))
+    print(training.card_text(field))
+    return field
+
+
+def _training_settings(given: Arguments, seed: int) -> "TrainingSettings":
+    from sdml import training
+
+    return training.TrainingSettings(
+        given.epochs,
+        given.batch_size,
+        given.learning_rate,
+        longitudinal_weight=given.longitudinal_weight,
+        hole_weight=given.hole_weight,
+        averaging=given.averaging,
+        patience=given.patience,
+        seed=seed,
+    )
+
+
+def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Dataset") -> None:
+    """Save the members as a committee that knows its errors, and print how well it does."""
+    from sdml.forcefield import committee
+
+    made = committee.Committee(members).calibrated(judged)
+    committee.save(made, given.output)
+    print(f"{made.calibration}\n\n{made.reliability(judged).table()}")
+
+
+def _environment(given: Arguments, model: "SDModel") -> "Environment":
+    from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+
+    kind = model.lattice.name
+    if given.descriptor == "moments":
+        return MomentEnvironment(kind, given.radius, given.n_steps, model.exchange_coupling)
+    bonds = SymmetryEnvironment if given.descriptor == "symmetry" else RawBondEnvironment
+    return bonds(kind, given.bond_radius, given.pair_radius)
+
+
+# --- runs
+
+
+def quench(given: Arguments) -> None:
+    """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
+    from sdml import ensemble, workers
+
+    _require_use(given)
+    one = given.seeds is None or given.together
+    _require_target(given, one)
+    _set_threads(given)
+    settings = _settings(given)
+    if given.scheduler is None:  # a machine of the cluster may have what this one has not
+        ensemble.require_device(given.device)
+    with _stopping_runs(), _failing_jobs() as tell:
+        if one:
+            seeds = (given.seed or 0) if given.seeds is None else given.seeds
+            done = ensemble.quench(given.output, settings, seeds)
+            rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
+            print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
+            return
+        jobs = ensemble.jobs(given.output, settings, given.seeds)
+        where = given.workers, given.scheduler, given.threads
+        for name, step in workers.run(jobs, *where, tell):
+            print(f"{name}: {step} steps", flush=True)
+
+
+def _require_use(given: Arguments) -> None:
+    """ValueError for options that would do nothing beside the others, or without another."""
+    guarded = given.guard or given.stop_above is not None
+    alone = given.seeds is None
+    useless = {
+        "--together: needs --seeds": given.together and alone,
+        "--seed: must not be given beside --seeds": given.seed is not None and not alone,
+        "--warn-above: needs --guard or --stop-above": given.warn_above is not None and not guarded,
+        "--save-every: must not be given beside --save-per-decade": bool(
+            given.save_every and given.save_per_decade
+        ),
+    }
+    for name, used in (("--workers", given.workers > 1), ("--scheduler", bool(given.scheduler))):
+        useless[f"{name}: needs --seeds"] = used and alone
+        useless[f"{name}: must not be given beside --together, one run"] = used and given.together
+    for reason, found in useless.items():
+        if found:
+            raise ValueError(reason)
+
+
+def _require_target(given: Arguments, one: bool) -> None:
+    """One run is a file, runs of their own are in a folder; either may be there already."""
+    target = Path(given.output)
+    if one and target.is_dir():
+        raise ValueError(
+            f"--output: must be a file, the .h5 store, got the folder {given.output!r}"
+        )
+    if not one and target.is_file():
+        raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
+
+
+def _settings(given: Arguments) -> "Quench":
+    from sdml import ensemble
+    from sdml.dynamics import LandauLifshitz
+    from sdml.simulation import logarithmic_steps
+
+    save_every: Any = given.save_every or SAVE_EVERY
+    if given.save_per_decade:
+        save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
+    return ensemble.Quench(
+        given.force_field,
+        given.length,
+        LandauLifshitz(given.dt, given.damping, given.kT, given.method),
+        given.steps,
+        save_every,
+        given.frames_every,
+        tuple(given.schedule) if given.schedule else None,
+        given.frame_dtype,
+        given.checkpoint_every,
+        tuple(given.observables),
+        given.initial,
+        given.committee,
+        given.guard or given.stop_above is not None,
+        ensemble.Quench.warn_above if given.warn_above is None else given.warn_above,
+        given.stop_above,
+        given.device,
+    )
+
+
+@contextmanager
+def _stopping_runs() -> Iterator[None]:
+    """A run that its guard, nan, an iteration that fails or the disk has stopped: exit code 1."""
+    try:
+        yield
+    except (RuntimeError, FloatingPointError, OSError) as reason:
+        print(f"STOPPED {reason}", file=sys.stderr)
+        sys.exit(1)
+
+
+@contextmanager
+def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
+    """What tells of jobs that end early, as they do; in the end they become exit code 1."""
+    from sdml.simulation import OutsideTrainedRange
+    from sdml.workers import JobError
+
+    failed: list[str] = []
+
+    def tell(name: str, error: BaseException) -> None:
+        # These would stop there again: nothing is gained by the same command.
+        stopped = isinstance(error, (OutsideTrainedRange, FloatingPointError))
+        if not stopped:
+            failed.append(name)
+        word, reason = "STOPPED" if stopped else "FAILED", str(error) or repr(error)
+        print(f"{word} {name}: {reason}", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    except JobError:
+        if failed:
+            hint = "the same command tries them again, from their last checkpoints"
+            print(f"some jobs failed; {hint}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _set_threads(given: Arguments) -> None:
+    import torch
+
+    if given.threads:
+        torch.set_num_threads(given.threads)

@@ -1,0 +1,165 @@
+"""Dynamical scaling of coarsening domains, and the tail of their structure factor.
+
+With one length L(t) the circular averages fall on one curve each (in two dimensions)
+
+    C(r, t) / C(0, t) = f(r / L),      a S(q, t) / (C(0, t) L^2) = g(q L),
+
+a the area of a site. Sharp smooth walls of length W in area A give a S = 8 (W / A) / q^3 for
+2 pi / L << q << 1 / wall width (Porod's law for a field of +-1, from C = 1 - (4 / pi) (W / A) r); a
+straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys. 43, 357 (1994),
+doi 10.1080/00018739400101505.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from sdml.lattice import Lattice
+from sdml.observables import distance_rings, momentum_rings, spin_correlation, structure_factor
+from sdml.spins import SpinArray, real_tensor
+
+FloatArray = NDArray[np.float64]
+
+
+def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
+    """|q| (k,) and the circular average (..., k) of S(q) = |sum exp(-i q.r) x|^2 / N, q = 0 first.
+
+    For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
+    inscribed circle of the Brillouin zone the rings are not full.
+    """
+    rings, x = momentum_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
+
+
+def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
+    """r (k,) and the circular average (..., k) of C(r) = <x(0) x(r)>, r = 0 first, numpy.
+
+    Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
+    """
+    rings, x = distance_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
+
+
+def scaled_structure_factor(
+    lattice: Lattice, values: SpinArray, lengths: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """q L and a S / (C(0) L^2), both (..., k), for fields (..., N) of lengths L (...)."""
+    q, factor = circular_structure_factor(lattice, values)
+    L = _lengths(lengths, factor.shape[:-1])[..., None]
+    square = np.asarray((real_tensor(values, "values").double() ** 2).mean(-1).cpu())[..., None]
+    area = abs(np.linalg.det(lattice.vectors))
+    return q[1:] * L, area * factor[..., 1:] / (square * L**2)
+
+
+def scaled_correlation(
+    lattice: Lattice, values: SpinArray, lengths: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """r / L and C(r) / C(0), both (..., k), for fields (..., N) of lengths L (...)."""
+    r, correlation = circular_correlation(lattice, values)
+    L = _lengths(lengths, correlation.shape[:-1])[..., None]
+    return r / L, correlation / correlation[..., :1]
+
+
+def collapse_error(
+    x: FloatArray, y: FloatArray, window: tuple[float, float], n_points: int = 50
+) -> float:
+    """Root mean square of the curves y (n, k) over x (n, k) about their mean in a window of x.
+
+    Relative to the mean square of the mean curve; linear between points. Zero for a perfect
+    collapse; compare it between choices of L, and with the scatter of seeds at one time.
+    """
+    if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"x, y: must be two or more curves (n, k), got {x.shape} and {y.shape}")
+    low, high = max(window[0], x.min(1).max()), min(window[1], x.max(1).min())
+    if not low < high:
+        raise ValueError(f"window: the curves share nothing of {window}")
+    grid = np.linspace(low, high, n_points)
+    curves = np.array([np.interp(grid, *pair) for pair in zip(x, y, strict=True)])
+    mean = curves.mean(0)
+    return float(np.sqrt(((curves - mean) ** 2).mean() / (mean**2).mean()))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """S(q) = amplitude q^-exponent + background."""
+
+    exponent: float
+    amplitude: float
+    background: float
+
+
+def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
+    """Power-law tail with a constant background, least squares of ln S over a window of q.
+
+    Parameters
+    ----------
+    q, factor : (k,)
+        A circular average.
+    window : (low, high)
+        For Porod's law 2 pi / L << low and high << 1 / wall width. The background takes up noise
+        within the domains and the images of the tail in other Brillouin zones, both flat in q.
+    """
+    q, S = np.asarray(q, dtype=float), np.asarray(factor, dtype=float)
+    inside = (q >= window[0]) & (q <= window[1])
+    if q.shape != S.shape or q.ndim != 1 or inside.sum() < 4 or not (S[inside] > 0).all():
+        raise ValueError(
+            f"window: needs 4 positive values of one curve, {inside.sum()} lie in {window}"
+        )
+    x, y = np.log(q[inside]), np.log(S[inside])
+    middle = x.mean()
+
+    def residual(p: FloatArray) -> FloatArray:
+        return y - np.logaddexp(p[0] - p[1] * (x - middle), p[2])
+
+    start = np.array([y.mean(), 3.0, y.min() - 2.0])
+    bounds = ([-np.inf, 0.0, y.min() - 20.0], [np.inf, 8.0, y.min() + 1.0])
+    a, exponent, background = least_squares(residual, start, bounds=bounds, x_scale="jac").x
+    return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
+
+
+def structure_factor_along(
+    lattice: Lattice, values: SpinArray, direction: tuple[int, int]
+) -> tuple[FloatArray, FloatArray]:
+    """S(q) on the line of momenta q = n (m1 b1 / Lx + m2 b2 / Ly), n = 1, 2, ...
+
+    Parameters
+    ----------
+    values : (..., N)
+    direction : (m1, m2)
+        Coprime; (0, 1) is the normal of walls along a1, (1, 0) that of walls along a2.
+
+    Returns
+    -------
+    |q| (k,) up to half a reciprocal lattice vector, and S (..., k), numpy.
+    """
+    m, shape = np.array(direction), np.array(lattice.shape)
+    if np.gcd(*m) != 1:
+        raise ValueError(f"direction: must be two coprime integers, got {direction}")
+    period = np.lcm.reduce(shape // np.gcd(m, shape))
+    n = np.arange(1, period // 2 + 1)
+    mx, my = np.outer(m, n) % shape[:, None]
+    q = n * np.linalg.norm((m / shape) @ lattice.reciprocal_vectors)
+    factor = structure_factor(lattice, _field(lattice, values))
+    return q, factor[..., my * shape[0] + mx].cpu().numpy()
+
+
+def _field(lattice: Lattice, values: SpinArray) -> torch.Tensor:
+    x = real_tensor(values, "values")
+    if lattice.n_basis != 1 or x.ndim < 1 or x.shape[-1] != lattice.n_sites:
+        raise ValueError(
+            f"values: must be a field (..., {lattice.n_sites}) on one site a cell, "
+            f"got {tuple(x.shape)} on {lattice.name!r}"
+        )
+    return x.double()
+
+
+def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:
+    L = np.asarray(lengths, dtype=float)
+    if L.shape != batch or not (np.isfinite(L) & (L > 0)).all():
+        raise ValueError(f"lengths: must be positive and of shape {batch}, got {L}")
+    return L

@@ -1,0 +1,234 @@
+"""Profiles: which notebooks run, and with which parameters.
+
+A profile is the notebooks' own parameters (quick) overlaid by ``notebooks/profiles/<name>.yaml``
+and by single settings. All names and types are checked before anything runs.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from sdml import files
+from sdml.companion import results
+
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with the parameters of one profile.
+
+    Attributes
+    ----------
+    notebook : pathlib.Path
+    profile : str
+    defaults : dict
+        Parameters as the notebook declares them.
+    parameters : dict
+        Parameters of this run.
+    settings : dict
+        Those that override the profile; results of such a run are not published.
+    """
+
+    notebook: Path
+    profile: str
+    defaults: Parameters
+    parameters: Parameters
+    settings: Parameters = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """Name of the notebook."""
+        return self.notebook.stem
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells that will run."""
+        return len(prepared(self).cells)
+
+    def output(self, ending: str) -> Path:
+        """File of this job in its build folder, e.g. ``output('.json')``."""
+        return files.build(self.profile) / f"{self.stem}{ending}"
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """Notebook at `path`; a ValueError names a file that is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:
+        raise ValueError(f"{path}: not a readable notebook ({error})") from error
+
+
+def declared_parameters(path: Path) -> Parameters:
+    """Names and values in the one cell tagged ``parameters``, which may hold nothing else."""
+    cells = [cell for cell in read_notebook(path).cells if "parameters" in tags(cell)]
+    if len(cells) != 1:
+        raise ValueError(f"{path.name}: exactly one cell is tagged 'parameters', not {len(cells)}")
+    try:
+        return dict(_assignment(statement) for statement in ast.parse(cells[0].source).body)
+    except (SyntaxError, ValueError) as error:
+        problem = "the parameters cell holds only 'name = literal' lines"
+        raise ValueError(f"{path.name}: {problem} ({error})") from error
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, Any]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, ast.literal_eval(value)
+    raise ValueError(f"line {statement.lineno}: {ast.unparse(statement)}")
+
+
+def typed(name: str, value: Any, default: Any) -> Any:
+    """`value` in the type of the notebook's `default`; integers may become floats, lists tuples.
+
+    Raises
+    ------
+    ValueError
+        If the type differs otherwise, or `value` cannot be written as a Python literal.
+    """
+    kind = type(default)
+    if kind in (list, tuple) and isinstance(value, list):
+        alike = len({type(item) for item in default}) == 1
+        pattern = default[0] if alike else None
+        return kind(typed(f"{name}[{k}]", item, pattern) for k, item in enumerate(value))
+    if kind is float and type(value) in (int, str):
+        # YAML reads 1e-3, without a point, as text.
+        with suppress(ValueError):
+            value = float(value)
+    if default is not None and type(value) is not kind:
+        raise ValueError(f"{name}={value!r} must be of type {kind.__name__}, like {default!r}")
+    try:
+        ast.literal_eval(repr(value))
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{name}={value!r} must be a plain literal") from error
+    return value
+
+
+def parsed_setting(text: str) -> tuple[str, Any]:
+    """Name and value of ``name=value``, the value read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise ValueError(f"--set {text!r} must have the form name=value")
+    return name.strip(), _yaml(value, f"--set {text!r}")
+
+
+def overlay(profile: str, declared: Mapping[str, Parameters]) -> dict[str, Parameters]:
+    """Parameters that `profile` changes, by notebook; `declared` holds those of all notebooks."""
+    if results.profile_rank(profile) == 0:
+        return {}
+    path = files.profiles() / f"{profile}.yaml"
+    if not path.is_file():
+        raise ValueError(f"profile={profile!r} needs {path}, which does not exist")
+    changes = _mapping(_yaml(path.read_text(encoding="utf-8"), path.name), path.name)
+    for stem in changes:
+        if stem not in declared:
+            allowed = ", ".join(declared)
+            raise ValueError(f"{path.name}: unknown notebook {stem!r}; allowed: {allowed}")
+    return {
+        stem: _declared(f"{path.name}, {stem}", _mapping(values, path.name), declared[stem])
+        for stem, values in changes.items()
+    }
+
+
+def _declared(source: str, values: Parameters, defaults: Parameters) -> Parameters:
+    for name in values:
+        if name not in defaults:
+            allowed = ", ".join(defaults)
+            raise ValueError(f"{source}: unknown parameter {name!r}; declared are {allowed}")
+    return {k: typed(f"{source}: parameter {k}", v, defaults[k]) for k, v in values.items()}
+
+
+def _mapping(value: Any, source: str) -> Parameters:
+    if not isinstance(value, dict | None):
+        raise ValueError(f"{source}: expected 'name: value' lines, found {value!r}")
+    return value or {}
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: not readable as YAML ({error})") from error
+
+
+# --- what to run --------------------------------------------------------------------------------
+
+
+def plan(
+    profile: str = "quick", only: Iterable[str] = (), settings: Iterable[str] = ()
+) -> list[Job]:
+    """Jobs of the selected notebooks in reading order; everything is checked before anything runs.
+
+    Parameters
+    ----------
+    profile : {'quick', 'laptop', 'paper'}
+    only : iterable of str
+        Stems or beginnings of stems, e.g. ``05``; all notebooks by default.
+    settings : iterable of str
+        ``name=value`` texts that override the profile in each selected notebook declaring the name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile, notebook or parameter, or a value of the wrong type.
+    """
+    declared = {p: declared_parameters(p) for p in sorted(files.notebooks().glob("*.ipynb"))}
+    if not declared:
+        raise ValueError(f"no notebooks in {files.notebooks()}")
+    changes = overlay(profile, {path.stem: defaults for path, defaults in declared.items()})
+    chosen = _selected(list(declared), list(only))
+    values = dict(map(parsed_setting, settings))
+    _require_used(values, {name for path in chosen for name in declared[path]})
+    return [
+        _job(path, profile, declared[path], changes.get(path.stem, {}), values) for path in chosen
+    ]
+
+
+def _job(
+    path: Path, profile: str, defaults: Parameters, changes: Parameters, values: Parameters
+) -> Job:
+    values = {name: value for name, value in values.items() if name in defaults}
+    settings = _declared(f"--set, {path.stem}", values, defaults)
+    return Job(path, profile, defaults, defaults | changes | settings, settings)
+
+
+def _selected(notebooks: list[Path], only: list[str]) -> list[Path]:
+    for choice in only:
+        if not any(path.stem.startswith(choice) for path in notebooks):
+            allowed = ", ".join(path.stem for path in notebooks)
+            raise ValueError(f"--only {choice!r} matches no notebook; allowed: {allowed}")
+    return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+
+
+def _require_used(values: Parameters, names: set[str]) -> None:
+    for name in values:
+        if name not in names:
+            allowed = ", ".join(sorted(names))
+            raise ValueError(f"--set {name}: no selected notebook declares it; declared: {allowed}")
+
+
+def prepared(job: Job) -> NotebookNode:
+    """The notebook with the changed parameters in a cell of their own behind the declared ones."""
+    notebook = read_notebook(job.notebook)
+    changed = {k: v for k, v in job.parameters.items() if v != job.defaults[k]}
+    if changed:
+        source = "\n".join(f"{name} = {value!r}" for name, value in changed.items())
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+        place = next(k for k, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
+        notebook.cells.insert(place + 1, cell)
+    return notebook
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """Tags of a cell."""
+    return list(cell.metadata.get("tags", []))

@@ -1,0 +1,365 @@
+"""What a run leaves behind: figures with their sidecars, claims, and where they came from.
+
+Notebooks call `save_figure`, `save_claim` and `provenance`; they write into `sdml.files.build`.
+`publish` then copies a finished run into ``figures/``, where a figure or claim is replaced only by
+one of an equal or larger profile. Every file is written beside its place and moved there, whole.
+"""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from sdml import __version__, files
+
+PROFILES = ("quick", "laptop", "paper")
+STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
+"""What a number of the paper stands on, in words."""
+VERDICTS = ("reproduced", "differs", "not tested")
+PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
+FIGURE_FORMATS = ("pdf", "png")
+
+# --- one claim ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of the paper beside ours.
+
+    Attributes
+    ----------
+    id : str
+        Lower-case words joined by hyphens, e.g. ``field-mse``.
+    quantity : str
+        What is compared, with its unit.
+    paper, ours : str, int, float or None
+        The two values; `ours` may be None where the claim is not tested.
+    standing : {'S', 'M', 'D', 'R'}
+        Where the paper's value is from: an abstract, a third-party summary, derived, recalled.
+    error : str, int, float or None
+        Uncertainty of `ours`.
+    profile : {'quick', 'laptop', 'paper'}
+        Profile that computed `ours`.
+    seeds : list of int
+    notebook : str
+        Stem of the notebook that computed it.
+    verdict : {'reproduced', 'differs', 'not tested'}
+    """
+
+    id: str
+    quantity: str
+    paper: str | float | None
+    standing: str
+    ours: str | float | None
+    error: str | float | None
+    profile: str
+    seeds: list[int]
+    notebook: str
+    verdict: str
+
+    def __post_init__(self) -> None:
+        _require_name("id", self.id, r"[a-z0-9]+(-[a-z0-9]+)*", "lower-case words and hyphens")
+        for name in ("quantity", "notebook"):
+            self._require(
+                name, isinstance(getattr(self, name), str) and getattr(self, name), "text"
+            )
+        for name in ("paper", "ours", "error"):
+            plain = type(getattr(self, name)) in (str, int, float, type(None))
+            self._require(name, plain, "a number, text or None")
+        allowed = {"standing": STANDINGS, "profile": PROFILES, "verdict": VERDICTS}
+        for name, values in allowed.items():
+            self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
+        integers = isinstance(self.seeds, list) and all(type(seed) is int for seed in self.seeds)
+        self._require("seeds", integers, "a list of integers")
+        tested = self.ours is not None or self.verdict == "not tested"
+        self._require("ours", tested, f"a value where the verdict is {self.verdict!r}")
+
+    def _require(self, name: str, holds: object, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"claim {self.id!r}: {name}={getattr(self, name)!r} must be {allowed}")
+
+
+def claim_from(entry: object, source: str) -> Claim:
+    """Validated `Claim` of one JSON object; `source` names the file in errors."""
+    names = [field.name for field in fields(Claim)]
+    if not isinstance(entry, dict) or sorted(entry) != sorted(names):
+        found = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)
+        raise ValueError(f"{source}: a claim has the keys {', '.join(names)}; found {found}")
+    return Claim(**entry)
+
+
+def claims(path: Path | None = None) -> list[Claim]:
+    """Validated claims of `path`, by default ``figures/claims.json``.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is no JSON list, or an entry breaks the schema of `Claim`.
+    """
+    path = files.figures() / "claims.json" if path is None else Path(path)
+    entries = files.loaded(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: must hold a list of claims, found {type(entries).__name__}")
+    found = [claim_from(entry, path.name) for entry in entries]
+    repeated = sorted({claim.id for claim in found if [c.id for c in found].count(claim.id) > 1})
+    if repeated:
+        raise ValueError(f"{path}: id {', '.join(repeated)} appears more than once")
+    return found
+
+
+def claims_table(entries: Iterable[Claim]) -> str:
+    """Claims as aligned text, one a line."""
+    columns = [field.name for field in fields(Claim) if field.name != "seeds"]
+    spelled = [{**asdict(claim), "standing": STANDINGS[claim.standing]} for claim in entries]
+    rows = [columns, *([_cell(claim[name]) for name in columns] for claim in spelled)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# --- what notebooks call ------------------------------------------------------------------------
+
+
+def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
+    """Write ``name.pdf``, ``name.png`` (200 dpi) and sidecar ``name.json`` into this run's figures.
+
+    The same figure gives the same bytes: no time stamps are written.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    name : str
+        File name without ending: letters, digits, ``-`` and ``_``.
+    caption : str
+        What is drawn, with units; goes into the sidecar.
+    **details
+        Further entries of the sidecar (parameters, seeds, …). A figure drawn from a stored
+        reference result passes the profile of that result as ``profile=``.
+
+    Returns
+    -------
+    pathlib.Path
+        The sidecar.
+    """
+    _require_name("name", name, r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, '-' and '_'")
+    if not caption:
+        raise ValueError(f"caption={caption!r} of figure {name!r} must be text")
+    sidecar = {"name": name, "caption": caption, **origin(), **details}
+    profile_rank(sidecar["profile"])
+    text = files.json_text(sidecar)
+    folder = files.build() / "figures"
+    for ending in FIGURE_FORMATS:
+        files.write_bytes(folder / f"{name}.{ending}", _drawn(figure, ending))
+    files.write_text(folder / f"{name}.json", text)
+
+
+def save_claim(
+    *,
+    id: str,
+    quantity: str,
+    paper: str | float | None,
+    standing: str,
+    ours: str | float | None,
+    error: str | float | None,
+    seeds: Iterable[int],
+    notebook: str,
+    verdict: str,
+    profile: str | None = None,
+) -> None:
+    """Write one claim, with the entries of `Claim`, as ``claims/<id>.json`` of this run.
+
+    `profile` is that of the run, unless the number comes from a stored reference result.
+    """
+    running = os.environ.get("SDML_NOTEBOOK", notebook)
+    if notebook != running:
+        raise ValueError(
+            f"notebook={notebook!r} of claim {id!r} must be the running notebook, {running!r}"
+        )
+    claim = Claim(
+        id=id,
+        quantity=quantity,
+        paper=_plain_scalar(paper),
+        standing=standing,
+        ours=_plain_scalar(ours),
+        error=_plain_scalar(error),
+        profile=profile or current_profile(),
+        seeds=[int(seed) for seed in seeds],
+        notebook=notebook,
+        verdict=verdict,
+    )
+    files.write_text(files.build() / "claims" / f"{claim.id}.json", files.json_text(asdict(claim)))
+
+
+def provenance() -> str:
+    """One line for the end of a notebook: code, Python and library versions, device, profile."""
+    found = origin()
+    libraries = ", ".join(
+        f"{name} {found['versions'][name]}" for name in ("python", "torch", "numpy")
+    )
+    return f"sdml {found['code']}, {libraries}, {found['device']}, profile {found['profile']}"
+
+
+def origin() -> dict[str, Any]:
+    """Where a result of this process comes from: profile, notebook, code, versions, device."""
+    return {
+        "profile": current_profile(),
+        "notebook": os.environ.get("SDML_NOTEBOOK", ""),
+        "code": hashed_version(),
+        "versions": versions(),
+        "device": device(),
+    }
+
+
+def measured_origin(device_name: str = "cpu", **more: Any) -> dict[str, Any]:
+    """`origin` of a study or benchmark, with its date, the device it ran on and ``more`` of it."""
+    found = origin() | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
+    return found | ({} if device_name == "cpu" else {"device": device()}) | more
+
+
+def save_reference(name: str | None, result: dict[str, Any]) -> None:
+    """Write data/reference/NAME.json; nothing without a name."""
+    if name:
+        files.write_text(files.reference() / f"{name}.json", files.json_text(result))
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """The numbers of a row in one line."""
+    cells = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    return "  ".join(cells)
+
+
+def current_profile() -> str:
+    """Profile of the run in progress: the name of its build folder, or quick in any other."""
+    name = files.build().name
+    return name if name in PROFILES else files.DEFAULT_PROFILE
+
+
+def profile_rank(profile: str) -> int:
+    """Position of a profile in quick < laptop < paper."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile={profile!r} is unknown; allowed: {', '.join(PROFILES)}")
+    return PROFILES.index(profile)
+
+
+def code_hash() -> str:
+    """SHA-256 over the package's sources, those in its folders included."""
+    package = files.PACKAGE
+    return files.digest(package.rglob("*.py"), package)
+
+
+def code_version() -> str:
+    """``git describe`` of the checkout, else the package version with a hash of its sources."""
+    command = ["git", "-C", str(files.root()), "describe", "--always", "--dirty"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    return hashed_version()
+
+
+def hashed_version() -> str:
+    """Package version and hash of its sources, which a stored result can bear before its commit."""
+    return f"{__version__}+{code_hash()[:8]}"
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each installed library that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device() -> str:
+    """The accelerator that torch sees, else the processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} CPU with {os.cpu_count()} cores"
+
+
+# --- publishing ---------------------------------------------------------------------------------
+
+
+def publish(folder: Path, stems: Collection[str]) -> list[str]:
+    """Copy what the notebooks `stems` left in build `folder` into ``figures/``.
+
+    Returns
+    -------
+    list of str
+        Figures and claims that were published; the others stand already at a larger profile.
+    """
+    new = [claim_from(files.loaded(path), path.name) for path in left_by(stems, folder / "claims")]
+    merged = merged_claims(new)
+    published = [path.stem for path in left_by(stems, folder / "figures") if _publish_figure(path)]
+    if merged:
+        entries = [asdict(claim) for claim in merged]
+        files.write_text(files.figures() / "claims.json", files.json_text(entries))
+    return published + [claim.id for claim in new if claim in merged]
+
+
+def merged_claims(new: Iterable[Claim]) -> list[Claim]:
+    """Published claims with `new` merged in, by id; one of a larger profile is kept."""
+    path = files.figures() / "claims.json"
+    standing = {claim.id: claim for claim in (claims(path) if path.exists() else [])}
+    for claim in new:
+        old = standing.get(claim.id)
+        if old is None or profile_rank(claim.profile) >= profile_rank(old.profile):
+            standing[claim.id] = claim
+    return [standing[name] for name in sorted(standing)]
+
+
+def left_by(stems: Collection[str], folder: Path) -> list[Path]:
+    """JSON files in `folder` that the notebooks `stems` wrote."""
+    return [
+        path
+        for path in sorted(folder.glob("*.json"))
+        if files.loaded(path).get("notebook") in stems
+    ]
+
+
+def _publish_figure(sidecar: Path) -> bool:
+    old = files.figures() / sidecar.name
+    if old.exists() and profile_rank(files.loaded(sidecar)["profile"]) < profile_rank(
+        files.loaded(old)["profile"]
+    ):
+        return False
+    for ending in (*FIGURE_FORMATS, "json"):
+        source = sidecar.with_suffix(f".{ending}")
+        files.write_bytes(files.figures() / source.name, source.read_bytes())
+    return True
+
+
+def _plain_scalar(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _drawn(figure: Any, ending: str) -> bytes:
+    stamps: Mapping[str, None] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[ending]
+    stream = BytesIO()
+    figure.savefig(stream, format=ending, dpi=200, metadata=stamps)
+    return stream.getvalue()
+
+
+def _require_name(argument: str, value: object, pattern: str, allowed: str) -> None:
+    if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+        raise ValueError(f"{argument}={value!r} must be made of {allowed}")

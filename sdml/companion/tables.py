@@ -1,0 +1,177 @@
+"""Tables of the pages people read: claims in the README, parameters and figures in ``docs/``.
+
+They are made from ``figures/``, the notebooks and the profiles, and from nothing else: a page is
+current if making it again changes nothing.
+"""
+
+import ast
+import re
+import tokenize
+from collections.abc import Callable, Iterable
+from io import StringIO
+from pathlib import Path
+
+from sdml import files
+from sdml.companion import profiles, results
+from sdml.companion.profiles import Parameters
+from sdml.companion.results import Claim
+
+BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
+NONE = "–"
+
+
+def renew() -> list[Path]:
+    """Write the tables anew into the pages that exist; the pages that changed.
+
+    Raises
+    ------
+    ValueError
+        If a page has lost the marks between which its table stands.
+    """
+    changed = []
+    for path, table in pages().items():
+        if path.is_file():
+            old = path.read_text(encoding="utf-8")
+            new = with_table(old, *table())
+            if new != old:
+                changed.append(files.write_text(path, new))
+    return changed
+
+
+def pages() -> dict[Path, Callable[[], tuple[str, str]]]:
+    """Page -> what makes the name and the text of its table."""
+    docs = files.root() / "docs"
+    return {
+        files.root() / "README.md": lambda: ("claims", claims_markdown(results.claims())),
+        docs / "parameters.md": lambda: ("parameters", parameters_markdown()),
+        docs / "gallery.md": lambda: ("figures", gallery_markdown()),
+    }
+
+
+def with_table(page: str, name: str, table: str) -> str:
+    """`page` with `table` between the marks of `name`."""
+    begin, end = BEGIN.format(name), END.format(name)
+    once = page.count(begin) == page.count(end) == 1
+    if not once or page.index(end) < page.index(begin):
+        raise ValueError(f"page: must hold {begin!r} and {end!r} once each, in this order")
+    head, _, rest = page.partition(begin)
+    tail = rest.partition(end)[2]
+    return f"{head}{begin}\n\n{table}\n\n{end}{tail}"
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+
+def claims_markdown(entries: Iterable[Claim]) -> str:
+    """Claims in the order of the notebooks, one a row."""
+    ordered = sorted(entries, key=lambda claim: (claim.notebook, claim.id))
+    head = ("claim", "paper", "standing", "ours", "profile", "seeds", "notebook", "verdict")
+    return _table(head, map(_claim_row, ordered))
+
+
+def _claim_row(claim: Claim) -> tuple[str, ...]:
+    notebook = f"[{claim.notebook}](notebooks/{claim.notebook}.ipynb)"
+    return (
+        f"`{claim.id}`: {claim.quantity}",
+        _value(claim.paper),
+        results.STANDINGS[claim.standing],
+        _value(claim.ours) + (f" ± {_value(claim.error)}" if claim.error is not None else ""),
+        claim.profile,
+        ", ".join(map(str, claim.seeds)) or NONE,
+        notebook,
+        claim.verdict,
+    )
+
+
+def _value(value: str | float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def saved_claims(path: Path) -> set[str]:
+    """Ids of the claims that a notebook saves, read from its code."""
+    cells = profiles.read_notebook(path).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    # Lines for IPython alone are no Python.
+    plain = re.sub(r"^(\s*)[%!?].*$", r"\1pass", code, flags=re.MULTILINE)
+    calls = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)]
+    return {_claim_id(call) for call in calls if ast.unparse(call.func).endswith("save_claim")}
+
+
+def _claim_id(call: ast.Call) -> str:
+    for keyword in call.keywords:
+        if keyword.arg == "id":
+            return str(ast.literal_eval(keyword.value))
+    raise ValueError(f"save_claim: id= must be given in the call, got {ast.unparse(call)}")
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def parameters_markdown() -> str:
+    """A section for each notebook: every parameter, its meaning, and its value in each profile."""
+    notebooks = sorted(files.notebooks().glob("*.ipynb"))
+    declared = {path.stem: profiles.declared_parameters(path) for path in notebooks}
+    larger = {name: profiles.overlay(name, declared) for name in results.PROFILES[1:]}
+    sections = []
+    for path in notebooks:
+        changes = [larger[name].get(path.stem, {}) for name in results.PROFILES[1:]]
+        sections.append(f"## {path.stem}\n\n{_parameter_table(path, declared[path.stem], changes)}")
+    return "\n\n".join(sections)
+
+
+def _parameter_table(path: Path, defaults: Parameters, changes: list[Parameters]) -> str:
+    meanings = parameter_comments(path)
+    rows = (
+        (f"`{name}`", meanings[name], f"`{value!r}`", *(_changed(c, name) for c in changes))
+        for name, value in defaults.items()
+    )
+    return _table(("parameter", "meaning, unit", *results.PROFILES), rows)
+
+
+def _changed(change: Parameters, name: str) -> str:
+    return f"`{change[name]!r}`" if name in change else ""
+
+
+def parameter_comments(path: Path) -> dict[str, str]:
+    """Parameter -> the comment on its line; ValueError if one has none."""
+    (cell,) = (c for c in profiles.read_notebook(path).cells if "parameters" in profiles.tags(c))
+    tokens = tokenize.generate_tokens(StringIO(cell.source).readline)
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    statements = [s for s in ast.parse(cell.source).body if isinstance(s, ast.Assign)]
+    names = {ast.unparse(statement.targets[0]): statement.lineno for statement in statements}
+    missing = [name for name, line in names.items() if line not in comments]
+    if missing:
+        raise ValueError(f"{path.name}: parameter {', '.join(missing)} must have a comment")
+    return {name: comments[line] for name, line in names.items()}
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def gallery_markdown() -> str:
+    """Every published figure with its caption, its profile and the notebook that draws it."""
+    sidecars = [p for p in sorted(files.figures().glob("*.json")) if p.with_suffix(".png").exists()]
+    return "\n\n".join(_picture(files.loaded(path)) for path in sidecars)
+
+
+def _picture(sidecar: Parameters) -> str:
+    name, notebook = sidecar["name"], sidecar["notebook"]
+    drawn = f"[{notebook}](../notebooks/{notebook}.ipynb), profile {sidecar['profile']}"
+    # In an alternative text brackets would end it.
+    words = sidecar["caption"].replace("[", "(").replace("]", ")").replace("\n", " ")
+    picture = f"![{words}](../figures/{name}.png)"
+    return f"## {name}\n\n{picture}\n\n{words} ({drawn}; [PDF](../figures/{name}.pdf))"
+
+
+# --- Markdown -----------------------------------------------------------------------------------
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,26 @@
+"""What a network sees of the spins around a site: irreps, moments of walks, or raw products."""
+
+from sdml.descriptor.environment import BondEnvironment, Descriptor, feature_table, neighbor_table
+from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
+from sdml.descriptor.moments import MomentDescriptor, MomentEnvironment
+from sdml.descriptor.orbits import Feature, environment_images, orbit_coefficients
+from sdml.descriptor.raw import RawBondDescriptor, RawBondEnvironment
+from sdml.descriptor.walks import Walks, local_moments
+
+__all__ = [
+    "BondEnvironment",
+    "Descriptor",
+    "Feature",
+    "MomentDescriptor",
+    "MomentEnvironment",
+    "RawBondDescriptor",
+    "RawBondEnvironment",
+    "SymmetryDescriptor",
+    "SymmetryEnvironment",
+    "Walks",
+    "environment_images",
+    "feature_table",
+    "local_moments",
+    "neighbor_table",
+    "orbit_coefficients",
+]

@@ -1,0 +1,106 @@
+"""Raw products of spins in a fixed order: the descriptor of the published code's kind.
+
+The features are the products S_i.S_j of the centre with its environment, S_j.S_k of all pairs near
+it, and one scalar chirality S_i.(S_j x S_k) for every site j of the environment, k the next site
+counter-clockwise at the same distance. Rotations of all spins leave them unchanged. Nothing else
+is built in: an operation of the lattice permutes the columns, so that a network has to learn the
+symmetry of the energy, and time reversal changes the sign of the chiralities.
+
+It is a baseline for :mod:`sdml.descriptor`, written for this project. The published code
+(zhangpuhan/ML_double_exchange, square lattice) has 88 centre bonds within sqrt(26), 378 pair bonds
+within 3 and 88 chiralities; radii sqrt(26) and 3 give these numbers here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdml.descriptor.environment import (
+    BondEnvironment,
+    Descriptor,
+    cross,
+    pair_products,
+    pair_rows,
+    reordered,
+)
+
+IntArray = NDArray[np.int64]
+
+
+class RawFeature(NamedTuple):
+    """One product: its variable, and the environment sites in it; -1 is the centre."""
+
+    variable: str
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class RawBondEnvironment(BondEnvironment):
+    """Which products are taken on one kind of lattice.
+
+    Parameters
+    ----------
+    kind : {'square', 'triangular'}
+    bond_radius : float
+        Reach of the centre bonds S_i.S_j and of the chiralities.
+    pair_radius : float
+        Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
+    """
+
+    def descriptor(self) -> RawBondDescriptor:
+        return RawBondDescriptor(self)
+
+    def following(self) -> IntArray:
+        """(K,) the next site counter-clockwise at the same distance."""
+        distance = np.round(np.linalg.norm(self.sites()[1], axis=-1), 6)
+        _, first, shell, count = np.unique(
+            distance, return_index=True, return_inverse=True, return_counts=True
+        )
+        rank = np.arange(len(distance)) - first[shell]
+        return first[shell] + (rank + 1) % count[shell]
+
+
+class RawBondDescriptor(Descriptor):
+    """Raw products as a differentiable map (..., N, 3) spins -> (..., N, F) features.
+
+    Columns: centre bonds by distance, pair bonds j < k, chiralities; see ``features``.
+    Not invariant under operations of the lattice, chiralities odd under time reversal.
+    """
+
+    following: Tensor
+    preceding: Tensor
+    pair_order: Tensor
+    pair_inverse: Tensor
+
+    def __init__(self, environment: RawBondEnvironment) -> None:
+        super().__init__(environment, environment.sites()[0])
+        self.n_pair_sites, pairs = environment.n_pair_sites, environment.pairs
+        following = environment.following()
+        self._table("following", following)
+        self._table("preceding", following.argsort())
+        rows, _ = pair_rows(pairs, self.n_pair_sites)
+        unused = np.setdiff1d(np.arange(self.n_pair_sites**2 // 2), rows)
+        order = np.concatenate([rows, unused])
+        self._table("pair_order", order)
+        self._table("pair_inverse", order.argsort())
+        self.n_pairs = len(pairs)
+        self.features = (
+            *(RawFeature("bond", -1, j) for j in range(len(following))),
+            *(RawFeature("bond", j, k) for j, k in pairs.tolist()),
+            *(RawFeature("chirality", j, k) for j, k in enumerate(following.tolist())),
+        )
+
+    def rows(self, around: Tensor) -> Tensor:
+        centre, sites = around.split([1, around.shape[1] - 1], 1)
+        inner = sites[:, : self.n_pair_sites]
+        products = reordered(pair_products(inner, inner), self.pair_order, self.pair_inverse)
+        following = reordered(sites, self.following, self.preceding)
+        chiralities = (cross(sites, following) * centre).sum(0)
+        return torch.cat([(sites * centre).sum(0), products[: self.n_pairs], chiralities])

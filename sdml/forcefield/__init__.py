@@ -1,0 +1,26 @@
+"""Energies and fields from a neural network, released weights, committees."""
+
+from sdml.forcefield.committee import Calibration, Committee
+from sdml.forcefield.network import (
+    ENVIRONMENTS,
+    Environment,
+    ForceField,
+    checksum,
+    digest,
+    load,
+    locate,
+    save,
+)
+
+__all__ = [
+    "ENVIRONMENTS",
+    "Calibration",
+    "Committee",
+    "Environment",
+    "ForceField",
+    "checksum",
+    "digest",
+    "load",
+    "locate",
+    "save",
+]

@@ -1,0 +1,533 @@
+"""Behler-Parrinello force field: a network gives the energy of each site from its environment.
+
+    E(S) = sum_i eps(C_i) - 1/2 sum_i m(C_i) (|S_i|^2 - 1),     h_i = -dE/dS_i,
+
+with the descriptors C_i of the directions S / |S|. On unit spins E = sum eps, its gradient along
+the sphere is the transverse field, and m is the longitudinal field h_i . S_i. The exact energy
+depends on the length of a spin too; the second term carries that dependence to first order, so that
+the full vector h is the gradient of one energy and the torque is learned by eps alone.
+
+At a fixed number of electrons the chemical potential depends on all spins, and no function of an
+environment can know it. A grand-canonical force field learns the potential omega(C_i, mu) of a site
+as a function of mu too, with the density n_i = -d omega / d mu, and finds mu from the number of
+electrons:
+
+    E(S) = sum_i omega(C_i, mu) + mu N_e,     sum_i n_i(C_i, mu) = N_e.
+
+On unit spins E is stationary in mu, so that h is still the gradient at that mu. Such a charge
+equilibration is the idea of Ko, Finkler, Goedecker and Behler, Nat. Commun. 12, 398 (2021),
+doi 10.1038/s41467-020-20427-2.
+Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi 10.1103/PhysRevLett.98.146401.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sdml import files
+from sdml import lattice as lattices
+from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+from sdml.forcefield import equilibration
+from sdml.lattice import Lattice
+from sdml.model import SDModel, describe, from_description, spin_energy
+from sdml.spins import as_tensor, like
+
+FILE_FORMAT = "sdml-forcefield-2"
+ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
+Environment = SymmetryEnvironment | MomentEnvironment | RawBondEnvironment
+COMPRESSIBILITY = 0.05
+"""d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
+density whatever mu is; without this an ill-trained network could make it flat."""
+SAMPLED_FROM, LEAST_STRIDE = 512, 8
+"""Sites from which on the chemical potential is searched on a sample first: on every eighth site,
+and of large lattices on so many of them."""
+CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+"""Error of the mean number of electrons a site; float32 sums carry 1e-7."""
+VARIANCE_FLOOR = 1e-4
+"""Added to the variances of standardised features: what float32 resolves, and what hardly varies
+among the training data still counts when it does elsewhere."""
+
+
+class ForceField(nn.Module):
+    """Energy and local field of spins on a lattice of the kind of ``model.lattice``.
+
+    Parameters
+    ----------
+    model : SDModel
+        What the network stands for. Its Zeeman and easy-axis terms are added exactly.
+    environment : SymmetryEnvironment, MomentEnvironment or RawBondEnvironment
+        Which descriptor the network reads.
+    hidden_widths : sequence of int
+        Widths of the hidden layers of the network F - ... - 2.
+    seed : int
+        Seed of the initial weights.
+    grand_canonical : bool
+        The network reads the chemical potential too, which follows from the model's filling.
+
+    Notes
+    -----
+    Unless :meth:`on` names another lattice, N spins live on the periodic L x L lattice,
+    L = sqrt(N). The network computes in the dtype of its weights: float32, float64 after
+    ``.double()``.
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+    output_mean: Tensor
+    output_scale: Tensor
+    mu_range: Tensor
+    compressibility: Tensor
+    whitening: Tensor | None
+    network: nn.Sequential
+
+    def __init__(
+        self,
+        model: SDModel,
+        environment: Environment,
+        hidden_widths: Sequence[int] = (64, 32),
+        seed: int = 0,
+        grand_canonical: bool = False,
+    ) -> None:
+        super().__init__()
+        if model.lattice.name != environment.kind:
+            raise ValueError(
+                f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice"
+            )
+        if isinstance(environment, MomentEnvironment):
+            _require_same_electrons(model, environment)
+        if not hidden_widths or any(n < 1 for n in hidden_widths):
+            raise ValueError(f"hidden_widths: must be positive integers, got {hidden_widths}")
+        if grand_canonical and not 0 < (model.filling or 0) < 1:
+            raise ValueError(
+                f"grand_canonical: True needs a model of filling in (0, 1), got {model.filling}"
+            )
+        self.model, self.grand_canonical = model, bool(grand_canonical)
+        self.hidden_widths = tuple(int(n) for n in hidden_widths)
+        self.card: dict[str, Any] = {}
+        self.descriptor = environment.descriptor()
+        n_inputs = self.descriptor.n_features + self.grand_canonical
+        self.network = _perceptron([n_inputs, *self.hidden_widths, 2], seed)
+        for name, size in (("feature_mean", n_inputs), ("output_mean", 2)):
+            self.register_buffer(name, torch.zeros(size))
+            self.register_buffer(name.replace("mean", "scale"), torch.ones(size))
+        self.register_buffer("mu_range", torch.tensor([-1.0, 1.0]))
+        self.register_buffer("compressibility", torch.tensor(0.0))
+        self.register_buffer("whitening", None)  # released weights may be without
+        self._lattice: Lattice | None = None
+        self._tables: dict[Any, Tensor] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.feature_mean.dtype
+
+    def on(self, lattice: Lattice) -> ForceField:
+        """The same force field (weights shared) for a lattice of another shape."""
+        self.descriptor.neighbor_table(lattice)  # refuses another kind of lattice
+        other = copy.copy(self)
+        other._lattice, other._tables = lattice, {}
+        return other
+
+    def lattice_of(self, n_sites: int) -> Lattice:
+        """The lattice that N spins live on; ValueError if N is not the size of one."""
+        if self._lattice is not None:
+            if self._lattice.n_sites != n_sites:
+                raise ValueError(
+                    f"spins: the lattice has {self._lattice.n_sites} sites, got {n_sites}"
+                )
+            return self._lattice
+        length = round(n_sites**0.5)
+        if length**2 != n_sites:
+            raise ValueError(f"spins: N must be a square (L x L), got {n_sites}; or use .on()")
+        return getattr(lattices, self.model.lattice.name)(length)
+
+    def neighbor_table(self, n_sites: int, device: torch.device) -> Tensor:
+        key = (n_sites, device)
+        if key not in self._tables:
+            self._tables[key] = self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device)
+        return self._tables[key]
+
+    def features(self, spins: Tensor) -> Tensor:
+        """Descriptors (..., N, F) of unit spins, not standardised."""
+        table = self.neighbor_table(spins.shape[-2], spins.device)
+        return self.descriptor(spins, table)
+
+    def site_outputs(self, first_layer: Tensor, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Local energies eps or potentials omega (..., N), and longitudinal fields m (..., N).
+
+        Parameters
+        ----------
+        first_layer : (..., N, width)
+            See :meth:`first_layer`.
+        mu : (..., 1) or (..., N), optional
+            Of a grand-canonical force field, and of no other.
+        """
+        value = first_layer
+        if mu is not None:
+            shift = mu - self.feature_mean[-1]
+            value = value + shift.unsqueeze(-1) * self._mu_column()
+        for layer in list(self.network)[1:]:
+            value = layer(value)
+        outputs = value * self.output_scale + self.output_mean
+        if mu is None:
+            return outputs[..., 0], outputs[..., 1]
+        # The mean density is right from the start and rises with mu; the network learns the rest.
+        start = self._electrons_per_site * shift + 0.5 * self.compressibility * shift**2
+        return outputs[..., 0] - start, outputs[..., 1]
+
+    @property
+    def _electrons_per_site(self) -> float:
+        return 2 * float(self.model.filling or 0)
+
+    def forward(self, spins: Tensor, mu: Tensor | None = None) -> Tensor:
+        """Total energy (...) in the network's dtype; spins of any length, no guard.
+
+        ``mu`` (..., 1) or (..., N) fixes the chemical potential of a grand-canonical force field;
+        by default it follows from the number of electrons, and second derivatives are not defined.
+        """
+        if mu is not None and not self.grand_canonical:
+            raise ValueError("mu: must be None, the force field is not grand-canonical")
+        square = (spins * spins).sum(-1)  # (..., N)
+        features = self.features(spins * square.rsqrt().unsqueeze(-1))
+        return self.electron_energy(features, square, mu) + spin_energy(self.model, spins)
+
+    def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
+        """Total energy (...) without the model's Zeeman and easy-axis terms.
+
+        Parameters
+        ----------
+        features : (..., N, F)
+            Of the directions of the spins, see :meth:`features`.
+        square : (..., N)
+            |S|^2.
+        mu : (..., 1) or (..., N), optional
+            As in :meth:`forward`.
+        """
+        first_layer = self.first_layer(features)
+        if self.grand_canonical and mu is None:
+            mu = self._equilibrated(first_layer)[..., None]
+        local, longitudinal = self.site_outputs(first_layer, mu)
+        if mu is not None:
+            local = local + self._electrons_per_site * mu
+        return (local - 0.5 * longitudinal * (square - 1)).sum(-1)
+
+    @torch.no_grad()
+    def _equilibrated(self, first_layer: Tensor) -> Tensor:
+        """The chemical potential (...) at which the densities sum to the number of electrons."""
+        low, high = (x.expand(first_layer.shape[:-2]) for x in self.mu_range.unbind())
+        sample = None
+        if (n_sites := first_layer.shape[-2]) >= SAMPLED_FROM:
+            stride = max(LEAST_STRIDE, n_sites // SAMPLED_FROM)
+            sample = functools.partial(self._excess, first_layer[..., ::stride, :])
+        excess = functools.partial(self._excess, first_layer)
+        return equilibration.chemical_potential(
+            excess, low, high, CHARGE_TOLERANCE[self.dtype], sample
+        )
+
+    def _excess(self, first_layer: Tensor, mu: Tensor) -> Tensor:
+        """Mean density (...) less the number of electrons per site."""
+        density = self._density(first_layer, mu)
+        return density.mean(-1, dtype=torch.float64).to(mu) - self._electrons_per_site
+
+    def first_layer(self, features: Tensor) -> Tensor:
+        """What the first layer makes of features (..., N, F), (..., N, width): alike for all mu."""
+        n = self.descriptor.n_features
+        weight, bias = (self.network.get_parameter(f"0.{name}") for name in ("weight", "bias"))
+        scaled = weight[:, :n] / self.feature_scale[:n]
+        return nn.functional.linear(features - self.feature_mean[:n], scaled, bias)
+
+    def _mu_column(self) -> Tensor:
+        """(width,) the slope of the first layer in mu."""
+        return self.network.get_parameter("0.weight")[:, -1] / self.feature_scale[-1]
+
+    def _density(self, first_layer: Tensor, mu: Tensor) -> Tensor:
+        """The density by forward mode: value and slope of every layer."""
+        slope = self._mu_column()
+        value = first_layer + (mu - self.feature_mean[-1])[..., None, None] * slope
+        for layer in list(self.network)[1:]:
+            if isinstance(layer, nn.SiLU):
+                gate = torch.sigmoid(value)
+                value = value * gate
+                slope = slope * (gate + value - value * gate)
+            else:
+                value = layer(value)
+                slope = nn.functional.linear(slope, layer.get_parameter("weight"))
+        start = self._electrons_per_site + self.compressibility * (mu - self.feature_mean[-1])
+        return start[..., None] - slope[..., 0] * self.output_scale[0]
+
+    def field(self, spins: Tensor, create_graph: bool = False, mu: Tensor | None = None) -> Tensor:
+        """-dE/dS (..., N, 3) of a tensor in the network's dtype, no guard: for inner loops.
+
+        ValueError for ``create_graph`` where mu would follow from the spins and the weights.
+        """
+        if create_graph and self.grand_canonical and mu is None:
+            raise ValueError("mu: must be given with create_graph=True, got None")
+        with torch.enable_grad():
+            leaf = spins if create_graph and spins.requires_grad else spins.detach()
+            leaf.requires_grad_(True)
+            energy = self(leaf, mu).sum()
+            (gradient,) = torch.autograd.grad(energy, leaf, create_graph=create_graph)
+        return -gradient
+
+    def energy(self, spins: Any) -> Any:
+        """Total energy (...), in the kind and dtype of ``spins``."""
+        s = as_tensor(spins)
+        with torch.no_grad():
+            return like(self(self._own(s)).to(s), spins)
+
+    def local_energies(self, spins: Any) -> Any:
+        """Energy of every site, (..., N): eps, or omega + mu n of a grand-canonical force field."""
+        s = as_tensor(spins)
+        with torch.no_grad():
+            return like(self.site_energies(self.features(self._own(s))).to(s), spins)
+
+    def site_energies(self, features: Tensor) -> Tensor:
+        """The :meth:`local_energies` (..., N) of features (..., N, F), no guard."""
+        first_layer = self.first_layer(features)
+        if not self.grand_canonical:
+            return self.site_outputs(first_layer)[0]
+        mu = self._equilibrated(first_layer)
+        local, _ = self.site_outputs(first_layer, mu[..., None])
+        return local + mu[..., None] * self._density(first_layer, mu)
+
+    def density(self, spins: Any) -> Any:
+        """Electrons on every site, (..., N), of a grand-canonical force field."""
+        if not self.grand_canonical:
+            raise ValueError("density: needs a grand-canonical force field, this one is not")
+        s = as_tensor(spins)
+        with torch.no_grad():
+            first_layer = self.first_layer(self.features(self._own(s)))
+            found = self._density(first_layer, self._equilibrated(first_layer))
+            return like(found.to(s), spins)
+
+    def chemical_potential(self, spins: Any) -> Any:
+        """mu (...) of a grand-canonical force field."""
+        if not self.grand_canonical:
+            raise ValueError("chemical_potential: needs a grand-canonical force field")
+        s = as_tensor(spins)
+        with torch.no_grad():
+            first_layer = self.first_layer(self.features(self._own(s)))
+            return like(self._equilibrated(first_layer).to(s), spins)
+
+    def local_field(self, spins: Any) -> Any:
+        """h_i = -dE/dS_i, the full vector (..., N, 3), in the kind and dtype of ``spins``."""
+        s = as_tensor(spins)
+        return like(self.field(self._own(s)).to(s), spins)
+
+    def extrapolation(self, spins: Any) -> Any:
+        """How far the environments are from the training data, (..., N); outside where above 1.
+
+        The Mahalanobis distance d of the standardised features z with covariance C among all sites
+        of the training data, in units of the largest distance among them:
+
+            d_i^2 = z_i . (C + 1e-4)^-1 z_i,     d_i / max_training d.
+
+        De Maesschalck, Jouan-Rimbaud and Massart, Chemom. Intell. Lab. Syst. 50, 1 (2000),
+        doi 10.1016/S0169-7439(99)00047-7. ValueError if the weights were saved without it.
+        """
+        s = as_tensor(spins)
+        with torch.no_grad():
+            return like(self.feature_distance(self.features(self._own(s))).to(s), spins)
+
+    def feature_distance(self, features: Tensor) -> Tensor:
+        """The :meth:`extrapolation` (..., N) of features (..., N, F), no guard of the spins."""
+        if self.whitening is None:
+            raise ValueError(
+                "extrapolation: the force field holds no spread of its training features, "
+                "got whitening = None; train it anew"
+            )
+        n = self.descriptor.n_features  # a grand-canonical network has one more input
+        standardised = (features - self.feature_mean[:n]) / self.feature_scale[:n]
+        return torch.linalg.vector_norm(standardised @ self.whitening, dim=-1)
+
+    def _own(self, spins: Tensor) -> Tensor:
+        return spins.detach().to(self.feature_mean)
+
+    def standardise(
+        self,
+        spins: Tensor,
+        energies: Tensor,
+        longitudinal: Tensor,
+        mu: Tensor,
+    ) -> None:
+        """Fix the scales of input and output from training data.
+
+        Parameters
+        ----------
+        spins : (n, N, 3)
+        energies : (n,)
+            Total energies; their mean per site becomes the offset of eps.
+        longitudinal : (n, N)
+            h . S; mean and deviation scale the second output.
+        mu : (n,)
+            Chemical potentials, used by a grand-canonical force field.
+        """
+        with torch.no_grad():
+            features = self.features(spins.to(self.feature_mean)).flatten(0, -2)
+            mean, scale = features.mean(0), features.std(0).clamp_min(1e-3)
+            self.whitening = _whitening((features - mean) / scale)
+            offset = (energies / spins.shape[-2]).mean()
+            if self.grand_canonical:
+                offset = offset - self._electrons_per_site * mu.mean()
+                mean = torch.cat([mean, mu.mean()[None]])
+                scale = torch.cat([scale, mu.std(correction=0).clamp_min(0.1)[None]])
+                self.mu_range.copy_(torch.stack([mu.min(), mu.max()]))
+                self.compressibility.fill_(COMPRESSIBILITY)
+            self.feature_mean.copy_(mean)
+            self.feature_scale.copy_(scale)
+            self.output_mean.copy_(torch.stack([offset, longitudinal.mean()]))
+            # The energy scale matches the longitudinal one: both come from the same exchange.
+            self.output_scale.copy_(longitudinal.std().clamp_min(1e-3).expand(2))
+
+
+def _whitening(standardised: Tensor) -> Tensor:
+    """W (F, F) with |z W| the Mahalanobis distance over its largest value among the rows (n, F)."""
+    rows = standardised.split(1 << 14)  # in double precision all rows at once would be large
+    products = torch.stack([z.double().T @ z.double() for z in rows])
+    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardised))
+    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardised)
+    farthest = max(float(torch.linalg.vector_norm(z @ whitening, dim=-1).max()) for z in rows)
+    return (whitening / max(farthest, 1.0)).contiguous()
+
+
+def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> None:
+    """ValueError unless the moments are those of the model's Hamiltonian."""
+    hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
+    if hopping.tolist() != [1.0]:
+        raise ValueError(
+            f"model: hopping must be 1.0 to nearest neighbours for moments, got {model.hopping}"
+        )
+    if coupling != environment.exchange_coupling:
+        raise ValueError(
+            f"environment: exchange_coupling must be {coupling} as in the model, "
+            f"got {environment.exchange_coupling}"
+        )
+
+
+def _perceptron(widths: Sequence[int], seed: int) -> nn.Sequential:
+    """Linear layers with SiLU between them (smooth: fields and their training need gradients)."""
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
+    """Write weights and description as one safetensors file, atomically.
+
+    The description holds the model, the environment, the widths and the card; a SHA-256 covers it
+    and the weights.
+    """
+    text, tensors = _packed(forcefield)
+    metadata = {"description": text, "sha256": digest(text, tensors)}
+    with files.replacing(Path(path)) as partial:
+        safetensors.torch.save_file(tensors, partial, metadata)
+
+
+def checksum(forcefield: ForceField) -> str:
+    """SHA-256 of weights and description, the one that :func:`save` writes."""
+    return digest(*_packed(forcefield))
+
+
+def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
+    tensors = {k: v.detach().cpu().contiguous() for k, v in forcefield.state_dict().items()}
+    description = {
+        "format": FILE_FORMAT,
+        "model": describe(forcefield.model),
+        "environment": _describe_environment(forcefield.descriptor.environment),
+        "hidden_widths": forcefield.hidden_widths,
+        "grand_canonical": forcefield.grand_canonical,
+        "card": forcefield.card,
+    }
+    return json.dumps(description), tensors
+
+
+def load(name_or_path: str | os.PathLike[str]) -> ForceField:
+    """A released force field by name ('triangular', 'square') or one saved by :func:`save`.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, missing, truncated, altered or foreign file. Nothing is unpickled.
+    """
+    path = locate(name_or_path)
+    description, tensors = _read(path)
+    try:
+        forcefield = ForceField(
+            from_description(description["model"]),
+            _environment(description["environment"]),
+            description["hidden_widths"],
+            grand_canonical=description["grand_canonical"],
+        )
+        if "whitening" in tensors:
+            n_features = forcefield.descriptor.n_features
+            forcefield.whitening = torch.zeros(n_features, n_features)
+        forcefield.to(tensors["feature_mean"].dtype).load_state_dict(tensors)
+        forcefield.card = description["card"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"path: {path.name!r} is incomplete or does not fit ({error})") from error
+    return forcefield
+
+
+def _describe_environment(environment: Any) -> dict[str, Any]:
+    return {"type": type(environment).__name__, **dataclasses.asdict(environment)}
+
+
+def _environment(description: dict[str, Any]) -> Environment:
+    fields = dict(description)
+    return ENVIRONMENTS[fields.pop("type")](**fields)
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a released force field or the path itself; ValueError if there is none."""
+    released = files.weights() / f"{name_or_path}.safetensors"
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if released.is_file():
+        return released
+    names = sorted(p.stem for p in files.weights().glob("*.safetensors"))
+    raise ValueError(
+        f"name_or_path: must be one of {names} or a file, got {os.fspath(name_or_path)!r}"
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        description = json.loads(metadata["description"])
+        checksum, found_format = metadata["sha256"], description["format"]
+    except (SafetensorError, LookupError, TypeError, OSError, ValueError) as error:
+        raise ValueError(f"path: {path.name!r} is not a readable force field ({error})") from error
+    if found_format != FILE_FORMAT:
+        raise ValueError(f"path: {path.name!r} has format {found_format!r}, need {FILE_FORMAT!r}")
+    if checksum != digest(metadata["description"], tensors):
+        raise ValueError(f"path: {path.name!r} does not match its checksum")
+    return description, tensors
+
+
+def digest(description: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a text and of tensors with their names."""
+    sha = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

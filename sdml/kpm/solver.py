@@ -1,0 +1,378 @@
+"""Fields from Chebyshev moments of the Hamiltonian: cost linear in N, on CPU and GPU.
+
+The grand potential is Tr g(H), g(e) = -kT ln(1 + exp((mu - e) / kT)). On an interval [b - a, b + a]
+that encloses the spectrum it is a Chebyshev series (:mod:`sdml.kpm.series`),
+
+    Omega = sum_n c_n(mu) mu_n,   mu_n = Tr T_n((H - b) / a) = sum_r r+ T_n r,
+
+over all unit vectors r (exact trace) or few probing vectors (:mod:`sdml.kpm.probes`); the moments
+and the gradient of Omega are recursions of vectors (:mod:`sdml.kpm.recursion`). Weisse, Wellein,
+Alvermann and Fehske, Rev. Mod. Phys. 78, 275 (2006), doi 10.1103/RevModPhys.78.275.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdml.kpm import probes as probe_sets
+from sdml.kpm import recursion, series
+from sdml.kpm.probes import Probes
+from sdml.kpm.recursion import ComplexArray, Hamiltonian
+from sdml.kpm.series import Interval
+from sdml.lattice import Lattice
+from sdml.model import ElectronicState, SDModel, spin_energy, spin_field
+from sdml.spins import as_tensor, like
+
+FloatArray = NDArray[np.float64]
+FIELDS = ("energy", "local_field", "density", "chemical_potential", "field_error")
+PROBINGS = ("coloured", "coloured-plain", "random", "random-plain")
+DTYPES = (torch.complex64, torch.complex128)
+GRID = 128
+"""Energy bounds are multiples of the Gershgorin width / GRID: piecewise constant in the spins."""
+LANCZOS_STEPS = 60
+MEMORY = 2**29
+"""Bytes of Chebyshev vectors kept at a time."""
+
+
+@dataclass(frozen=True)
+class EstimatedState(ElectronicState):
+    """An :class:`ElectronicState` with an estimate of its error.
+
+    Attributes
+    ----------
+    field_error : (...)
+        Estimated rms error of a component of ``local_field``: J (p + q). p is the rms over sites of
+        the anti-Hermitian part of the 2 x 2 blocks, which is zero for the exact trace and else as
+        large as the error of the Hermitian part, within a factor of 2; q is the rms over levels of
+        the error of the truncated series of the Fermi function, 5 to 20 times that of the field.
+    """
+
+    field_error: Any = None
+
+
+def solve(
+    model: SDModel,
+    spins: Any,
+    n_moments: int | None = None,
+    n_probes: int | None = None,
+    probing: str = "coloured",
+    seed: int | np.random.Generator | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    dtype: torch.dtype | None = None,
+    energy_bounds: tuple[float, float] | None = None,
+) -> EstimatedState:
+    """Energy, local field and density of the electrons for given spins.
+
+    Parameters
+    ----------
+    model : SDModel
+    spins : (..., N, 3)
+        One configuration or any batch.
+    n_moments : int, optional
+        Number M of Chebyshev moments, rounded up to even. By default (a / pi kT) ln 1e6 with half
+        bandwidth a, and a Jackson width of 0.01 t at electron_kT = 0.
+    n_probes : int, optional
+        Number of probing vectors at most. None, or 2N and more, is the exact trace.
+    probing : {'coloured', 'coloured-plain', 'random', 'random-plain'}
+        Vectors on sites far apart (two for each color, one for each spin), or on all sites. The
+        field is the exact gradient of the estimated energy, its density the derivative in a site
+        energy; with '-plain' it is J r_i+ sigma (f(H) r)_i, which is no gradient, and the density
+        r_i+ (f(H) r)_i. Without probes the two differ by the truncation only.
+    seed : int or Generator, optional
+        Phases of the probing vectors, the same for a whole batch. None draws fresh ones.
+    device : str or torch.device
+        'cpu' runs compiled loops on numba's threads, other devices torch.
+    dtype : torch.complex64 or torch.complex128, optional
+        Precision of the vectors, by default that of the spins.
+    energy_bounds : (lower, upper), optional
+        Interval that encloses the spectrum; by default from :func:`energy_bounds`.
+
+    Returns
+    -------
+    EstimatedState
+        float64, of the kind of ``spins``; fields as of :func:`sdml.exact.solve`, and the estimated
+        error of the local field.
+
+    Raises
+    ------
+    ValueError
+        Bad spins or argument.
+    RuntimeError
+        The spectrum exceeds the energy bounds.
+    """
+    s = as_tensor(spins, model.lattice.n_sites)
+    if not s.numel():
+        raise ValueError(f"spins: must hold a configuration, got shape {tuple(s.shape)}")
+    _check(n_moments, n_probes, probing, dtype)
+    single = dtype == torch.complex64 or (dtype is None and s.dtype == torch.float32)
+    real = torch.float32 if single else torch.float64
+    probes = _probes(model.lattice, n_probes, probing, seed)
+    plain = probing.endswith("-plain")
+    batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
+    states = [
+        _solve_one(model, one, n_moments, probes, plain, real, energy_bounds) for one in batch
+    ]
+    fields = {}
+    for field in FIELDS:
+        values = torch.stack([getattr(state, field) for state in states])
+        fields[field] = like(values.reshape(s.shape[:-2] + values.shape[1:]), spins)
+    return EstimatedState(**fields)
+
+
+def site_field(
+    model: SDModel,
+    spins: Any,
+    site: int,
+    *,
+    n_moments: int | None = None,
+    n_probes: int | None = None,
+    seed: int | np.random.Generator | None = None,
+) -> FloatArray:
+    """h_i = J tr sigma <i|f(H)|i> of one site, (3,), from its two unit vectors alone.
+
+    The occupation f is a Chebyshev series, as in :func:`solve`. No probing enters the field but
+    through the chemical potential, which at fixed filling is that of the given spins, from
+    ``n_probes`` coloured vectors (None: the exact trace). Cost of order N (2 + n_probes / 2) M.
+
+    Parameters
+    ----------
+    model : SDModel
+    spins : (N, 3)
+    site : int
+    n_moments, n_probes, seed
+        As of :func:`solve`.
+    """
+    s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double()
+    _check(n_moments, n_probes, "coloured", None)
+    if not 0 <= site < model.lattice.n_sites:
+        raise ValueError(f"site: must be in [0, {model.lattice.n_sites}), got {site}")
+    interval, kT = Interval(*energy_bounds(model, s)), model.electron_kT
+    n = _even(n_moments or series.default_n_moments(interval, kT))
+    hamiltonian = _hamiltonian(model, s, interval, torch.float64)
+    mu = model.chemical_potential
+    if mu is None:
+        probes = _probes(model.lattice, n_probes, "coloured", seed)
+        moments, _ = _moments(hamiltonian, probes, n)
+        mu = _chemical_potential(model, interval, moments)
+    occupation, _ = series.coefficients(interval, kT, n, mu)
+    vectors = np.zeros((len(s), 2, 2), dtype=np.complex64)
+    vectors[site] = np.eye(2)
+    found = recursion.expectation(hamiltonian, vectors, occupation)[site, :3].real
+    return spin_field(model, s)[site].numpy() + model.exchange_coupling * found
+
+
+def _check(n_moments: int | None, n_probes: int | None, method: str, dtype: Any) -> None:
+    if method not in PROBINGS:
+        raise ValueError(f"probing: must be one of {', '.join(PROBINGS)}, got {method!r}")
+    if n_moments is not None and not n_moments >= 2:
+        raise ValueError(f"n_moments: must be at least 2, got {n_moments}")
+    if n_probes is not None and not n_probes >= 1:
+        raise ValueError(f"n_probes: must be at least 1, got {n_probes}")
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype: must be torch.complex64 or torch.complex128, got {dtype}")
+
+
+def _probes(
+    lattice: Lattice, n_probes: int | None, method: str, seed: int | np.random.Generator | None
+) -> Probes:
+    if n_probes is None or n_probes >= 2 * lattice.n_sites:
+        return probe_sets.all_unit_vectors(lattice.n_sites)
+    rng = np.random.default_rng(seed)
+    if method.startswith("random"):
+        return probe_sets.random(lattice.n_sites, n_probes, rng)
+    return probe_sets.colored(lattice, n_probes, rng)
+
+
+def _solve_one(
+    model: SDModel,
+    spins: Tensor,
+    n_moments: int | None,
+    probes: Probes,
+    plain: bool,
+    real: torch.dtype,
+    bounds: tuple[float, float] | None,
+) -> EstimatedState:
+    interval = Interval(*(bounds or energy_bounds(model, spins)))
+    kT, J = model.electron_kT, model.exchange_coupling
+    n = _even(n_moments or series.default_n_moments(interval, kT))
+    hamiltonian = _hamiltonian(model, spins, interval, real)
+    moments, state = _moments(hamiltonian, probes, n)
+    mu = _chemical_potential(model, interval, moments)
+    occupation, potential = series.coefficients(interval, kT, n, mu)
+    if plain:
+        found = _expectation(hamiltonian, probes, occupation)
+    else:
+        found = _gradient(hamiltonian, probes, state, potential) / interval.half_width
+    error = np.sqrt(np.mean(found[:, :3].imag ** 2)) + series.truncation_error(
+        interval, kT, moments, mu
+    )
+    values = torch.as_tensor(found.real).to(spins)
+    return EstimatedState(
+        energy=spin_energy(model, spins) + _energy(model, potential @ moments, mu),
+        local_field=spin_field(model, spins) + J * values[:, :3],
+        density=values[:, 3],
+        chemical_potential=spins.new_tensor(mu),
+        field_error=spins.new_tensor(abs(J) * error),
+    )
+
+
+def _chemical_potential(model: SDModel, interval: Interval, moments: FloatArray) -> float:
+    if model.filling is None:
+        assert model.chemical_potential is not None  # SDModel guarantees it
+        return model.chemical_potential
+    return series.chemical_potential(interval, model.electron_kT, moments, model.filling)
+
+
+def _energy(model: SDModel, grand_potential: float, mu: float) -> float:
+    if model.n_electrons is None or not np.isfinite(mu):
+        return grand_potential
+    return grand_potential + mu * model.n_electrons
+
+
+def _even(n: int) -> int:
+    return n + n % 2
+
+
+# --- the Hamiltonian and its interval
+
+
+@lru_cache(maxsize=8)
+def _hopping_table(lattice: Lattice, hopping: tuple[float, ...]) -> tuple[Any, Any]:
+    """Neighbours (N, z) and amplitudes -t (N, z) of all shells; z even and at least 4."""
+    bonds = [(shell, t) for shell, t in enumerate(hopping, start=1) if t]
+    pairs = [lattice.directed_bonds(shell) for shell, _ in bonds]
+    i, j = np.concatenate([*pairs, np.zeros((0, 2), np.int64)]).T
+    t = np.repeat([t for _, t in bonds], [len(pair) for pair in pairs])
+    order = np.argsort(i, kind="stable")
+    counts = np.bincount(i, minlength=lattice.n_sites)
+    place = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    width = max(recursion.FUSED, _even(int(counts.max())))
+    neighbors = np.tile(np.arange(lattice.n_sites)[:, None], width)
+    amplitudes = np.zeros(neighbors.shape)
+    neighbors[i[order], place] = j[order]
+    amplitudes[i[order], place] = -t[order]
+    return neighbors, amplitudes
+
+
+def _hamiltonian(
+    model: SDModel, spins: Tensor, interval: Interval, real: torch.dtype
+) -> Hamiltonian:
+    """(H - b) / a; compiled on the CPU."""
+    neighbors, amplitudes = _hopping_table(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    a, b = interval.half_width, interval.center
+    onsite = torch.nn.functional.pad(-model.exchange_coupling / a * spins, (0, 1), value=-b / a)
+    return Hamiltonian(
+        torch.as_tensor(neighbors, device=spins.device),
+        torch.as_tensor(amplitudes / a, device=spins.device).to(real),
+        onsite.to(real),
+        compiled=spins.device.type == "cpu",
+    )
+
+
+def energy_bounds(model: SDModel, spins: Any) -> tuple[float, float]:
+    """An interval that encloses the spectrum for spins (N, 3): Lanczos with margin.
+
+    Extreme Ritz values of 60 Lanczos steps, moved outwards by 1 to 2 cells of a grid of 128 cells
+    on the Gershgorin interval +-1.001 (sum |t| + |J|), which encloses the spectrum in any case and
+    cuts the margin off. The moments of a run verify the bounds.
+    """
+    s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double().numpy()
+    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    # Rounding must not push a level at the very end of the interval out of it.
+    radius = 1.001 * float(abs(hopping).sum(axis=1).max() + abs(model.exchange_coupling)) or 1.0
+    lowest, highest = _ritz_values(hopping, -model.exchange_coupling * s)
+    cell = 2 * radius / GRID
+    lower = max(-radius, cell * (np.floor(lowest / cell) - 1))
+    upper = min(radius, cell * (np.ceil(highest / cell) + 1))
+    return float(lower), float(upper)
+
+
+@lru_cache(maxsize=8)
+def _hopping_matrix(lattice: Lattice, hopping: tuple[float, ...]) -> Any:
+    """Sparse (N, N) matrix -t_ij."""
+    neighbors, amplitudes = _hopping_table(lattice, hopping)
+    sites = np.repeat(np.arange(lattice.n_sites), neighbors.shape[1])
+    entries = amplitudes.ravel().astype(np.complex128)
+    return scipy.sparse.csr_array((entries, (sites, neighbors.ravel())))
+
+
+def _ritz_values(hopping: Any, field: FloatArray) -> tuple[float, float]:
+    """Extreme eigenvalues of the Lanczos matrix of hopping + field . sigma, fixed first vector."""
+    rng = np.random.default_rng(0)
+    v = rng.standard_normal((len(field), 2)) + 1j * rng.standard_normal((len(field), 2))
+    v /= np.linalg.norm(v)
+    previous, beta = np.zeros_like(v), 0.0
+    diagonal: list[float] = []
+    off_diagonal: list[float] = []
+    for _ in range(min(LANCZOS_STEPS, v.size)):
+        w = hopping @ v + _exchange(field, v) - beta * previous
+        alpha = float(np.vdot(v, w).real)
+        w -= alpha * v
+        beta = float(np.linalg.norm(w))
+        diagonal.append(alpha)
+        off_diagonal.append(beta)
+        if beta < 1e-10:
+            break
+        previous, v = v, w / beta
+    values = scipy.linalg.eigvalsh_tridiagonal(diagonal, off_diagonal[:-1])
+    return float(values[0]), float(values[-1])
+
+
+def _exchange(field: FloatArray, v: Any) -> Any:
+    """(field_i . sigma) v_i for v (N, 2)."""
+    bx, by, bz = field.T
+    up, down = v.T
+    flip = bx - 1j * by
+    return np.stack([bz * up + flip * down, flip.conj() * up - bz * down], axis=-1)
+
+
+# --- blocks of probing vectors
+
+
+def _moments(hamiltonian: Hamiltonian, probes: Probes, n_moments: int) -> tuple[FloatArray, Any]:
+    """Moments, and the last Chebyshev vectors if all fit in memory."""
+    total, state = np.zeros(n_moments), None
+    chunks = _chunks(hamiltonian, probes)
+    for chunk in chunks:
+        part, state = recursion.moments(hamiltonian, probes.vectors(*chunk), n_moments)
+        total += part
+    return total / probes.norm, state if len(chunks) == 1 else None
+
+
+def _gradient(
+    hamiltonian: Hamiltonian, probes: Probes, state: Any, potential: FloatArray
+) -> ComplexArray:
+    """:func:`sdml.kpm.recursion.gradient` over all vectors; ``state`` as of `_moments`."""
+    if state is not None:
+        return recursion.gradient(hamiltonian, state, potential) / probes.norm
+    total = np.zeros((len(hamiltonian.onsite), 4), dtype=np.complex128)
+    for chunk in _chunks(hamiltonian, probes):
+        _, state = recursion.moments(hamiltonian, probes.vectors(*chunk), len(potential))
+        total += recursion.gradient(hamiltonian, state, potential)
+    return total / probes.norm
+
+
+def _expectation(hamiltonian: Hamiltonian, probes: Probes, occupation: FloatArray) -> ComplexArray:
+    """:func:`sdml.kpm.recursion.expectation` over all vectors."""
+    total = np.zeros((len(hamiltonian.onsite), 4), dtype=np.complex128)
+    for chunk in _chunks(hamiltonian, probes):
+        total += recursion.expectation(hamiltonian, probes.vectors(*chunk), occupation)
+    return total / probes.norm
+
+
+def _chunks(hamiltonian: Hamiltonian, probes: Probes) -> list[tuple[int, int]]:
+    """Ranges of vectors, whole blocks each, whose two last Chebyshev vectors fit in `MEMORY`."""
+    n_sites, bytes_per_number = len(hamiltonian.onsite), hamiltonian.onsite.element_size()
+    pair = 2 * 4 * n_sites * bytes_per_number
+    size = max(1, MEMORY // (pair * recursion.LANES)) * recursion.LANES
+    return [(k, min(k + size, probes.n_vectors)) for k in range(0, probes.n_vectors, size)]

@@ -1,0 +1,207 @@
+"""What a snapshot of the doped square lattice says: one row of statistics, lengths, ageing.
+
+The row that notebook 06 and the quenches compare: correlation of neighbours, ferromagnetic
+clusters, Neel order, and where the density is known the holes. Batches (..., N, 3) give arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdml import observables
+from sdml.lattice import Lattice
+from sdml.phase_separation.clusters import THRESHOLD, clusters
+from sdml.spins import SpinArray, as_tensor, like, real_tensor, transverse
+
+HOLE_DENSITY = 0.80
+"""Electrons per site below which a site counts as holding a hole (n / 2 < 0.40)."""
+
+SPIN_STATISTICS = (
+    "correlation",
+    "parallel",
+    "n_clusters",
+    "mean_size",
+    "largest",
+    "neel_order",
+    "neel_length",
+)
+DENSITY_STATISTICS = ("hole_sites", "bimodality", "holes_in_clusters", "holes_per_cluster")
+
+
+def statistics(
+    lattice: Lattice,
+    spins: SpinArray,
+    density: SpinArray | None = None,
+    threshold: float = THRESHOLD,
+) -> dict[str, Any]:
+    """The row of the statistics table for spins (..., N, 3), each entry (...).
+
+    Parameters
+    ----------
+    density : (..., N), optional
+        Electrons per site; adds the last four entries.
+    threshold : float
+        Of the bonds that are parallel and join clusters.
+
+    Returns
+    -------
+    dict
+        * correlation: mean S_i . S_j of nearest neighbours
+        * parallel: fraction of nearest-neighbour bonds with S_i . S_j > threshold
+        * n_clusters, mean_size, largest: ferromagnetic clusters of two or more sites (number, and
+          sites per cluster; 0 where there is none)
+        * neel_order: |mean of (-1)^(x+y) S_i|
+        * neel_length: see :func:`sdml.observables.neel_length`
+        * hole_sites: fraction of sites with n_i < 0.80
+        * bimodality: see :func:`bimodality`
+        * holes_in_clusters: share of all holes, sum of 1 - n_i, that sits on clusters
+        * holes_per_cluster: mean over the clusters, 0 where there is none
+    """
+    s = as_tensor(spins, lattice.n_sites)
+    bonds = observables.bond_correlation(lattice, s)
+    row = {
+        "correlation": bonds.mean(-1),
+        "parallel": (bonds > threshold).to(s).mean(-1),
+        **_cluster_statistics(lattice, s, density, threshold),
+        "neel_order": observables.neel_order(lattice, s),
+        "neel_length": observables.neel_length(lattice, s),
+    }
+    names: tuple[str, ...] = SPIN_STATISTICS
+    if density is not None:
+        n = real_tensor(density, "density").to(s)
+        row |= {
+            "hole_sites": (n < HOLE_DENSITY).to(s).mean(-1),
+            "bimodality": bimodality(n),
+        }
+        names += DENSITY_STATISTICS
+    return {name: _plain(row[name], spins) for name in names}
+
+
+def _plain(value: Tensor, example: SpinArray) -> Any:
+    return float(value) if value.ndim == 0 else like(value, example)
+
+
+def solved_statistics(
+    lattice: Lattice, spins: SpinArray, density: SpinArray, local_field: SpinArray
+) -> dict[str, Any]:
+    """:func:`statistics` of one snapshot whose electrons are known, for people and other sizes.
+
+    Adds clusters_per_1000, their number per 1000 sites, and :func:`rms_torque`, in units of t.
+    """
+    row = statistics(lattice, spins, density)
+    row["clusters_per_1000"] = 1000 * row["n_clusters"] / lattice.n_sites
+    row["rms_torque"] = float(rms_torque(spins, local_field))
+    return row
+
+
+def statistics_row(lattice: Lattice, spins: SpinArray) -> Tensor:
+    """The entries :data:`SPIN_STATISTICS` of :func:`statistics` as one vector, (..., 7).
+
+    An observable for :func:`sdml.simulation.quench`.
+    """
+    row = statistics(lattice, spins)
+    return torch.stack([torch.as_tensor(row[name]).double() for name in SPIN_STATISTICS], dim=-1)
+
+
+def _cluster_statistics(
+    lattice: Lattice, s: Tensor, density: SpinArray | None, threshold: float
+) -> dict[str, Tensor]:
+    batch = s.shape[:-2]
+    flat = s.detach().reshape(-1, *s.shape[-2:])
+    if density is None:
+        n: list[Tensor | None] = [None] * len(flat)
+    else:
+        values = real_tensor(density, "density")
+        if values.shape != (*batch, lattice.n_sites):
+            expected = (*batch, lattice.n_sites)
+            raise ValueError(f"density: shape must be {expected}, got {tuple(values.shape)}")
+        n = list(values.detach().reshape(-1, lattice.n_sites))
+    rows = []
+    for one, own in zip(flat, n, strict=True):
+        found = clusters(lattice, one, own, threshold)
+        row = [len(found.sites), found.mean_size, max(map(len, found.sites), default=0)]
+        if own is not None and found.holes is not None:
+            # Rounded: at half filling the electron number leaves no holes but rounding errors.
+            total = round(float((1 - own.double()).sum()), 9)
+            inside = float(found.holes.sum())
+            row += [inside / total if total else 0.0, inside / max(len(found.sites), 1)]
+        rows.append(row)
+    names = ["n_clusters", "mean_size", "largest", *DENSITY_STATISTICS[2:]]
+    columns = torch.tensor(rows, dtype=torch.float64).reshape(len(flat), -1).T
+    return {name: c.reshape(batch) for name, c in zip(names, columns, strict=False)}
+
+
+def bimodality(values: SpinArray) -> Any:
+    """Sarle's coefficient (g^2 + 1) / k of (..., n) numbers, (...), in (0, 1].
+
+    g is the skewness and k the kurtosis <x^4> / <x^2>^2 of the deviations from the mean. 1 for two
+    sharp values in any proportion, 5/9 for a uniform and 1/3 for a normal distribution; 0 is
+    returned where all values are equal. Pfister et al., Front. Psychol. 4, 700 (2013),
+    doi 10.3389/fpsyg.2013.00700.
+    """
+    x = real_tensor(values, "values")
+    deviation = x - x.mean(-1, keepdim=True)
+    second, third, fourth = (deviation.pow(p).mean(-1) for p in (2, 3, 4))
+    spread = second > 1e-24
+    safe = torch.where(spread, second, torch.ones_like(second))
+    coefficient = (third**2 / safe**3 + 1) * safe**2 / torch.where(spread, fourth, 1.0)
+    return like(torch.where(spread, coefficient, torch.zeros_like(second)), values)
+
+
+def density_structure_factor(lattice: Lattice, density: SpinArray) -> Any:
+    """S_n(q) = (1/N) |sum_r exp(-i q.r) (n_r - <n>)|^2 on ``lattice.momenta``, (..., N)."""
+    n = real_tensor(density, "density")
+    return like(observables.structure_factor(lattice, n - n.mean(-1, keepdim=True)), density)
+
+
+def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> Any:
+    """Two-time overlap (1/N) sum_i S_i(t) . S_i(t_w), (...).
+
+    Parameters
+    ----------
+    spins, reference : (..., N, 3)
+        The later and the earlier configuration.
+    aligned : bool
+        Maximise over global rotations of ``spins``, under which the energy does not change (the
+        orthogonal Procrustes problem: Kabsch, Acta Cryst. A 32, 922 (1976),
+        doi 10.1107/S0567739476001873).
+    """
+    s, r = as_tensor(spins), as_tensor(reference)
+    if s.shape[-2] != r.shape[-2]:
+        raise ValueError(f"reference: must hold {s.shape[-2]} spins, got {r.shape[-2]}")
+    r = r.to(s)
+    if not aligned:
+        return like((s * r).sum(-1).mean(-1), spins)
+    covariance = s.mT @ r / s.shape[-2]
+    singular = torch.linalg.svdvals(covariance)
+    sign = torch.where(torch.linalg.det(covariance) < 0, -1.0, 1.0)
+    return like(singular[..., 0] + singular[..., 1] + sign * singular[..., 2], spins)
+
+
+def density_overlap(density: SpinArray, reference: SpinArray) -> Any:
+    """Two-time correlation <dn(t) dn(t_w)> / sqrt(<dn(t)^2> <dn(t_w)^2>) of (..., N), (...).
+
+    dn is the deviation from the mean over the sites: 1 while the holes stay where they are,
+    whatever the spins around them do, and 0 once they are elsewhere or the density is uniform.
+    """
+    n, r = real_tensor(density, "density"), real_tensor(reference, "reference")
+    if n.shape[-1] != r.shape[-1]:
+        raise ValueError(f"reference: must hold {n.shape[-1]} sites, got {r.shape[-1]}")
+    x, y = (v - v.mean(-1, keepdim=True) for v in (n, r.to(n)))
+    norm = (x.square().sum(-1) * y.square().sum(-1)).sqrt()
+    moved = (x * y).sum(-1) / torch.where(norm > 0, norm, 1.0)
+    return like(torch.where(norm > 0, moved, 0.0), density)
+
+
+def rms_torque(spins: SpinArray, local_field: SpinArray) -> Any:
+    """Root mean square over sites of |S x h|, (...), in units of t.
+
+    Zero in a state at rest; in equilibrium at the spin temperature kT it is what
+    :func:`landscape.thermal_torque` gives.
+    """
+    s = as_tensor(spins)
+    perpendicular = transverse(s, local_field)
+    return like(perpendicular.square().sum(-1).mean(-1).sqrt(), spins)

@@ -1,0 +1,125 @@
+"""Draw what long runs measured on given axes: curves against time, temperature and size.
+
+Arrays and tables in, axes out; no physics is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Series = tuple[FloatArray, FloatArray, FloatArray]
+DENSITY_BINS = np.linspace(0.4, 1.1, 36).tolist()
+TIME = r"time ($\hbar/t$)"
+
+
+def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -> Axes:
+    """(x, mean, standard error) by label; the error is left out where it is nan."""
+    for k, (label, (x, mean, error)) in enumerate(series.items()):
+        style: dict[str, Any] = {
+            "fmt": "o-" if k % 2 == 0 else "s--",
+            "ms": 3,
+            "lw": 1,
+            "elinewidth": 0.8,
+        }
+        axes.errorbar(x, mean, error if np.isfinite(error).any() else None, label=label, **style)
+    if legend:
+        axes.legend(fontsize="xx-small")
+    return axes
+
+
+def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float, float]]) -> Axes:
+    """:func:`with_errors`, a bar below for the times (begin, end) of each warm bath."""
+    with_errors(axes, series)
+    low, high = axes.get_ylim()
+    room = high - low
+    axes.set_ylim(low - 0.25 * room, high + 0.35 * room)  # for the bars and the legend
+    for k, times in enumerate(warm):
+        height = 0.03 + 0.04 * k
+        bar: dict[str, Any] = {"lw": 4, "alpha": 0.5, "solid_capstyle": "butt", "color": f"C{k}"}
+        axes.plot(times, [height] * 2, transform=axes.get_xaxis_transform(), **bar)
+    return axes
+
+
+def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Sequence[Axes]:
+    """Columns of a table against kT, a panel each: a colour a size, open symbols on cooling.
+
+    ``table`` (pandas) has the columns length, way, kT and, for every one of ``names`` (column ->
+    label of the axis), its standard error as ``<column>_error``.
+    """
+    for k, (length, rows) in enumerate(table.groupby("length")):
+        for way, part in rows.groupby("way"):
+            style: dict[str, Any] = {
+                "fmt": "o-" if way == "heating" else "s:",
+                "ms": 3,
+                "lw": 1,
+                "color": f"C{k}",
+            }
+            style["mfc"] = f"C{k}" if way == "heating" else "white"
+            for panel, name in zip(axes, names, strict=True):
+                label = f"${length}^2$, {way}"
+                x, y, error = part[["kT", name, f"{name}_error"]].to_numpy(float).T
+                panel.errorbar(x, y, error, label=label, **style)
+    for panel, label in zip(axes, names.values(), strict=True):
+        panel.set(xlabel="$kT$ (t)", ylabel=label)
+    axes[0].legend(fontsize="xx-small")
+    return axes
+
+
+def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
+    """Area in time of single domains, each with its ``shape``, ``radius``, ``time``, ``area``.
+
+    ``legend`` is an empty panel for the names.
+    """
+    for run in runs:
+        axes.plot(run["time"], run["area"], label=f"{run['shape']}, {run['radius']:g}")
+    axes.set(xlabel=TIME, ylabel="area of the domain (sites)", ylim=(0, None))
+    legend.set_axis_off()
+    legend.legend(*axes.get_legend_handles_labels(), title="domain, radius", loc="center left")
+    return axes
+
+
+def porod(axes: Axes, length: float, tail: Any) -> Axes:
+    """The fitted :class:`scaling.Tail` of S(q) / L^2 against q L, from 4 pi to 2 L."""
+    q = np.geomspace(4 * np.pi / length, 2.0, 5)
+    axes.loglog(q * length, tail.amplitude * q**-tail.exponent / length**2, "k--")
+    axes.set_title(f"tail $q^{{-{tail.exponent:.2f}}}$")
+    return axes
+
+
+def overlaps(
+    axes: Axes, since: Mapping[str, tuple[FloatArray, FloatArray]], style: str = "o-"
+) -> Axes:
+    """Two-time overlaps against the time that has passed since the waiting time."""
+    for k, (label, (passed, overlap)) in enumerate(since.items()):
+        axes.semilogx(passed, overlap, style, color=f"C{k}", ms=3, lw=1, label=label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(ylim=(0, 1.02), xlabel=r"$t - t_w$ ($\hbar/t$)", ylabel="two-time overlap")
+    axes.legend(fontsize="xx-small")
+    return axes
+
+
+def shares(axes: Axes, sizes: Mapping[str, tuple[FloatArray, FloatArray]]) -> Axes:
+    """Share of clusters of s sites or more against s."""
+    for label, (size, share) in sizes.items():
+        axes.step(size, share, where="mid", lw=1, label=label)
+    axes.set(yscale="log", xlabel="sites $s$", ylabel=r"share of clusters $\geq s$")
+    axes.legend(fontsize="xx-small")
+    return axes
+
+
+def electron_histogram(axes: Axes, densities: Mapping[str, FloatArray]) -> Axes:
+    """Distribution of the electrons per site, densities (..., N) by label."""
+    for label, density in densities.items():
+        axes.hist(np.ravel(density), DENSITY_BINS, density=True, histtype="step", label=label)
+    axes.set(yscale="log", xlabel="electrons $n_i$", ylabel="probability density")
+    axes.legend(fontsize="xx-small", loc="upper center")
+    return axes

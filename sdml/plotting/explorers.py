@@ -1,0 +1,294 @@
+"""Explorers of the physics, each a figure for the page and the controls that redraw it.
+
+The figures draw given arrays; the widgets choose what is computed, and are None in a batch run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sdml import spins as spin_arrays
+from sdml.bands import Spectrum, spectral_function, spectrum
+from sdml.dynamics import LandauLifshitz
+from sdml.forcefield import ForceField
+from sdml.lattice import Lattice
+from sdml.model import SDModel
+from sdml.plotting import maps
+from sdml.plotting.courses import Course, begun, continued
+from sdml.plotting.widgets import BATCH, picture, player, show
+
+FloatArray = NDArray[np.float64]
+Pair = tuple[FloatArray, FloatArray]
+
+
+# --- frames of a run
+
+
+def map_player(
+    draw: Callable[..., Any], lattice: Lattice, values: FloatArray, times: FloatArray
+) -> Any:
+    """A :func:`player` of maps: ``draw(axes, lattice, values[k])`` of frames (T, N).
+
+    ``times`` (T,) in hbar / t are those of the slider and of the titles.
+    """
+
+    def drawn(k: int) -> Figure:
+        title = f"$t$ = {times[k]:g} $\\hbar/t$"
+        return maps.figure_of(draw, lattice, values[k], title=title)
+
+    return player(drawn, len(times), times=times)
+
+
+# --- predicted against exact
+
+
+def parity_figure(cases: Mapping[str, Pair], columns: int = 4) -> Figure:
+    """Panels of predicted against exact field components in t, by name, each on its own scale.
+
+    Colour is the logarithm of the number of components, from few (dark) to many (bright).
+    """
+    rows = -(-len(cases) // columns)
+    figure, axes = maps.panels(rows, columns, height=2.4, width=2.5)
+    for panel, (name, (exact, predicted)) in zip(axes, cases.items(), strict=False):
+        maps.parity(panel, exact, predicted)
+        panel.set_title(name)
+    for panel in axes[len(cases) :]:
+        panel.set_axis_off()
+    return figure
+
+
+# --- electrons
+
+
+def spectrum_figure(found: Spectrum) -> Figure:
+    """Spins, bands, levels and local fields of a :class:`sdml.bands.Spectrum`, four panels."""
+    figure = plt.figure(figsize=(maps.PAGE_WIDTH, 5.2))
+    # A fixed layout: to find one takes as long as all the rest of a redraw. Set here, for a figure
+    # made without one is given that of the style when it is saved.
+    figure.set_layout_engine("none")
+    area = {"left": 0.1, "right": 0.98, "wspace": 0.1}
+    above = figure.add_gridspec(1, 2, width_ratios=(2.6, 1), bottom=0.56, top=0.94, **area)
+    area["wspace"] = 0.5
+    below = figure.add_gridspec(1, 2, width_ratios=(1.3, 1), bottom=0.09, top=0.46, **area)
+    axes = [figure.add_subplot(place) for place in (below[0], above[0], above[1], below[1])]
+    state, model = found.state, found.model
+    arrows = _spin_map(axes[0], model.lattice, found.spins)
+    figure.colorbar(arrows, ax=axes[0], label="$S^z$", ticks=[-1, 0, 1], aspect=15, pad=0.03)
+    per_site = f"{state.energy / model.lattice.n_sites:.4f}".replace("-", "−")
+    _bands(axes[1], found)
+    axes[1].set_title(
+        f"$J = {model.exchange_coupling:g}\\,t$, filling {model.filling:g}: "
+        f"energy {per_site} $t$ per site"
+    )
+    _sideways_levels(axes[2], state.eigenvalues, state.chemical_potential)
+    axes[2].set(ylim=axes[1].get_ylim(), yticklabels=[])
+    along = (state.local_field * found.spins).sum(-1)
+    across = np.linalg.norm(spin_arrays.transverse(found.spins, state.local_field), axis=-1)
+    _fields(axes[3], along, across)
+    return figure
+
+
+def _spin_map(axes: Axes, lattice: Lattice, spins: FloatArray) -> Any:
+    """Spins (N, 3) on their sites: arrows for x and y, colour for z."""
+    places = maps.wrapped_positions(lattice)
+    axes.scatter(places[:, 0], places[:, 1], s=7, color="0.7")
+    artist = axes.quiver(
+        *places.T, *spins.T, pivot="mid", cmap=maps.SEQUENTIAL, clim=(-1, 1), angles="xy",
+        scale_units="xy", scale=1.2, width=0.015,
+    )  # fmt: skip
+    (left, bottom), (right, top) = places.min(0) - 0.7, places.max(0) + 0.7
+    axes.set(aspect="equal", xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
+    sns.despine(ax=axes, left=True, bottom=True)
+    return artist
+
+
+def _bands(axes: Axes, found: Spectrum) -> None:
+    """The spectral function along the path, from light to dark, and the chemical potential."""
+    path, levels = found.path, found.state.eigenvalues
+    energies = np.linspace(levels.min() - 0.4, levels.max() + 0.4, 160)
+    width = 1.5 * (energies[1] - energies[0])
+    shade = spectral_function(found, energies, width)
+    axes.pcolorfast(path.distance, energies, np.sqrt(shade[:-1, :-1]), cmap="Greys")
+    if np.isfinite(found.state.chemical_potential):
+        axes.axhline(found.state.chemical_potential, color="C3", lw=1)
+    for tick in path.ticks:
+        axes.axvline(tick, color="0.7", lw=0.6)
+    axes.set_xticks(path.ticks, path.labels)
+    axes.set(xlim=path.ticks[[0, -1]], ylim=energies[[0, -1]], ylabel=r"energy $\epsilon$ ($t$)")
+
+
+def _sideways_levels(axes: Axes, levels: FloatArray, chemical_potential: float) -> None:
+    """Density of levels against their energy upwards, filled up to the chemical potential."""
+    edges = np.linspace(levels.min() - 0.1, levels.max() + 0.1, 80)
+    density, _ = np.histogram(levels, edges, density=True)
+    middle = (edges[:-1] + edges[1:]) / 2
+    axes.fill_betweenx(middle, density, step="mid", color="0.8")
+    occupied = middle <= chemical_potential
+    axes.fill_betweenx(middle, density, where=occupied, step="mid", color="C0")
+    if np.isfinite(chemical_potential):
+        axes.axhline(chemical_potential, color="C3", lw=1)
+        axes.annotate(
+            r"$\mu$", (1, chemical_potential), xycoords=("axes fraction", "data"),
+            xytext=(-2, 1), textcoords="offset points", ha="right", va="bottom", color="C3",
+        )  # fmt: skip
+    axes.set(xlabel="levels (1/$t$)", xlim=(0, None))
+
+
+def _fields(axes: Axes, along: FloatArray, across: FloatArray) -> None:
+    """A dot for every site: the field across its spin against the field along it."""
+    axes.plot(along, across, "o", ms=6, alpha=0.6, mew=0)
+    axes.set(xlabel=r"field along, $\mathbf{h}\cdot\mathbf{S}$ ($t$)")
+    axes.set(ylabel=r"field across, $|\mathbf{h}_\perp|$ ($t$)")
+    reach = max(float(np.abs(along).max()), 1e-3)
+    # What is zero but for rounding must look like zero.
+    high = max(1.2 * float(across.max()), 0.1)
+    axes.set(xlim=(min(0, 1.15 * float(along.min())), 1.15 * reach), ylim=(-0.1 * high, high))
+
+
+def hamiltonian_explorer(
+    draw: Callable[[Spectrum], Figure],
+    cases: Mapping[str, tuple[Lattice, FloatArray]],
+    exchange_coupling: float = 3.0,
+    filling: float = 0.25,
+    electron_kT: float = 0.0,
+) -> Any:
+    """Choose spins, exchange and filling, and see bands, levels, energy and fields.
+
+    Parameters
+    ----------
+    draw : callable
+        Spectrum -> a new figure.
+    cases : mapping
+        Name -> lattice and spins (N, 3) of one repeat. The time of a picture is that of
+        :func:`sdml.bands.spectrum`: 36 sites are seen at once, 144 are not.
+    exchange_coupling, filling, electron_kT : float
+        At the start; in t, N_e / 2N, and in t.
+
+    Returns
+    -------
+    ipywidgets.Widget, or None in a batch run.
+    """
+    if os.environ.get(BATCH):
+        return None
+    texture = ipywidgets.Dropdown(options=list(cases), description="spins")
+    coupling = _slider("J / t", exchange_coupling, 0, 10, 0.1)
+    filled = _slider("filling", filling, 0, 1, 0.005)
+
+    def drawn() -> Figure:
+        lattice, spins = cases[texture.value]
+        model = SDModel(lattice, coupling.value, filling=filled.value, electron_kT=electron_kT)
+        return draw(spectrum(model, spins))
+
+    controls = [texture, coupling, filled]
+    return ipywidgets.VBox([ipywidgets.HBox(controls), picture(drawn, controls)])
+
+
+# --- a quench
+
+LOOKS = {
+    "square": ("mean $S_i\\cdot S_j$ of a site", 1.0, "order $\\langle|S_i\\cdot S_j|\\rangle$"),
+    "triangular": ("site chirality $\\chi$", 0.77, "order $\\langle|\\chi|\\rangle$"),
+}
+"""What the values of a course are called, the end of their scale, and the name of their mean."""
+
+
+def course_figure(course: Course) -> Figure:
+    """The last map of a :class:`sdml.plotting.courses.Course`, and its order and energy in time."""
+    name, limit, order = LOOKS[course.lattice.name]
+    figure, (left, middle, right) = maps.panels(1, 3, height=2.4, width=2.9)
+    artist = maps.site_map(
+        left, course.lattice, course.values, cmap=maps.DIVERGING, clim=(-limit, limit)
+    )
+    figure.colorbar(artist, ax=left, label=name, shrink=0.9)
+    left.set_title(f"$t$ = {course.time[-1]:g} $\\hbar/t$")
+    for panel, curve in ((middle, course.order), (right, course.energy)):
+        panel.plot(course.time, curve, "o-", ms=3)
+        panel.set_xlabel("time ($\\hbar/t$)")
+    middle.set(ylabel=order, ylim=(0, limit * 1.05))
+    right.set_ylabel("energy per site ($t$)")
+    return figure
+
+
+def live_quench(
+    draw: Callable[[Course], Figure],
+    course: Course,
+    field: ForceField,
+    equation: LandauLifshitz,
+    n_frames: int = 500,
+    n_steps: int = 5,
+    seed: int = 0,
+) -> Any:
+    """Play and pause a quench; sliders set damping and kT, "restart" draws new random spins.
+
+    The sliders hold from the next frame on, also while it plays.
+
+    Parameters
+    ----------
+    draw : callable
+        Course -> a new figure.
+    course : Course
+        Shown first, and gone on from.
+    field : ForceField
+    equation : LandauLifshitz
+        Time step and method; damping and kT at the start.
+    n_frames, n_steps : int
+        Most frames until it pauses by itself, and steps between two of them.
+    seed : int
+        Of the noise, and of the spins: the first restart takes seed + 1.
+
+    Returns
+    -------
+    ipywidgets.Widget, or None in a batch run.
+    """
+    if os.environ.get(BATCH):
+        return None
+    damping = _slider("damping", equation.damping, 0.02, 1, 0.02)
+    kT = _slider("kT / t", equation.kT, 0, 0.1, 0.005)
+    # The browser counts, and leaves numbers out while a frame is being computed: none queue up, and
+    # what a slider or the pause says is heard in between.
+    play = ipywidgets.Play(max=n_frames, interval=200, show_repeat=False)
+    restart = ipywidgets.Button(description="restart")
+    output, rng = ipywidgets.Output(), torch.Generator().manual_seed(seed)
+    seeds = count(seed + 1)
+
+    def next_frame() -> Figure:
+        nonlocal course
+        chosen = replace(equation, damping=damping.value, kT=kT.value)
+        course = continued(course, field, chosen, n_steps, rng)
+        return draw(course)
+
+    def first_frame() -> Figure:
+        nonlocal course
+        course = begun(field, course.lattice.length, next(seeds))
+        return draw(course)
+
+    def counted(change: Any) -> None:
+        if change["new"] > 0:  # stopped, or played on from the last number, it returns to 0
+            show(output, next_frame)
+
+    play.observe(counted, names="value")
+    restart.on_click(lambda _: show(output, first_frame))
+    show(output, partial(draw, course))
+    return ipywidgets.VBox([ipywidgets.HBox([play, restart, damping, kT]), output])
+
+
+def _slider(name: str, value: float, low: float, high: float, step: float) -> Any:
+    """A slider that reports where it is let go; it reaches to ``value`` at least."""
+    return ipywidgets.FloatSlider(
+        value, min=min(low, value), max=max(high, value), step=step, description=name,
+        continuous_update=False, readout_format=".3f",
+    )  # fmt: skip

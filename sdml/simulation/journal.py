@@ -1,0 +1,247 @@
+"""What a run writes down: which variables its store has, how it is begun, made longer and read."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdml.simulation import store, timetable
+from sdml.simulation.store import Checkpoint, Variable
+from sdml.simulation.timetable import Timetable
+
+UNITS = {
+    "guard/spread": "t",
+    "guard/energy_per_site": "t",
+    "guard/energy_drift": "t",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read from its store, up to its last checkpoint.
+
+    Attributes
+    ----------
+    time : (n,)
+        Times of the observables, hbar / t.
+    frames : (n_frames, [B,] N, 3) float32
+        Unpacked and of unit length; good to 5e-4 if the store packs them as float16.
+    observables : dict
+        Name -> (n, [B,] ...).
+    header : dict
+        Lattice, equation of motion, seed, start and version, plain values.
+    frame_time : (n_frames,)
+        Times of the frames.
+    guard : dict
+        Name -> (n, [B]): ``norm_drift``, the largest abs(|S| - 1), and with a guard its readings
+        and ``energy_drift``, the energy per site above that of the start.
+    spins : ([B,] N, 3)
+        At the last checkpoint, in the dtype of the run.
+    step : int
+        Of the last checkpoint.
+    seconds : float
+        Wall time.
+    """
+
+    time: NDArray[np.float64]
+    frames: NDArray[np.float32]
+    observables: dict[str, NDArray[Any]]
+    header: dict[str, Any]
+    frame_time: NDArray[np.float64]
+    guard: dict[str, NDArray[np.float64]]
+    spins: NDArray[Any]
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What decides about the variables of a store.
+
+    Parameters
+    ----------
+    header : dict
+        What makes two runs the same run (their length may differ); plain values.
+    plan : Timetable
+    dt : float
+    device : str
+    """
+
+    header: dict[str, Any]
+    plan: Timetable
+    dt: float
+    device: str
+
+    @property
+    def batch(self) -> tuple[str, ...]:
+        """The axis of the seeds, of a batch."""
+        return ("seed",) if isinstance(self.header["seed"], list) else ()
+
+
+def begin(
+    path: Path, layout: Layout, checkpoint: Checkpoint, rows: Mapping[str, NDArray[Any]]
+) -> None:
+    """Lay out the store of a run that has done no step, or the steps of its checkpoint.
+
+    ``rows`` (n, ...) are those that the checkpoint counts, by name.
+    """
+    header, plan = layout.header, layout.plan
+    scales = {"time": (plan.saved * layout.dt, "hbar/t")}
+    if header["frames_every"] is not None:
+        scales["frame_time"] = (plan.frames * layout.dt, "hbar/t")
+    if layout.batch:
+        scales["seed"] = (np.array(header["seed"]), "")
+    variables = {name: _variable(layout, name, rows) for name in rows}
+    attributes = {
+        "n_steps": plan.n_steps,
+        "device": layout.device,
+        "torch_version": str(torch.__version__),
+        "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    store.create(path, header, attributes, scales, variables, checkpoint, rows)
+
+
+def _variable(layout: Layout, name: str, rows: Mapping[str, NDArray[Any]]) -> Variable:
+    values = rows[name]
+    if name == "frames":
+        axes = (_frame_axis(layout.header), *layout.batch, "site", "component")
+        return Variable(axes, (len(layout.plan.frames), *values.shape[1:]), values.dtype)
+    own = [_own_axis(f"{name}_{k}", rows) for k in range(1 + len(layout.batch), values.ndim)]
+    shape = (len(layout.plan.saved), *values.shape[1:])
+    return Variable(("time", *layout.batch, *own), shape, values.dtype, UNITS.get(name, ""))
+
+
+def _own_axis(name: str, taken: Mapping[str, Any]) -> str:
+    """An observable may bear the name of another one's axis, such as ``x_1`` beside ``x``."""
+    return _own_axis(name + "_", taken) if name in taken else name
+
+
+def _frame_axis(header: Mapping[str, Any]) -> str:
+    return "time" if header["frames_every"] is None else "frame_time"
+
+
+def complete(path: Path, layout: Layout) -> bool:
+    """Whether the run of a store is as long as the plan, or longer.
+
+    ValueError if it is another run, or not readable.
+    """
+    with store.opened(path) as file:
+        return _compared(file, path, layout)[0].step >= layout.plan.n_steps
+
+
+def extended(path: Path, layout: Layout) -> bool:
+    """Make room for the plan in a store; False if its run is as long already.
+
+    ValueError if it is another run, not readable, or noise of another device.
+    """
+    plan = layout.plan
+    with store.opened(path) as file:
+        checkpoint, planned = _compared(file, path, layout)
+        if plan.n_steps <= checkpoint.step:
+            return False
+        _require_device(path, str(file.attrs["device"]), layout.device, checkpoint)
+        if plan.n_steps == planned.n_steps and plan.agrees(planned, plan.n_steps):
+            return True
+        saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
+        framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
+        rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
+    rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
+    n_saved, n_frames = int(saved.sum()), int(framed.sum())
+    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows)
+    return True
+
+
+def _compared(file: h5py.File, path: Path, layout: Layout) -> tuple[Checkpoint, Timetable]:
+    """What a store has reached and has room for; ValueError if it holds another run."""
+    checkpoint, planned = store.latest(file), _planned(file, layout.dt)
+    agrees = layout.plan.agrees(planned, min(checkpoint.step, layout.plan.n_steps))
+    _require_same(path, json.loads(file.attrs["header"]), layout.header, agrees)
+    return checkpoint, planned
+
+
+def _require_device(path: Path, stored: str, asked: str, checkpoint: Checkpoint) -> None:
+    n_bytes = checkpoint.generators.shape[-1]
+    if not n_bytes:  # no noise, no generators
+        return
+    expected = torch.Generator(asked).get_state().numel()
+    if torch.device(stored).type != torch.device(asked).type or n_bytes != expected:
+        raise ValueError(
+            f"path: {path.name!r} is a run on device {stored!r}; its noise cannot go on on the "
+            f"device of the spins, {asked!r}, whose generators are others"
+        )
+
+
+def _require_same(
+    path: Path, stored: Mapping[str, Any], header: Mapping[str, Any], agrees: bool
+) -> None:
+    different = sorted(k for k in header if stored.get(k) != header[k])
+    if not different and not agrees:
+        cadences = ("save_every", "frames_every")
+        different = [name for name in cadences if header[name] == timetable.LISTED]
+    if different:
+        raise ValueError(f"path: {path.name!r} holds another run, different in {different}")
+
+
+def _planned(file: h5py.File, dt: float) -> Timetable:
+    """What a store has room for."""
+    saved = np.round(file["time"][()] / dt).astype(np.int64)
+    frames = saved if "frame_time" not in file else np.round(file["frame_time"][()] / dt)
+    return Timetable(int(file.attrs["n_steps"]), saved, frames.astype(np.int64))
+
+
+def _filled(header: Mapping[str, Any]) -> list[str]:
+    """Names of the variables that grow along a run."""
+    readings = ["norm_drift", *(["energy_drift"] if header["guard"] else []), *header["guard"]]
+    measured = [f"observables/{name}" for name in header["observables"]]
+    return ["frames", *measured, *(f"guard/{name}" for name in readings)]
+
+
+def _valid(file: h5py.File, name: str, checkpoint: Checkpoint) -> NDArray[Any]:
+    n_rows = checkpoint.n_frames if name == "frames" else checkpoint.n_saved
+    return file[name][:n_rows]
+
+
+def plain(argument: str, value: Any) -> Any:
+    """A value as it is read again from a header; numpy's become numbers and lists.
+
+    ValueError with the name of the argument for what is not made of numbers, texts, lists, dicts.
+    """
+    try:
+        return json.loads(json.dumps(value, default=_of_numpy, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        allowed = "finite numbers, texts, lists and dicts"
+        raise ValueError(f"{argument}: must be made of {allowed}, got {value!r}") from error
+
+
+def _of_numpy(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value)} is not plain")
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Read a run. ValueError if the file is missing, truncated or foreign."""
+    with store.opened(Path(path)) as file:
+        header, checkpoint = json.loads(file.attrs["header"]), store.latest(file)
+        rows = {name: _valid(file, name, checkpoint) for name in _filled(header)}
+        time = file["time"][: checkpoint.n_saved]
+        frame_time = file[_frame_axis(header)][: checkpoint.n_frames]
+    frames = rows.pop("frames").astype(np.float32)
+    if header["frame_dtype"] != "float32":
+        frames /= np.linalg.norm(frames, axis=-1, keepdims=True)
+    groups = {
+        group: {k.partition("/")[2]: v for k, v in rows.items() if k.startswith(group + "/")}
+        for group in ("observables", "guard")
+    }
+    state = checkpoint.spins, checkpoint.step, checkpoint.seconds
+    return Run(time, frames, groups["observables"], header, frame_time, groups["guard"], *state)

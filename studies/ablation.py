@@ -1,0 +1,142 @@
+"""Descriptors and losses compared: the same snapshots and budget, judged on the torque by stage.
+
+    python studies/ablation.py CASE --train STORE ... --judge STORE ... [--epochs 10]
+
+CASE is triangular or square; stores are made by ``sdml label``. Trains the raw products (a wide
+network, as published), the paper's descriptor and the far-sighted one; the last with other weights
+in the loss, and on growing parts of the snapshots: the learning curve. Every row is written to
+data/reference/ablation_CASE.json when it is ready; a row that is there is not trained again.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import descriptor as cost
+import numpy as np
+import torch
+
+from sdml import dataset, evaluation, files, lattice, spins, training
+from sdml.companion import results
+from sdml.dataset import Dataset
+from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+from sdml.forcefield import ForceField
+
+WIDE, NARROW = (128, 64), (64, 32)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row: what is trained on which snapshots."""
+
+    environment: Any
+    data: Dataset
+    n_epochs: int
+    widths: tuple[int, int] = NARROW
+    grand_canonical: bool = True
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def row(self, judged: Dataset) -> dict[str, Any]:
+        """Train once and judge."""
+        model = self.data.model
+        trained = ForceField(model, self.environment, self.widths, 0, self.grand_canonical)
+        begin = time.process_time()
+        settings = training.TrainingSettings(self.n_epochs, learning_rate=4e-3, **self.weights)
+        training.train(trained, self.data, settings)
+        return {
+            "environment": repr(self.environment),
+            "widths": self.widths,
+            "grand_canonical": self.grand_canonical,
+            "weights": self.weights,
+            "n_snapshots": len(self.data),
+            "n_epochs": self.n_epochs,
+            "parameters": sum(p.numel() for p in trained.parameters()),
+            "features": trained.descriptor.n_features,
+            "training_cpu_seconds": time.process_time() - begin,
+            "stages": evaluation.stage_errors(judged, evaluation.predict(trained, judged)),
+            "energy_rms": evaluation.evaluate(trained, judged)["energy_rms"],
+            **price(trained),
+        }
+
+
+def trials(fitted: Dataset, n_epochs: int, curve: list[int]) -> dict[str, Trial]:
+    """All rows by name; the released descriptor is the far-sighted one."""
+    case, coupling = fitted.model.lattice.name, fitted.model.exchange_coupling
+    raw, paper = RawBondEnvironment(case, 3.0, 2.0), SymmetryEnvironment(case, 2.0, 2.0)
+    near, far = (MomentEnvironment(case, radius, 12, coupling) for radius in (3, 5))
+    found = {
+        "raw products": Trial(raw, fitted, n_epochs, WIDE, grand_canonical=False),
+        "raw products, mu": Trial(raw, fitted, n_epochs, WIDE),
+        "paper": Trial(paper, fitted, n_epochs, grand_canonical=False),
+        "paper, mu": Trial(paper, fitted, n_epochs),
+        "far-sighted": Trial(far, fitted, n_epochs, grand_canonical=False),
+        "far-sighted, mu": Trial(far, fitted, n_epochs),
+        "far-sighted, mu, radius 3": Trial(near, fitted, n_epochs),
+    }
+    for name, weights in LOSSES.items():
+        found[f"far-sighted, mu, {name}"] = Trial(far, fitted, n_epochs, weights=weights)
+    for n in (n for n in curve if n < len(fitted)):
+        # The same number of steps, so that only the data differ.
+        epochs = round(n_epochs * len(fitted) / n)
+        found[f"far-sighted, mu, {n} snapshots"] = Trial(far, subset(fitted, n), epochs)
+    return found
+
+
+LOSSES: dict[str, dict[str, float]] = {
+    "no longitudinal loss": {"longitudinal_weight": 0.0},
+    "longitudinal loss 1": {"longitudinal_weight": 1.0},
+    "energy loss 0.1": {"energy_weight": 0.1},
+}
+
+
+def price(trained: ForceField, length: int = 48) -> dict[str, float]:
+    """Operations of the energy and processor time of the local field, a site."""
+    environment = trained.descriptor.environment
+    state = torch.as_tensor(spins.random(length**2, 0), dtype=torch.float32)
+    placed = trained.on(getattr(lattice, environment.kind)(length))
+    mu = placed.mu_range.mean()[None] if placed.grand_canonical else None
+    with torch.no_grad():
+        operations = sum(cost.counted_work(lambda: placed(state, mu))) / length**2
+    if isinstance(environment, MomentEnvironment):
+        operations += cost.walk_work(environment.walks())[0]
+    times = []
+    for _ in range(6):
+        begin = time.process_time()
+        placed.field(state, mu=mu)
+        times.append(time.process_time() - begin)
+    return {"flop_per_site": operations, "field_cpu_us_per_site": 1e6 * min(times) / length**2}
+
+
+def subset(data: Dataset, n_snapshots: int) -> Dataset:
+    chosen = np.random.default_rng(0).permutation(len(data))[:n_snapshots]
+    return data.select(np.sort(chosen))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", choices=list(evaluation.STAGES))
+    parser.add_argument("--train", nargs="+", required=True)
+    parser.add_argument("--judge", nargs="+", required=True)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--curve", type=int, nargs="*", default=[10, 30, 100, 300])
+    given = parser.parse_args()
+    fitted, judged = (
+        dataset.join([dataset.load(path) for path in names]) for names in (given.train, given.judge)
+    )
+    path = files.reference() / f"ablation_{given.case}.json"
+    result = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    pairs = evaluation.pair_exchange_field(fitted, judged)
+    result["pair_exchange"] = evaluation.stage_errors(judged, pairs)
+    for name, trial in trials(fitted, given.epochs, given.curve).items():
+        if name not in result["rows"]:
+            result["rows"][name] = trial.row(judged)
+            result["origin"] = results.measured_origin()
+            results.save_reference(path.stem, result)
+            table = evaluation.stage_table(result["rows"][name]["stages"])
+            print(name, table, sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

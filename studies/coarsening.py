@@ -1,0 +1,249 @@
+"""Chiral domains after a quench of the triangular lattice, by the force field or by KPM.
+
+    python studies/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0]
+                                    [--method adams] [--time 1280]
+                                    [--force-field triangular|kpm|FILE] [--label NAME]
+    python studies/coarsening.py collect [--output coarsening]
+    python studies/coarsening.py all
+
+J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with
+observables on the fly at times in steps of a sixteenth of a decade and a few frames; one that was
+stopped goes on from its last checkpoint. A seed of 192 x 192 sites to t = 1280 takes about eight
+minutes of one core. `--force-field kpm` takes the fields from 256 moments and 128 coloured probes
+instead, with fresh phases every step: their error, 13 % of a random state's torque, acts as a bath
+of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to t = 400 take about
+ten minutes. `collect` writes data/reference/NAME.json (histories of all runs) and NAME.h5 (curves
+of all, and maps of one seed of each set). `all` makes every run of the stored reference and
+collects them, in about seven hours of one core.
+"""
+
+import argparse
+import re
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+import vortices
+from command import asked
+
+from sdml import files, forcefield, kpm, lattice, observables, simulation, spins
+from sdml.coarsening import domains, scaling, walls
+from sdml.companion import results
+from sdml.dynamics import LandauLifshitz
+from sdml.lattice import Lattice
+from sdml.model import SDModel
+
+PER_DECADE = 16
+FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
+NAME, LABEL = "coarsening", "main"
+N_MOMENTS, N_PROBES = 256, 128
+REFERENCE = (
+    "192 1 3 4 5 6 7 8 9",
+    "128 1 3 4 5",
+    "128 1 3 4 5 --dt 1 --time 640",
+    "128 1 3 --kT 0.002 --time 640",
+    "128 1 3 --kT 0.01 --time 640",
+    "128 1 3 --kT 0.02 --time 640",
+    "128 1 3 --damping 0.05",
+    "128 1 3 --damping 0.1 --time 640",
+    "128 1 3 --damping 0.5 --time 640",
+    "96 1 2 --time 400",
+    "96 1 2 --time 400 --force-field triangular_2 --label second",
+    "96 1 2 --time 400 --force-field kpm --label kpm",
+)
+"""What `run` is asked for by `all`."""
+Engine = tuple[Callable[[torch.Tensor], Any], str, simulation.Guard | None]
+
+
+def folder() -> Any:
+    return files.root() / "build" / "coarsening"
+
+
+def mean_chirality(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """|chi| by site, averaged: 0.77 in perfect order."""
+    return torch.as_tensor(observables.site_chirality(sites, s)).abs().mean(-1)
+
+
+def neighbors(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """S_i . S_j of nearest neighbours: -1/3 in perfect order."""
+    return torch.as_tensor(observables.bond_correlation(sites, s)).mean(-1)
+
+
+def wall_harmonics(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
+    """Harmonics 2, 6 and 12 of the orientation of the walls (real and imaginary part)."""
+    found = walls.orientation_harmonics(sites, domains.chirality_sign(sites, s), (2, 6, 12))
+    return torch.view_as_real(torch.as_tensor(found))
+
+
+def structure(sites: Lattice, s: torch.Tensor) -> np.ndarray:
+    """Circular average of the structure factor of the sign of the chirality."""
+    return scaling.circular_structure_factor(sites, domains.chirality_sign(sites, s))[1]
+
+
+def correlation(sites: Lattice, s: torch.Tensor) -> np.ndarray:
+    return scaling.circular_correlation(sites, domains.chirality_sign(sites, s))[1]
+
+
+OBSERVABLES = {
+    "lengths": domains.domain_lengths,
+    "imbalance": domains.imbalance,
+    "spin_length": domains.spin_length,
+    "wall_harmonics": wall_harmonics,
+    "vortex_density": vortices.vortex_density,
+    "chirality": mean_chirality,
+    "neighbors": neighbors,
+    "structure": structure,
+    "correlation": correlation,
+}
+
+
+def store_of(given: argparse.Namespace, seed: int) -> Any:
+    settings = f"dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}"
+    if given.method != "adams":
+        settings += given.method
+    return folder() / f"{given.label}_{given.length}_{settings}_{seed}.h5"
+
+
+def kpm_engine(sites: Lattice) -> Engine:
+    """Fields of probing vectors whose phases are drawn from the spins: fresh, yet a function."""
+    model = SDModel(sites, 3.0, filling=0.25, electron_kT=0.05)
+
+    def field(s: torch.Tensor) -> Any:
+        seed = zlib.crc32(s.numpy().tobytes())
+        return kpm.solve(model, s, N_MOMENTS, N_PROBES, seed=seed).local_field
+
+    return field, f"kpm, {N_MOMENTS} moments, {N_PROBES} probes", None
+
+
+def network_engine(name: str, sites: Lattice) -> Engine:
+    field = forcefield.load(name).on(sites)
+    return field.field, f"{name} {forcefield.checksum(field)[:12]}", simulation.Guard(field)
+
+
+def run(given: argparse.Namespace, seed: int) -> None:
+    sites = lattice.triangular(given.length)
+    name = given.force_field
+    field, engine, guard = kpm_engine(sites) if name == "kpm" else network_engine(name, sites)
+    n_steps = round(given.time / given.dt)
+    start = time.perf_counter()
+
+    def report(step: int) -> None:
+        passed = time.perf_counter() - start
+        print(
+            f"L {given.length} seed {seed} t {step * given.dt:g} after {passed:.0f} s", flush=True
+        )
+
+    simulation.quench(
+        store_of(given, seed),
+        sites,
+        torch.as_tensor(spins.random(sites.n_sites, seed), dtype=torch.float32),
+        field,
+        LandauLifshitz(given.dt, given.damping, given.kT, given.method),
+        n_steps,
+        simulation.logarithmic_steps(n_steps, PER_DECADE),
+        OBSERVABLES,
+        seed,
+        checkpoint_every=2,
+        report=report,
+        engine=engine,
+        frames_every=[round(t / given.dt) for t in FRAME_TIMES if t <= given.time],
+        frame_dtype="float16",
+        guard=guard,
+    )
+
+
+FILE_NAME = re.compile(r"(?P<label>[a-z]+)_(?P<length>\d+)_(?P<rest>dt.*)_(?P<seed>\d+)\.h5")
+CURVES = ("structure", "correlation")
+
+
+def collect(output: str) -> None:
+    """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
+    sets: dict[str, list[Any]] = {}
+    for path in sorted(folder().glob("*.h5")):
+        if (found := FILE_NAME.fullmatch(path.name)) and found["label"] != "test":
+            sets.setdefault(path.name.rpartition("_")[0], []).append(simulation.load(path))
+    rows = []
+    target = files.reference() / f"{output}.h5"
+    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+        for name, runs in sorted(sets.items()):
+            runs.sort(key=lambda r: r.header["seed"])
+            shared = min(len(r.time) for r in runs)
+            rows.append(histories(name, runs, shared))
+            group = file.create_group(name)
+            group["time"], group["seed"] = runs[0].time[:shared], rows[-1]["seeds"]
+            for curve in CURVES:
+                values = np.stack([r.observables[curve][:shared] for r in runs])
+                group.create_dataset(curve, data=values.astype(np.float32), compression="gzip")
+            write_maps(group, runs[0])
+    origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
+    results.save_reference(output, {"origin": origin, "sets": rows})
+
+
+def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
+    """Observables but the curves, (seed, time) and further axes, four digits."""
+    header = runs[0].header
+    row = {
+        "name": name,
+        "length": header["lattice"]["shape"][0],
+        "equation": header["equation"],
+        "engine": header["engine"],
+        "seeds": [r.header["seed"] for r in runs],
+        "time": runs[0].time[:n_times].tolist(),
+    }
+    watched = [key for key in ("outside", "energy_per_site") if key in runs[0].guard]
+    for key in (*(k for k in OBSERVABLES if k not in CURVES), *watched):
+        values = [r.observables[key] if key in OBSERVABLES else r.guard[key] for r in runs]
+        row[key] = digits(np.stack([v[:n_times] for v in values]))
+    return row
+
+
+def digits(values: np.ndarray) -> Any:
+    """Nested lists of numbers with five digits; null where there is no wall."""
+    if values.ndim:
+        return [digits(v) for v in values]
+    return float(f"{values:.5g}") if np.isfinite(values) else None
+
+
+def write_maps(group: h5py.Group, run: Any) -> None:
+    """Chirality of the sites at the frames of one run, in 127ths of 0.8."""
+    sites = lattice.triangular(run.header["lattice"]["shape"][0])
+    chirality = observables.site_chirality(sites, run.frames.astype(np.float32))
+    packed = np.clip(np.round(np.asarray(chirality) * 127 / 0.8), -127, 127).astype(np.int8)
+    group.create_dataset("chirality", data=packed, compression="gzip")
+    group["frame_time"] = run.frame_time
+    group["chirality"].attrs["unit"] = 0.8 / 127
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = whole.add_subparsers(dest="action", required=True)
+    running = parsers.add_parser("run")
+    running.add_argument("length", type=int)
+    running.add_argument("seeds", type=int, nargs="+")
+    running.add_argument("--dt", type=float, default=2.0)
+    running.add_argument("--damping", type=float, default=0.3)
+    running.add_argument("--kT", type=float, default=0.0)
+    running.add_argument("--method", default="adams")
+    running.add_argument("--time", type=float, default=1280.0)
+    running.add_argument("--force-field", default="triangular")
+    running.add_argument("--label", default=LABEL)
+    for name in ("collect", "all"):
+        parsers.add_parser(name).add_argument("--output", default=NAME)
+    return whole
+
+
+def main() -> None:
+    given = parser().parse_args()
+    for each in asked(parser(), given, REFERENCE):
+        for seed in each.seeds:
+            run(each, seed)
+    if given.action != "run":
+        collect(given.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The locality floor: what no force field with cutoff r_c can know of the transverse field.
+
+    python studies/locality.py [--cases NAME ...] [--centres 64] [--output NAME]
+
+Both models at two electron temperatures on 24 x 24, random states and quench frames (driven by the
+released force fields). ``infinite`` fixes the chemical potential at the mean of the states: the
+floor of a large sample. ``finite`` fixes the filling of every state, as the labels of a training
+set of this size do; the chemical potential then carries news from everywhere, at two radii here.
+About 15 to 20 minutes on one core. ``--output`` writes data/reference/NAME.json.
+"""
+
+import argparse
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+from floors import locality_floors
+
+from sdml import dynamics, exact, forcefield, lattice, spins
+from sdml.companion import results
+from sdml.model import SDModel
+
+LENGTH, N_STATES = 24, 12
+RADII, FINITE_RADII = (1, 2, 3, 4, 5, 6), (3, 6)
+FROM_MEAN = 6
+"""States whose mean chemical potential stands for that of a large sample."""
+MODELS = {
+    "triangular": {"exchange_coupling": 3.0, "filling": 0.25},
+    "square": {"exchange_coupling": 6.0, "filling": 0.485},
+}
+QUENCHES = {
+    "triangular": {"dt": 1.0, "n_steps": 120, "damping": 0.3},
+    "square": {"dt": 0.5, "n_steps": 120, "damping": 0.1},
+}
+# The number of moments goes as 1 / electron_kT: fewer centres, and diagonalization at fixed
+# filling, where the series is too long.
+CASES: dict[str, dict[str, Any]] = {
+    "triangular-0.05": {"share": 1.0, "finite_engine": "kpm"},
+    "triangular-0.02": {"share": 1.0, "finite_engine": "kpm"},
+    "square-0.02": {"share": 1.0, "finite_engine": "kpm"},
+    "square-0.0025": {"share": 0.5, "finite_engine": "exact"},
+}
+
+
+def model_of(case: str) -> SDModel:
+    name, electron_kT = case.split("-")
+    lat = getattr(lattice, name)(LENGTH)
+    return SDModel(lat, electron_kT=float(electron_kT), **MODELS[name])
+
+
+def random_states() -> np.ndarray:
+    return np.stack([spins.random(LENGTH**2, 1000 + k) for k in range(N_STATES)])
+
+
+def quench_frames(name: str) -> np.ndarray:
+    """Last frames of independent quenches, all in one batch."""
+    field = forcefield.load(name).local_field
+    return dynamics.integrate(random_states(), field, **QUENCHES[name])
+
+
+def floors(case: str, states: np.ndarray, kind: str, n_centres: int) -> list[dict]:
+    """Rows of both ensembles; random states are redrawn, frames spliced with each other."""
+    model = model_of(case)
+    outer = None if kind == "random" else states
+    mu = np.mean(exact.solve(model, states[:FROM_MEAN]).chemical_potential)
+    infinite = dataclasses.replace(model, filling=None, chemical_potential=float(mu))
+    n_infinite = max(2, int(n_centres * CASES[case]["share"]))
+    n_finite = max(2, n_centres // 4)
+    settings: dict[str, Any] = {"engine": CASES[case]["finite_engine"], "n_probes": 64}
+    rows = []
+    for ensemble, found in (
+        ("infinite", locality_floors(infinite, states, outer, RADII, n_infinite, 0)),
+        (
+            "finite",
+            locality_floors(model, states, outer, FINITE_RADII, n_finite, 0, **settings),
+        ),
+    ):
+        for floor in found:
+            row = {"case": case, "states": kind, "ensemble": ensemble}
+            rows.append(row | {"chemical_potential": float(mu)} | dataclasses.asdict(floor))
+            print(results.row_text(rows[-1]), flush=True)
+    return rows
+
+
+def measured(cases: list[str], n_centres: int) -> list[dict]:
+    rows = []
+    frames = {name: quench_frames(name) for name in {case.split("-")[0] for case in cases}}
+    for case in cases:
+        states = {"random": random_states(), "quench": frames[case.split("-")[0]]}
+        for kind, s in states.items():
+            rows += floors(case, s, kind, n_centres)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=[*CASES], default=[*CASES])
+    parser.add_argument("--centres", type=int, default=64)
+    parser.add_argument("--output", help="name of a file in data/reference")
+    given = parser.parse_args()
+    quenches = {
+        name: QUENCHES[name] | {"weights": forcefield.checksum(forcefield.load(name))}
+        for name in QUENCHES
+    }
+    origin = results.measured_origin(length=LENGTH, quenches=quenches)
+    print(results.row_text(origin), flush=True)
+    start = time.perf_counter()
+    rows = measured(given.cases, given.centres)
+    origin["seconds"] = round(time.perf_counter() - start)
+    results.save_reference(given.output, {"origin": origin, "floors": rows})
+
+
+if __name__ == "__main__":
+    main()

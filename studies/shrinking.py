@@ -1,0 +1,145 @@
+"""One chiral domain in the other: how fast do straight walls, corners and curved walls move?
+
+    python studies/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
+                                       [--shapes circle ...]
+    python studies/shrinking.py collect [--output shrinking]
+
+The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
+chirality in the other: half the lattice between straight walls along rows of nearest neighbours or
+across them, a circle, and hexagons with sides along rows or across. The domain starts turned by
+the rotation of the cube of lowest energy. If walls move by their curvature, or a side recedes by
+kinks from its corners at a rate that does not depend on its length, a closed domain loses area at a
+constant rate; if corners moved at a constant speed the square root of the area would fall linearly.
+A shape takes about a minute of one core. A run is a store build/shrinking/*.h5; `collect` writes
+the areas in time to data/reference/NAME.json and maps to NAME.h5.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import h5py
+import interfaces
+import numpy as np
+import torch
+
+from sdml import files, forcefield, lattice, observables, simulation, spins
+from sdml.coarsening import domains
+from sdml.companion import results
+from sdml.dynamics import LandauLifshitz
+
+NOISE, SAVE_INTERVAL, DT = 0.05, 10.0, 2.0
+SHAPES = ("strip along rows", "strip across rows", "circle", "hexagon along rows", "hexagon across")
+NORMALS = {"along": np.radians([90, 30, -30]), "across": np.radians([0, 60, 120])}
+
+
+def folder() -> Path:
+    return files.root() / "build" / "shrinking"
+
+
+def inside(sites: lattice.Lattice, shape: str, radius: float) -> np.ndarray:
+    """The sites of the domain, about the middle of the lattice; a strip is half the lattice."""
+    x, y = sites.cells.T
+    if shape.startswith("strip"):
+        # Lines of constant y are rows; those of constant x - y run along a1 + a2, across rows.
+        line = x - y if "across" in shape else y
+        return line % sites.shape[0] < sites.shape[0] / 2
+    periods = np.array(sites.vectors) * np.array(sites.shape)[:, None]
+    images = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)]) @ periods
+    away = sites.positions - periods.sum(0) / 2 + images[:, None]
+    r = away[np.linalg.norm(away, axis=-1).argmin(0), np.arange(sites.n_sites)]
+    if shape == "circle":
+        return np.linalg.norm(r, axis=1) < radius
+    angles = NORMALS["across" if "across" in shape else "along"]
+    return (abs(r @ np.stack([np.cos(angles), np.sin(angles)])) < radius).all(1)
+
+
+def start(field: Any, sites: lattice.Lattice, domain: np.ndarray) -> torch.Tensor:
+    """Both chiralities, at the relative rotation of the lowest energy, with a little noise."""
+    outer, inner = spins.tetrahedral(sites, 1), spins.tetrahedral(sites, -1)
+    states = [
+        np.where(domain[:, None], spins.rotate(inner, rotation), outer)
+        for rotation in interfaces.cubic_rotations()
+    ]
+    lowest = min(states, key=lambda s: float(field.energy(s)))
+    return torch.as_tensor(spins.perturbed(lowest, NOISE, seed=0), dtype=torch.float32)
+
+
+def minority(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
+    """The area of the domain, in sites."""
+    return (torch.as_tensor(domains.chirality_sign(sites, s)) < 0).sum().double()
+
+
+def run(given: argparse.Namespace) -> None:
+    length = 2 * round(2 * given.radius)
+    sites = lattice.triangular(length)
+    field = forcefield.load("triangular").on(sites)
+    every = round(SAVE_INTERVAL / DT)
+    for shape in given.shapes:
+        name = f"{shape.replace(' ', '-')}_{given.radius:g}_a{given.damping:g}_kT{given.kT:g}"
+        found = simulation.quench(
+            folder() / f"{name}.h5",
+            sites,
+            start(field, sites, inside(sites, shape, given.radius)),
+            field.field,
+            LandauLifshitz(DT, given.damping, given.kT, "adams"),
+            round(given.time / SAVE_INTERVAL) * every,
+            every,
+            {"area": minority},
+            seed=0,
+            engine=f"triangular {forcefield.checksum(field)[:12]}",
+            frames_every=10 * every,
+            frame_dtype="float16",
+            guard=simulation.Guard(field),
+            provenance={"shape": shape, "radius": given.radius},
+        )
+        area = found.observables["area"]
+        print(name, area[:: max(len(area) // 10, 1)].astype(int).tolist(), flush=True)
+
+
+def collect(output: str) -> None:
+    rows = []
+    target = files.reference() / f"{output}.h5"
+    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+        for path in sorted(folder().glob("*.h5")):
+            found = simulation.load(path)
+            sites = lattice.triangular(found.header["lattice"]["shape"][0])
+            rows.append(
+                found.header["provenance"]
+                | {
+                    "length": sites.length,
+                    "equation": found.header["equation"],
+                    "engine": found.header["engine"],
+                    "time": found.time.tolist(),
+                    "area": found.observables["area"].tolist(),
+                    "outside": round(float(found.guard["outside"].max()), 5),
+                }
+            )
+            picked = slice(0, 9, 2)
+            chirality = observables.site_chirality(sites, found.frames[picked].astype(float))
+            group = file.create_group(path.stem)
+            group["time"] = found.frame_time[picked]
+            packed = np.clip(np.round(np.asarray(chirality) * 127 / 0.8), -127, 127)
+            group.create_dataset("chirality", data=packed.astype(np.int8), compression="gzip")
+    results.save_reference(
+        output, {"origin": results.measured_origin(model="J = 3, filling 0.25"), "runs": rows}
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parsers = parser.add_subparsers(dest="action", required=True)
+    running = parsers.add_parser("run")
+    for name, usual in {"radius": 20.0, "kT": 0.0, "damping": 0.3, "time": 1000.0}.items():
+        running.add_argument(f"--{name}", type=float, default=usual)
+    running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
+    parsers.add_parser("collect").add_argument("--output", default="shrinking")
+    given = parser.parse_args()
+    if given.action == "collect":
+        collect(given.output)
+    else:
+        run(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdml import files
 from sdml.cli.arguments import SAVE_EVERY
 from sdml.cli.progress import supervised
 
@@ -35,6 +36,18 @@ def goes_on(given: Arguments) -> bool:
 # --- notebooks
 
 
+@contextmanager
+def _in_the_checkout() -> Iterator[None]:
+    """ValueError outside a checkout, and where the packages of the notebooks are missing."""
+    files.root()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed: pip install 'sdml[notebooks]'"
+        raise ValueError(missing) from error
+
+
+@_in_the_checkout()
 def reproduce(given: Arguments) -> None:
     """`sdml reproduce`: run the notebooks and publish their figures."""
     from sdml.companion import profiles, runner
@@ -45,6 +58,7 @@ def reproduce(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def store(given: Arguments) -> None:
     """`sdml store`: execute the quick profile into ``notebooks/``."""
     from sdml.companion import profiles, runner
@@ -56,6 +70,7 @@ def store(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def figures(given: Arguments) -> None:
     """`sdml figures`: publish the figures of the largest finished profile."""
     from sdml.companion import profiles, runner
@@ -65,19 +80,20 @@ def figures(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def tables(given: Arguments) -> None:
     """`sdml tables`: renew the tables of the README and of ``docs/``."""
     _renew_tables()
 
 
 def _renew_tables() -> None:
-    from sdml import files
     from sdml.companion import tables as made
 
     for page in made.renew():
         print(f"renewed the table of {page.relative_to(files.root())}")
 
 
+@_in_the_checkout()
 def claims(given: Arguments) -> None:
     """`sdml claims`: print the numbers of the paper beside ours."""
     from sdml.companion import results
@@ -140,7 +156,7 @@ def _solver(given: Arguments) -> Any:
 
 def gather(given: Arguments) -> None:
     """`sdml gather`: one store of some of the snapshots of many stores."""
-    from sdml import dataset, files
+    from sdml import dataset
 
     if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
         raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
@@ -189,7 +205,6 @@ def train(given: Arguments) -> None:
 
 def _require_places(given: Arguments, number: int) -> None:
     """The files of a member can be written: said before the first epoch, not after the last."""
-    from sdml import files
     from sdml.forcefield import committee
 
     output = committee.numbered(given.output, number)
@@ -236,7 +251,7 @@ def _trained(
     forcefield.save(field, output)  # judging can fail, the weights must not be lost
     field.card = training.card(field, fitted, judged, settings, given.remark)
     forcefield.save(field, output)
-    output.with_suffix(".md").write_text(training.card_text(field))
+    files.write_text(output.with_suffix(".md"), training.card_text(field))
     print(training.card_text(field))
     return field
 

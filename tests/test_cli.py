@@ -10,6 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from sdml import cli, dataset, files, forcefield, training
+from sdml.cli import arguments, commands
 from sdml.descriptor.moments import MomentEnvironment
 from sdml.forcefield import committee
 
@@ -434,3 +435,9 @@ def test_time_limits_are_positive(seconds, capsys):
         cli.main(["reproduce", f"--timeout={seconds}"])
     assert stop.value.code == 2
     assert "--timeout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps", "every"), [(100, 10), (15, 5), (2, 2), (7, 1)])
+def test_a_quench_is_saved_every_ten_steps_or_what_divides_its_length(steps, every):
+    given = ["quench", "--force-field", "square", "--steps", str(steps), "--output", "q.h5"]
+    assert commands._settings(arguments.command_line().parse_args(given)).save_every == every

@@ -4,6 +4,7 @@ What a subcommand needs is imported when it runs, so that the physics commands w
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -353,7 +354,7 @@ def _settings(given: Arguments) -> "Quench":
     from sdml.dynamics import LandauLifshitz
     from sdml.simulation import logarithmic_steps
 
-    save_every: Any = given.save_every or SAVE_EVERY
+    save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
         save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
     return ensemble.Quench(

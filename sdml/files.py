@@ -44,12 +44,8 @@ def _checkout() -> Path | None:
     if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
         return folder
     if home:
-        what = (
-            "a checkout, with pyproject.toml and notebooks/"
-            if folder.is_dir()
-            else "an existing folder"
-        )
-        raise ValueError(f"SDML_HOME={home!r} is not {what}; unset it or name a checkout")
+        wanted = "a checkout (with notebooks/)" if folder.is_dir() else "an existing folder"
+        raise ValueError(f"SDML_HOME={home!r} is not {wanted}; unset it or name a checkout")
     return None
 
 
@@ -127,11 +123,6 @@ def figures() -> Path:
 def notebooks() -> Path:
     """Notebooks as stored, executed in the quick profile."""
     return root() / "notebooks"
-
-
-def profiles() -> Path:
-    """Parameter overlays of the larger profiles."""
-    return notebooks() / "profiles"
 
 
 def build(profile: str | None = None) -> Path:

@@ -1,11 +1,6 @@
 """Draw given arrays in true lattice geometry: maps, curves, panels, and sliders beside them."""
 
-from sdml.plotting.courses import (
-    Course,
-    begun,
-    continued,
-    quench,
-)
+from sdml.plotting.courses import Course, short_quench
 from sdml.plotting.curves import (
     DENSITY_BINS,
     TIME,
@@ -86,10 +81,8 @@ __all__ = [
     "View",
     "areas",
     "before_and_after",
-    "begun",
     "change_panels",
     "chirality_map",
-    "continued",
     "convergence",
     "correlation_map",
     "course_figure",
@@ -125,11 +118,11 @@ __all__ = [
     "porod",
     "power_law",
     "probing_errors",
-    "quench",
     "relative_changes",
     "selector",
     "separation_energies",
     "shares",
+    "short_quench",
     "show",
     "site_map",
     "spectrum_figure",

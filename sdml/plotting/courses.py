@@ -5,7 +5,9 @@ For eyes: what lasts or counts is a run of :mod:`sdml.simulation`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from sdml import observables
 from sdml import spins as spin_arrays
-from sdml.dynamics import LandauLifshitz, evolve
+from sdml.dynamics import LandauLifshitz, trajectory
 from sdml.forcefield import ForceField
 from sdml.lattice import Lattice
 
@@ -72,13 +74,14 @@ def begun(field: ForceField, length: int, seed: int) -> Course:
 def continued(
     course: Course,
     field: ForceField,
-    equation: LandauLifshitz,
+    equation: LandauLifshitz | Callable[[int], LandauLifshitz],
     n_steps: int = 5,
     rng: torch.Generator | None = None,
-) -> Course:
-    """The course after ``n_steps`` steps more, with one more point on its curves.
+) -> Iterator[Course]:
+    """The course after every ``n_steps`` steps more, without end, each with one more point.
 
-    Damping and temperature may be others than before; ``rng`` makes the noise.
+    ``equation`` may be a function of the step, which is asked at each: damping and temperature can
+    change on the way. ``rng`` makes the noise.
 
     Raises
     ------
@@ -87,12 +90,16 @@ def continued(
     """
     if n_steps < 1:
         raise ValueError(f"n_steps: must be at least 1, got {n_steps}")
-    spins = evolve(course.spins, field.field, [equation] * n_steps, rng)
-    time = float(course.time[-1] + n_steps * equation.dt)
-    return _seen(field, course.lattice, spins, time, (course.time, course.order, course.energy))
+    marks = count(n_steps, n_steps)
+    dt = (equation(0) if callable(equation) else equation).dt
+    begun = float(course.time[-1])
+    for step, spins in trajectory(course.spins, field.field, equation, marks, rng):
+        curves = course.time, course.order, course.energy
+        course = _seen(field, course.lattice, spins, begun + step * dt, curves)
+        yield course
 
 
-def quench(
+def short_quench(
     field: ForceField,
     length: int,
     equation: LandauLifshitz,
@@ -105,9 +112,8 @@ def quench(
     ``seed`` gives the spins, and the noise where the equation has a temperature.
     """
     course, rng = begun(field, length, seed), torch.Generator().manual_seed(seed)
-    for _ in range(n_frames):
-        course = continued(course, field, equation, n_steps, rng)
-    return course
+    *_, last = course, *islice(continued(course, field, equation, n_steps, rng), n_frames)
+    return last
 
 
 def _seen(

@@ -265,20 +265,20 @@ def live_quench(
     output, rng = ipywidgets.Output(), torch.Generator().manual_seed(seed)
     seeds = count(seed + 1)
 
-    def next_frame() -> Figure:
-        nonlocal course
-        chosen = replace(equation, damping=damping.value, kT=kT.value)
-        course = continued(course, field, chosen, n_steps, rng)
-        return draw(course)
+    def chosen(_: int) -> LandauLifshitz:
+        return replace(equation, damping=damping.value, kT=kT.value)
+
+    frames = continued(course, field, chosen, n_steps, rng)
 
     def first_frame() -> Figure:
-        nonlocal course
-        course = begun(field, course.lattice.length, next(seeds))
-        return draw(course)
+        nonlocal frames
+        start = begun(field, course.lattice.length, next(seeds))
+        frames = continued(start, field, chosen, n_steps, rng)
+        return draw(start)
 
     def counted(change: Any) -> None:
         if change["new"] > 0:  # stopped, or played on from the last number, it returns to 0
-            show(output, next_frame)
+            show(output, lambda: draw(next(frames)))
 
     play.observe(counted, names="value")
     restart.on_click(lambda _: show(output, first_frame))

@@ -49,14 +49,14 @@ def timetable(n_steps: int, save_every: Steps, frames_every: Steps | None) -> Ti
     """
     if n_steps < 0 or int(n_steps) != n_steps:
         raise ValueError(f"n_steps: must be an integer >= 0, got {n_steps}")
-    saved = _steps("save_every", save_every, n_steps)
+    saved = steps("save_every", save_every, n_steps)
     if spacing(save_every) != LISTED and n_steps % save_every:  # type: ignore[operator]
         raise ValueError(f"n_steps: must be a multiple of save_every = {save_every}, got {n_steps}")
-    frames = saved if frames_every is None else _steps("frames_every", frames_every, n_steps)
+    frames = saved if frames_every is None else steps("frames_every", frames_every, n_steps)
     return Timetable(int(n_steps), saved, frames)
 
 
-def _steps(argument: str, every: Steps, n_steps: int) -> IntArray:
+def steps(argument: str, every: Steps, n_steps: int) -> IntArray:
     if isinstance(every, (int, np.integer)):
         require_positive(argument, int(every))
         return np.arange(0, n_steps + 1, every, dtype=np.int64)

@@ -173,7 +173,7 @@ def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
     if not isinstance(seed, (int, np.integer)):
         return np.stack([_start(initial, sites, one) for one in seed])
     if initial in spins.STARTS:
-        return spins.start(initial, sites, seed, "initial")
+        return spins.start(initial, sites, seed)
     found = simulation.load(initial)
     held, last = found.header["lattice"], found.spins
     if (held["name"], tuple(held["shape"])) != (sites.name, sites.shape):

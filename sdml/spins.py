@@ -213,14 +213,13 @@ TEXTURES: dict[str, Callable[[Cells], NDArray[np.float64]]] = {
 STARTS = ("random", *TEXTURES)
 
 
-def start(name: str, lattice: Cells, seed: int, argument: str = "start") -> NDArray[np.float64]:
+def start(name: str, lattice: Cells, seed: int) -> NDArray[np.float64]:
     """Spins (N, 3) from which a run begins: ``random`` ones of the seed, or a texture by name.
 
-    ValueError, which names the argument, for a name that is unknown, and for a texture that does
-    not fit on the lattice.
+    ValueError for a name that is unknown, and for a texture that does not fit on the lattice.
     """
     if name not in STARTS:
-        raise ValueError(f"{argument}: must be one of {STARTS}, got {name!r}")
+        raise ValueError(f"start: must be one of {STARTS}, got {name!r}")
     return random(lattice.n_sites, seed) if name == "random" else TEXTURES[name](lattice)
 
 

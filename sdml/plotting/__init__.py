@@ -1,6 +1,5 @@
 """Draw given arrays in true lattice geometry: maps, curves, panels, and sliders beside them."""
 
-from sdml.plotting.courses import Course, short_quench
 from sdml.plotting.curves import (
     DENSITY_BINS,
     TIME,
@@ -14,11 +13,13 @@ from sdml.plotting.curves import (
     with_errors,
 )
 from sdml.plotting.explorers import (
+    Course,
     course_figure,
     hamiltonian_explorer,
     live_quench,
     map_player,
     parity_figure,
+    short_quench,
     spectrum_figure,
 )
 from sdml.plotting.maps import (

@@ -77,13 +77,9 @@ class _Motion:
         assert self.settings.guard is not None
         return self.settings.guard.readings(self.start)["energy_per_site"]
 
-    @cached_property
-    def schedule(self) -> NDArray[np.float64] | None:
-        return self.settings.temperatures
-
     def generators(self, state: Checkpoint | None = None) -> list[torch.Generator]:
         """One a seed, as at the start or in a state; none if there is no noise."""
-        hottest = self.equation.kT if self.schedule is None else float(self.schedule[:, 1].max())
+        hottest = max([self.equation.kT, *(kT for _, kT in self.settings.schedule or ())])
         warm = dataclasses.replace(self.equation, kT=hottest)
         made = [dynamics.generator(warm, k, self.start.device) for k in self.settings.seeds]
         rngs = [rng for rng in made if rng is not None]
@@ -98,9 +94,9 @@ class _Motion:
 
     def equation_at(self, step: int) -> LandauLifshitz:
         """With the temperature at the middle of a step."""
-        if self.schedule is None:
+        if self.settings.schedule is None:
             return self.equation
-        kT = np.interp((step + 0.5) * self.equation.dt, *self.schedule.T)
+        kT = np.interp((step + 0.5) * self.equation.dt, *np.transpose(self.settings.schedule))
         return dataclasses.replace(self.equation, kT=float(kT))
 
     def measured(self, spins: Tensor) -> dict[str, Tensor]:
@@ -130,7 +126,7 @@ class _Motion:
         header = {
             "lattice": dataclasses.asdict(self.lattice),
             "equation": dataclasses.asdict(self.equation),
-            "schedule": None if self.schedule is None else self.schedule.tolist(),
+            "schedule": chosen.schedule,
             "save_every": timetable.spacing(save_every),
             "frames_every": timetable.spacing(chosen.frames_every),
             "frame_dtype": chosen.frame_dtype,
@@ -140,7 +136,7 @@ class _Motion:
             "dtype": str(self.start.dtype),
             "seed": chosen.seeds if chosen.batched else chosen.seeds[0],
             "engine": chosen.engine,
-            "provenance": chosen.origin,
+            "provenance": chosen.provenance,
         }
         plain: dict[str, Any] = json.loads(json.dumps(header))
         return plain

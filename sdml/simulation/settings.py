@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml.lattice import Lattice
@@ -81,7 +80,11 @@ class Settings:
             timetable.steps("frames_every", self.frames_every, 0)
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seed: must differ from each other, got {self.seeds}")
-        _ = self.temperatures, self.origin  # refused here, not in the middle of a run
+        if self.schedule is not None:
+            object.__setattr__(self, "schedule", timetable.temperatures(self.schedule))
+        given = dict(self.provenance or {})
+        plain = {k: journal.plain(f"provenance[{k!r}]", v) for k, v in given.items()}
+        object.__setattr__(self, "provenance", plain)
 
     @property
     def seeds(self) -> list[int]:
@@ -97,14 +100,3 @@ class Settings:
     def batched(self) -> bool:
         """Whether the run has a configuration for each of several seeds."""
         return np.iterable(self.seed)
-
-    @property
-    def temperatures(self) -> NDArray[np.float64] | None:
-        """The schedule as a table (n, 2) of time and kT."""
-        return None if self.schedule is None else timetable.temperatures(self.schedule)
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """The provenance in plain values."""
-        given = dict(self.provenance or {})
-        return {k: journal.plain(f"provenance[{k!r}]", v) for k, v in given.items()}

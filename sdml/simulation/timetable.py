@@ -87,14 +87,14 @@ def logarithmic_steps(n_steps: int, per_decade: int = 10) -> list[int]:
     return [0, *(int(k) for k in steps if k < n_steps), n_steps]
 
 
-def temperatures(schedule: Schedule) -> NDArray[np.float64]:
-    """The table (n, 2) of a piecewise linear kT(t), constant outside; ValueError if it is none."""
+def temperatures(schedule: Schedule) -> Schedule:
+    """Pairs of a piecewise linear kT(t), constant outside, in plain numbers; ValueError if none."""
     table = np.asarray(schedule, dtype=float)
     if table.ndim != 2 or table.shape[1:] != (2,) or not np.isfinite(table).all():
         raise ValueError(f"schedule: must be pairs of a time and a kT, got {schedule}")
     if (np.diff(table[:, 0]) <= 0).any() or (table[:, 1] < 0).any():
         raise ValueError(f"schedule: times must ascend and kT be >= 0, got {schedule}")
-    return table
+    return tuple((time, kT) for time, kT in table.tolist())
 
 
 def require_positive(argument: str, value: int) -> None:

@@ -32,6 +32,8 @@ from sdml.lattice import Lattice
 from sdml.model import describe
 from sdml.simulation import Guard, Limits, Observable, Settings, Steps
 
+__all__ = ["OBSERVABLES", "Quench", "jobs", "quench", "require_device"]
+
 
 def _chirality_structure(sites: Lattice, s: Any) -> Any:
     return observables.structure_factor(sites, observables.site_chirality(sites, s))

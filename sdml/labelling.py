@@ -20,6 +20,8 @@ from sdml.dataset import Solver
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
 
+__all__ = ["QuenchJob", "RandomStates"]
+
 Job = Callable[[], bool]
 BLOCK = 8
 """Random states that a killed job loses at most."""

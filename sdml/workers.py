@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+__all__ = ["Job", "JobError", "run"]
+
 Job = Callable[[], Any]
 RETRIED = (OSError, BrokenProcessPool)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

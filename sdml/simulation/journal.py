@@ -20,6 +20,8 @@ from sdml.simulation import store, timetable
 from sdml.simulation.store import Checkpoint, Variable
 from sdml.simulation.timetable import Timetable
 
+__all__ = ["Layout", "Run", "begin", "complete", "extended", "load"]
+
 UNITS = {
     "guard/spread": "t",
     "guard/energy_per_site": "t",

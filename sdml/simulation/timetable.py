@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Schedule", "Steps", "Timetable", "logarithmic_steps", "timetable"]
+
 Steps = int | Sequence[int]
 Schedule = Sequence[tuple[float, float]]
 IntArray = NDArray[np.int64]

@@ -55,7 +55,7 @@ def released(given: Given, length: int) -> tuple[Any, torch.Tensor]:
 def step_of(field: Callable, state: torch.Tensor, method: str, kT: float) -> Callable[[], object]:
     equation = dataclasses.replace(EQUATION, kT=kT, method=method)
     rng = dynamics.generator(equation, 0, state.device)
-    return lambda: dynamics.advance(state, field, equation, rng)
+    return lambda: dynamics.evolve(state, field, [equation], rng)
 
 
 def adams_steps(field: Callable, state: torch.Tensor) -> Callable[[], object]:

@@ -89,11 +89,9 @@ def states_of(kind: str, length: int, n_states: int) -> dict[str, np.ndarray]:
     sites = getattr(lattice, kind)(length)
     state = np.stack([spins.random(sites.n_sites, 2000 + k) for k in range(n_states)])
     field = forcefield.load(kind).on(sites).local_field
-    found, done = {"random": state}, 0
-    for step in case["steps"]:
-        state = dynamics.integrate(state, field, n_steps=step - done, **case["equation"])
-        found[f"t = {step * case['equation']['dt']:g}"], done = state, step
-    return found
+    equation = dynamics.LandauLifshitz(**case["equation"])
+    run = dynamics.trajectory(spins.as_tensor(state), field, equation, case["steps"])
+    return {"random": state} | {f"t = {k * equation.dt:g}": s.numpy() for k, s in run}
 
 
 def measured(kinds: list[str], n_states: int) -> list[dict]:

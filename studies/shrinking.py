@@ -85,7 +85,7 @@ def run(given: argparse.Namespace) -> None:
             LandauLifshitz(DT, given.damping, given.kT, "adams"),
             round(given.time / SAVE_INTERVAL) * every,
             every,
-            {"area": minority},
+            observables={"area": minority},
             seed=0,
             engine=f"triangular {forcefield.checksum(field)[:12]}",
             frames_every=10 * every,

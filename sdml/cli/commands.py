@@ -138,8 +138,9 @@ def _labelling(given: Arguments) -> "tuple[RandomStates | None, dict[str, Job]]"
         jobs |= random.jobs()
     for seed in given.quench_seeds:
         path = folder / f"quench_{seed}.h5"
-        jobs[path.name] = labelling.quench_job(
-            path, model, equation, given.save_times, seed, given.driver, solver, given.start
+        times = tuple(given.save_times)
+        jobs[path.name] = labelling.QuenchJob(
+            path, model, equation, times, seed, given.driver, solver, given.start
         )
     return random, jobs
 
@@ -302,17 +303,17 @@ def quench(given: Arguments) -> None:
     one = given.seeds is None or given.together
     _require_target(given, one)
     _set_threads(given)
-    settings = _settings(given)
+    asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
     with _stopping_runs(), _failing_jobs() as tell:
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
-            done = ensemble.quench(given.output, settings, seeds)
+            done = ensemble.quench(given.output, asked, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
-        jobs = ensemble.jobs(given.output, settings, given.seeds)
+        jobs = ensemble.jobs(given.output, asked, given.seeds)
         where = given.workers, given.scheduler, given.threads
         for name, step in workers.run(jobs, *where, tell):
             print(f"{name}: {step} steps", flush=True)
@@ -349,31 +350,32 @@ def _require_target(given: Arguments, one: bool) -> None:
         raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
 
-def _settings(given: Arguments) -> "Quench":
-    from sdml import ensemble
+def _quench(given: Arguments) -> "Quench":
+    from sdml import ensemble, simulation
     from sdml.dynamics import LandauLifshitz
-    from sdml.simulation import logarithmic_steps
 
     save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
-        save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
+        save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
+    limits = {"warn_above": given.warn_above, "stop_above": given.stop_above}
+    limits = {name: value for name, value in limits.items() if value is not None}
     return ensemble.Quench(
         given.force_field,
         given.length,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         given.steps,
         save_every,
-        given.frames_every,
-        tuple(given.schedule) if given.schedule else None,
-        given.frame_dtype,
-        given.checkpoint_every,
-        tuple(given.observables),
-        given.initial,
-        given.committee,
-        given.guard or given.stop_above is not None,
-        ensemble.Quench.warn_above if given.warn_above is None else given.warn_above,
-        given.stop_above,
-        given.device,
+        simulation.Settings(
+            checkpoint_every=given.checkpoint_every,
+            schedule=given.schedule,
+            frames_every=given.frames_every,
+            frame_dtype=given.frame_dtype,
+        ),
+        observables=given.observables,
+        initial=given.initial,
+        committee=given.committee,
+        guard=simulation.Limits(**limits) if given.guard or limits else None,
+        device=given.device,
     )
 
 

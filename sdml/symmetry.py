@@ -49,15 +49,6 @@ class PointGroup:
         return np.stack(powers + [power @ mirror for power in powers])
 
     @cached_property
-    def multiplication_table(self) -> NDArray[np.int64]:
-        """table[g, h] = index of gh, from C^r s C^k s' = C^(r - k) ... (a mirror inverts C)."""
-        index = np.arange(self.order)
-        power, flipped = index % self.n_fold, index // self.n_fold
-        sign = 1 - 2 * flipped[:, None]
-        product_power = (power[:, None] + sign * power[None, :]) % self.n_fold
-        return (flipped[:, None] ^ flipped[None, :]) * self.n_fold + product_power
-
-    @cached_property
     def irreps(self) -> dict[str, FloatArray]:
         """Name -> (order, d, d) real orthogonal matrices; d is 1 or 2."""
         n = self.n_fold

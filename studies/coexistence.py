@@ -46,13 +46,6 @@ class Coexistence:
     energy_per_hole: float
 
 
-def conical_spins(lattice: Lattice, wave_vector: Sequence[float], angle: float) -> FloatArray:
-    """The conical state on a lattice, (N, 3)."""
-    phase = lattice.positions @ np.asarray(wave_vector)
-    planar = np.sin(angle) * np.stack([np.cos(phase), np.sin(phase)], axis=-1)
-    return np.column_stack([planar, np.full(lattice.n_sites, np.cos(angle))])
-
-
 def dispersion(model: SDModel, momenta: FloatArray) -> FloatArray:
     """e_k = - sum over shells t_s sum_d cos(k . d), momenta (..., 2), Bravais lattices."""
     if model.lattice.n_basis != 1:

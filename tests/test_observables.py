@@ -95,7 +95,7 @@ def double_sum(positions, momenta, values):
 @pytest.mark.parametrize("components", [(), (3,)], ids=["scalar", "vector"])
 @pytest.mark.parametrize("carrier", ["sites", "plaquettes"])
 def test_structure_factor_is_the_double_sum(lat, components, carrier):
-    points = lat.positions if carrier == "sites" else lat.plaquette_centers
+    points = lat.positions if carrier == "sites" else laws.plaquette_centers(lat)
     values = np.random.default_rng(0).standard_normal((len(points), *components))
     found = observables.structure_factor(lat, values)
     expected = double_sum(points, lat.momenta, values)

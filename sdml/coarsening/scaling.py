@@ -122,32 +122,6 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
 
 
-def structure_factor_along(
-    lattice: Lattice, values: SpinArray, direction: tuple[int, int]
-) -> tuple[FloatArray, FloatArray]:
-    """S(q) on the line of momenta q = n (m1 b1 / Lx + m2 b2 / Ly), n = 1, 2, ...
-
-    Parameters
-    ----------
-    values : (..., N)
-    direction : (m1, m2)
-        Coprime; (0, 1) is the normal of walls along a1, (1, 0) that of walls along a2.
-
-    Returns
-    -------
-    |q| (k,) up to half a reciprocal lattice vector, and S (..., k), numpy.
-    """
-    m, shape = np.array(direction), np.array(lattice.shape)
-    if np.gcd(*m) != 1:
-        raise ValueError(f"direction: must be two coprime integers, got {direction}")
-    period = np.lcm.reduce(shape // np.gcd(m, shape))
-    n = np.arange(1, period // 2 + 1)
-    mx, my = np.outer(m, n) % shape[:, None]
-    q = n * np.linalg.norm((m / shape) @ lattice.reciprocal_vectors)
-    factor = structure_factor(lattice, _field(lattice, values))
-    return q, factor[..., my * shape[0] + mx].cpu().numpy()
-
-
 def _field(lattice: Lattice, values: SpinArray) -> torch.Tensor:
     x = real_tensor(values, "values")
     if lattice.n_basis != 1 or x.ndim < 1 or x.shape[-1] != lattice.n_sites:

@@ -55,24 +55,6 @@ def wall_elements(
     return np.arctan2(gx, -gy) % np.pi, np.hypot(gx, gy) * area / 2
 
 
-def orientation_histogram(
-    lattice: Lattice, values: SpinArray, n_bins: int = 36, width: float = 2.0
-) -> tuple[FloatArray, FloatArray]:
-    """Probability density of the direction of walls, from one map or all maps of a batch together.
-
-    Returns the centres of the bins (n_bins,) in [0, pi), bin 0 centred on the x axis, and the
-    density (n_bins,), whose mean is 1 / pi. Zero where there is no wall.
-    """
-    if n_bins < 1:
-        raise ValueError(f"n_bins: must be at least 1, got {n_bins}")
-    angle, length = wall_elements(lattice, values, width)
-    step = np.pi / n_bins
-    bins = np.floor(angle / step + 0.5).astype(int) % n_bins
-    weight = np.bincount(bins.ravel(), length.ravel(), minlength=n_bins)
-    density: FloatArray = weight / max(weight.sum() * step, np.finfo(float).tiny)
-    return np.linspace(0, np.pi, n_bins, endpoint=False), density
-
-
 def orientation_harmonics(
     lattice: Lattice,
     values: SpinArray,

@@ -98,20 +98,6 @@ def late(
     )
 
 
-def local_slopes(time: Any, values: Any, factor: float = 2.0) -> tuple[FloatArray, FloatArray]:
-    """Times and slopes d ln(mean over runs) / d ln t, from t / sqrt(factor) to t sqrt(factor)."""
-    if not factor > 1:
-        raise ValueError(f"factor: must be above 1, got {factor}")
-    t, x = _series(time, values)
-    positive = t > 0
-    t, mean = np.log(t[positive]), x.mean(0)[positive]
-    half = np.log(factor) / 2
-    centers = t[(t - half >= t[0] - 1e-12) & (t + half <= t[-1] + 1e-12)]
-    _require_positive(mean)
-    ends = [np.interp(centers + shift, t, np.log(mean)) for shift in (-half, half)]
-    return np.exp(centers), (ends[1] - ends[0]) / (2 * half)
-
-
 def _series(time: Any, values: Any) -> tuple[FloatArray, FloatArray]:
     t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
     if t.ndim != 1 or x.ndim != 2 or x.shape[1] != len(t) or not (np.diff(t) > 0).all():

@@ -82,17 +82,3 @@ def site_values(lattice: Lattice, values: Any, argument: str) -> NDArray[np.floa
     return array
 
 
-def size_distribution(
-    lattice: Lattice, spins: SpinArray, threshold: float = THRESHOLD
-) -> NDArray[np.float64]:
-    """Mean number of clusters of s sites in a configuration, index s = 0 ... N, (N + 1,).
-
-    Averages over the batch (..., N, 3); the sum over s is the mean number of clusters. A site with
-    no parallel neighbour is no cluster: entries 0 and 1 are zero.
-    """
-    s = as_tensor(spins, lattice.n_sites).reshape(-1, lattice.n_sites, 3)
-    counts = np.zeros(lattice.n_sites + 1)
-    for one in s:
-        sizes = observables.cluster_sizes(lattice, one, threshold, SMALLEST)
-        counts += np.bincount(sizes, minlength=len(counts))
-    return counts / max(len(s), 1)

@@ -151,12 +151,6 @@ def bimodality(values: SpinArray) -> Any:
     return like(torch.where(spread, coefficient, torch.zeros_like(second)), values)
 
 
-def density_structure_factor(lattice: Lattice, density: SpinArray) -> Any:
-    """S_n(q) = (1/N) |sum_r exp(-i q.r) (n_r - <n>)|^2 on ``lattice.momenta``, (..., N)."""
-    n = real_tensor(density, "density")
-    return like(observables.structure_factor(lattice, n - n.mean(-1, keepdim=True)), density)
-
-
 def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> Any:
     """Two-time overlap (1/N) sum_i S_i(t) . S_i(t_w), (...).
 

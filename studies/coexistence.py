@@ -24,7 +24,6 @@ import torch
 from droplets import FloatArray
 from numpy.typing import NDArray
 
-from sdml.lattice import Lattice
 from sdml.model import SDModel, electronic_energy, occupations
 
 NEEL = (np.pi, np.pi)

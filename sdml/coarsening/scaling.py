@@ -15,12 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 from sdml.lattice import Lattice
-from sdml.observables import distance_rings, momentum_rings, spin_correlation, structure_factor
+from sdml.observables import (
+    distance_rings,
+    momentum_rings,
+    site_values,
+    spin_correlation,
+    structure_factor,
+)
 from sdml.spins import SpinArray, real_tensor
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +37,7 @@ def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[Floa
     For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = momentum_rings(lattice), _field(lattice, values)
+    rings, x = momentum_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
     return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
 
 
@@ -41,7 +46,7 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, x = distance_rings(lattice), _field(lattice, values)
+    rings, x = distance_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
     return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
 
 
@@ -120,16 +125,6 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     bounds = ([-np.inf, 0.0, y.min() - 20.0], [np.inf, 8.0, y.min() + 1.0])
     a, exponent, background = least_squares(residual, start, bounds=bounds, x_scale="jac").x
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
-
-
-def _field(lattice: Lattice, values: SpinArray) -> torch.Tensor:
-    x = real_tensor(values, "values")
-    if lattice.n_basis != 1 or x.ndim < 1 or x.shape[-1] != lattice.n_sites:
-        raise ValueError(
-            f"values: must be a field (..., {lattice.n_sites}) on one site a cell, "
-            f"got {tuple(x.shape)} on {lattice.name!r}"
-        )
-    return x.double()
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:

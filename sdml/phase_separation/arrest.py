@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from sdml.coarsening import growth
+
 FloatArray = NDArray[np.float64]
 AREA_EXPONENT = 2 / 3
 """Of the number of sites of a cluster; its number falls with the opposite exponent."""
@@ -83,13 +85,14 @@ def late(
         )
     t, x = t[inside], x[:, inside]
     grid = np.linspace(np.log(t[0]), np.log(t[-1]), points)
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(x), size=(N_RESAMPLES, len(x)))
-    slope = _slope(t, x.mean(0), grid)
-    spread = np.std([_slope(t, x[pick].mean(0), grid) for pick in picks])
+
+    def slope(runs: NDArray[np.int64]) -> FloatArray:
+        return _slope(t, x[runs].mean(0), grid)
+
+    spread = growth.resampled(slope, len(x), N_RESAMPLES, seed).std()
     levels = x.mean(1)
     return Late(
-        slope=slope,
+        slope=float(slope(np.arange(len(x)))),
         slope_error=float(spread * np.sqrt(len(x) / (len(x) - 1))),
         level=float(levels.mean()),
         level_error=float(levels.std(ddof=1) / np.sqrt(len(x))),
@@ -107,11 +110,7 @@ def _series(time: Any, values: Any) -> tuple[FloatArray, FloatArray]:
     return t, x
 
 
-def _require_positive(mean: FloatArray) -> None:
+def _slope(t: FloatArray, mean: FloatArray, grid: FloatArray) -> FloatArray:
     if not (np.isfinite(mean) & (mean > 0)).all():
         raise ValueError(f"values: the mean must be finite and positive, got {mean.min()}")
-
-
-def _slope(t: FloatArray, mean: FloatArray, grid: FloatArray) -> float:
-    _require_positive(mean)
-    return float(np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0])
+    return np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0]

@@ -10,14 +10,14 @@ doi 10.1103/PhysRev.100.675.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.spins import SpinArray, as_tensor, real_tensor
+from sdml.spins import SpinArray
 
 THRESHOLD = 0.5
 SMALLEST = 2
@@ -64,21 +64,24 @@ def clusters(
     threshold : float
         Bonds with S_i . S_j above it join two sites.
     """
-    labels = observables.cluster_labels(lattice, spins, threshold)
+    bonds = observables.bond_correlation(lattice, spins)
+    if bonds.ndim != 1:
+        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(spins.shape)}")
+    joined = np.asarray(torch.as_tensor(bonds).detach().cpu()) > threshold
+    if density is None:
+        return joined_clusters(lattice, joined)
+    n = observables.site_values(lattice, density, "density", batch=())
+    return joined_clusters(lattice, joined, n.detach().cpu().double().numpy())
+
+
+def joined_clusters(
+    lattice: Lattice, joined: NDArray[np.bool_], density: NDArray[np.float64] | None = None
+) -> Clusters:
+    """The :func:`clusters` of bonds (n_bonds,) that join or do not, and of a density (N,)."""
+    labels = observables.joined_sites(lattice, joined)
     order = np.argsort(labels, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     groups = sorted((g for g in groups if len(g) >= SMALLEST), key=len, reverse=True)
     if density is None:
         return Clusters(groups)
-    holes = 1.0 - site_values(lattice, density, "density")
-    return Clusters(groups, np.array([holes[members].sum() for members in groups]))
-
-
-def site_values(lattice: Lattice, values: Any, argument: str) -> NDArray[np.float64]:
-    """A field (N,) of one number per site; ValueError on another shape."""
-    array = real_tensor(values, argument).detach().cpu().double().numpy()
-    if array.shape != (lattice.n_sites,):
-        raise ValueError(f"{argument}: shape must be ({lattice.n_sites},), got {array.shape}")
-    return array
-
-
+    return Clusters(groups, np.array([(1.0 - density[members]).sum() for members in groups]))

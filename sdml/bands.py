@@ -25,6 +25,7 @@ from sdml.model import (
     electronic_energy,
     hamiltonian,
     occupations,
+    site_expectations,
     spin_energy,
     spin_field,
 )
@@ -102,19 +103,14 @@ def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
     ascending, order = torch.from_numpy(levels).flatten().sort()
     filled, mu = occupations(model, ascending)
-    share = filled[order.argsort()].reshape(levels.shape).numpy() / len(phases)
-    moment, density = _site_expectations(columns, share)
+    share = filled[order.argsort()].reshape(levels.shape) / len(phases)
+    found = map(site_expectations, torch.from_numpy(columns), share)
+    moment, density = (sum(parts) for parts in zip(*found, strict=True))
     energy = electronic_energy(model, ascending, filled, mu) / len(phases) + spin_energy(model, s)
-    field = model.exchange_coupling * moment + spin_field(model, s.double()).numpy()
-    return ElectronicState(float(energy), field, density, float(mu), ascending.numpy())
-
-
-def _site_expectations(columns: Any, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """<c+ sigma c> (N, 3) and <c+ c> (N,) of columns (P, 2N, 2N) with occupations (P, 2N)."""
-    up, down = columns[:, 0::2], columns[:, 1::2]
-    flip = np.einsum("pin,pin,pn->i", up.conj(), down, share)
-    n_up, n_down = (np.einsum("pin,pn->i", abs(part) ** 2, share) for part in (up, down))
-    return np.stack([2 * flip.real, 2 * flip.imag, n_up - n_down], axis=-1), n_up + n_down
+    field = model.exchange_coupling * moment + spin_field(model, s.double())
+    return ElectronicState(
+        float(energy), field.numpy(), density.numpy(), float(mu), ascending.numpy()
+    )
 
 
 def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:

@@ -165,12 +165,12 @@ def stacked(states: Sequence[State], spins: SpinArray) -> State:
     ValueError if there are none.
     """
     if not states:
-        raise ValueError(f"spins: must hold a configuration, got shape {tuple(spins.shape)}")
+        raise ValueError(f"spins: must hold a configuration, got shape {np.shape(spins)}")
     fields = {}
     for name, first in vars(states[0]).items():
         if first is not None:
             values = torch.stack([getattr(state, name) for state in states])
-            fields[name] = like(values.reshape(*spins.shape[:-2], *values.shape[1:]), spins)
+            fields[name] = like(values.reshape(np.shape(spins)[:-2] + values.shape[1:]), spins)
     return type(states[0])(**fields)
 
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from sdml import companion, exact, files, lattice, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel
 
-MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.5, "electron_kT": 0.0025}
+MODEL = PAPER_CASES["square"] | {"filling": 0.5}
 LENGTH, BAND_LENGTH, MOMENTA = 16, 12, 64
 HOLES, MOST_FLIPPED = tuple(range(1, 9)), 16
 DENSITY_HOLES = (1, 2, 3, 5, 8)

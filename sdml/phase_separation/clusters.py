@@ -66,7 +66,7 @@ def clusters(
     """
     bonds = observables.bond_correlation(lattice, spins)
     if bonds.ndim != 1:
-        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(spins.shape)}")
+        raise ValueError(f"spins: one configuration (N, 3) is needed, got {np.shape(spins)}")
     joined = np.asarray(torch.as_tensor(bonds).detach().cpu()) > threshold
     if density is None:
         return joined_clusters(lattice, joined)

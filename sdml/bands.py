@@ -189,13 +189,10 @@ def bloch_hamiltonian(model: SDModel, spins: Any, phases: Any) -> NDArray[np.com
         if amplitude:
             i, j = model.lattice.directed_bonds(shell).T
             turns = np.exp(1j * theta @ model.lattice.windings(shell).T)
-            for bond in range(len(i)):  # a pair of sites of a small cell has several bonds
-                hopping[..., i[bond], j[bond]] -= amplitude * turns[..., bond]
+            # A pair of sites of a small cell has several bonds.
+            np.add.at(hopping, (..., i, j), -amplitude * turns)  # type: ignore[arg-type]
     exchange = hamiltonian(dataclasses.replace(model, hopping=0.0), s)
-    matrix = np.zeros((*theta.shape[:-1], n, 2, n, 2), dtype=complex)
-    for sigma in (0, 1):
-        matrix[..., :, sigma, :, sigma] = hopping
-    return matrix.reshape(*theta.shape[:-1], 2 * n, 2 * n) + torch.as_tensor(exchange).numpy()
+    return np.kron(hopping, np.eye(2)) + exchange.numpy()
 
 
 def band_gap(model: SDModel, spins: Any, n_phases: int = 12) -> float:

@@ -92,21 +92,13 @@ def _field_one(model: SDModel, spins: Tensor, dtype: torch.dtype) -> Tensor:
     size = len(matrix)
     share = 1.0 if model.filling is None else model.filling + 0.03
     for n_levels in (min(size, round(size * share) + 16), size):
-        levels, columns = _lowest(matrix, n_levels)
+        levels, columns = _eigh(matrix, n_levels)
         far = levels.new_full((size - n_levels,), EMPTY_LEVEL)
         filled, _ = occupations(model, torch.cat([levels.double(), far.double()]))
         if n_levels == size or float(filled[n_levels - 1]) < EMPTY:
             break
     moment, _ = site_expectations(columns, filled[:n_levels].to(levels.dtype))
     return model.exchange_coupling * moment.double() + spin_field(model, spins)
-
-
-def _lowest(matrix: Tensor, n_levels: int) -> tuple[Tensor, Tensor]:
-    """The lowest levels and their columns."""
-    levels, columns = scipy.linalg.eigh(
-        matrix.numpy(), driver="evr", subset_by_index=(0, n_levels - 1), check_finite=False
-    )
-    return torch.from_numpy(levels), torch.from_numpy(columns)
 
 
 def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> ElectronicState:
@@ -122,8 +114,8 @@ def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> Ele
     )
 
 
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Levels and orthonormal columns; the matrix may be overwritten.
+def _eigh(matrix: Tensor, n_levels: int | None = None) -> tuple[Tensor, Tensor]:
+    """Levels and orthonormal columns: the lowest, or all, when the matrix may be overwritten.
 
     On the CPU LAPACK's relatively robust representations (zheevr), a quarter faster here than the
     divide and conquer (zheevd) that torch takes; see benchmarks/exact_field.py.
@@ -131,6 +123,10 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if matrix.device.type != "cpu":
         return torch.linalg.eigh(matrix)
     levels, columns = scipy.linalg.eigh(
-        matrix.numpy(), driver="evr", overwrite_a=True, check_finite=False
+        matrix.numpy(),
+        driver="evr",
+        subset_by_index=None if n_levels is None else (0, n_levels - 1),
+        overwrite_a=n_levels is None,
+        check_finite=False,
     )
     return torch.from_numpy(levels), torch.from_numpy(columns)

@@ -69,22 +69,17 @@ class SDModel:
                 "filling, chemical_potential: give exactly one of the two, "
                 f"got {self.filling} and {self.chemical_potential}"
             )
-        if self.filling is not None and not 0 <= self.filling <= 1:
-            raise ValueError(f"filling: must be in [0, 1], got {self.filling}")
-        if not (self.electron_kT >= 0 and np.isfinite(self.electron_kT)):
-            raise ValueError(f"electron_kT: must be finite and >= 0, got {self.electron_kT}")
-        for name in ("exchange_coupling", "chemical_potential", "easy_axis"):
-            value = getattr(self, name)
-            if value is not None and not np.isfinite(value):
-                raise ValueError(f"{name}: must be finite, got {value}")
-        for name in (
-            "exchange_coupling",
-            "filling",
-            "chemical_potential",
-            "electron_kT",
-            "easy_axis",
+        for name, lowest, highest in (
+            ("exchange_coupling", -np.inf, np.inf),
+            ("filling", 0, 1),
+            ("chemical_potential", -np.inf, np.inf),
+            ("electron_kT", 0, np.inf),
+            ("easy_axis", -np.inf, np.inf),
         ):
             if (value := getattr(self, name)) is not None:
+                if not (np.isfinite(value) and lowest <= value <= highest):
+                    allowed = f"finite and in [{lowest}, {highest}]"
+                    raise ValueError(f"{name}: must be {allowed}, got {value}")
                 # Numpy scalars would not go into the JSON headers of stores.
                 object.__setattr__(self, name, float(value))
         object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
@@ -187,9 +182,8 @@ def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") 
     matrix[..., :, 1, :, 1] = hopping
     site = torch.arange(n, device=device)
     sx, sy, sz = (-model.exchange_coupling * s).unbind(-1)
-    diagonal = torch.diagonal(hopping)
-    matrix[..., site, 0, site, 0] = diagonal + sz
-    matrix[..., site, 1, site, 1] = diagonal - sz
+    matrix[..., site, 0, site, 0] += sz
+    matrix[..., site, 1, site, 1] -= sz
     matrix[..., site, 0, site, 1] = torch.complex(sx, -sy)
     matrix[..., site, 1, site, 0] = torch.complex(sx, sy)
     return matrix.reshape(*s.shape[:-2], 2 * n, 2 * n)

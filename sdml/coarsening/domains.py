@@ -37,12 +37,8 @@ ESTIMATORS = tuple(observables.LENGTH_ESTIMATORS)
 """wall, correlation, moment, first_moment."""
 
 
-def smoothed(lattice: Lattice, values: SpinArray) -> Any:
-    """Mean of a field (..., N) over a site and its nearest neighbours, (..., N)."""
-    return like(_smoothed(lattice, site_values(lattice, values, one_per_cell=True)), values)
-
-
 def _smoothed(lattice: Lattice, x: Tensor) -> Tensor:
+    """Mean over a site and its nearest neighbours, (..., N)."""
     grid = x.unflatten(-1, lattice.shape[::-1])
     steps = lattice.displacements(lattice.shell_distances(1)[0])[0]
     moved = [torch.roll(grid, (-int(dy), -int(dx)), dims=(-2, -1)) for dx, dy, _ in steps]

@@ -37,28 +37,6 @@ class Estimate:
     interval: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A law with its parameters.
-
-    Attributes
-    ----------
-    law : {'linear', 'diffusive', 'power'}
-    parameters : dict
-        L0, v; L0^2, k; or L0, A, n.
-    residual : float
-        Root mean square of ln L about the law, over all usable seeds and times.
-    """
-
-    law: str
-    parameters: dict[str, float]
-    residual: float
-
-    def length(self, time: ArrayLike) -> FloatArray:
-        """L(t) of the law."""
-        return _curve(self.law, np.array([*self.parameters.values()]), np.asarray(time, float))
-
-
 def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolArray:
     """Seeds and times (n_seeds, n_times) that are free of the box.
 
@@ -82,26 +60,6 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
     mean = np.where(balanced, L, 0.0).sum(0) / np.maximum(counts, 1)
     small = np.logical_and.accumulate((counts > 0) & (mean < box_length / 4))
     return balanced & small
-
-
-def fit(law: str, time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = None) -> Fit:
-    """Least squares of ln L over all seeds and times that ``mask`` keeps.
-
-    Parameters
-    ----------
-    law : {'linear', 'diffusive', 'power'}
-    time : (n_times,)
-        Positive.
-    lengths : (n_seeds, n_times)
-    mask : (n_seeds, n_times) bool, optional
-        As of :func:`usable`.
-    """
-    t, L, keep = _given(time, lengths, mask, law)
-    x = _fitted(law, t, L, keep)
-    residual = (np.log(L) - np.log(_curve(law, x, t)))[keep]
-    names = PARAMETERS[law]
-    values = dict(zip(names, map(float, x), strict=True))
-    return Fit(law, values, float(np.sqrt(np.mean(residual**2))))
 
 
 def held_out_errors(

@@ -76,7 +76,11 @@ def late(
     ValueError
         Fewer than two runs or three times in the window, or a mean that is not positive.
     """
-    t, x = _series(time, values)
+    t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
+    if t.ndim != 1 or x.shape[1:] != t.shape or not (np.diff(t) > 0).all():
+        raise ValueError(
+            f"values: shape must be (n_runs, {t.size}) at ascending times, got {x.shape}"
+        )
     inside = (t >= after) & (t <= until) & (t > 0)
     if x.shape[0] < 2 or inside.sum() < 3:
         raise ValueError(
@@ -87,7 +91,10 @@ def late(
     grid = np.linspace(np.log(t[0]), np.log(t[-1]), points)
 
     def slope(runs: NDArray[np.int64]) -> FloatArray:
-        return _slope(t, x[runs].mean(0), grid)
+        mean = x[runs].mean(0)
+        if not (np.isfinite(mean) & (mean > 0)).all():
+            raise ValueError(f"values: the mean must be finite and positive, got {mean.min()}")
+        return np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0]
 
     spread = growth.resampled(slope, len(x), N_RESAMPLES, seed).std()
     levels = x.mean(1)
@@ -99,18 +106,3 @@ def late(
         window=(float(t[0]), float(t[-1])),
         n_runs=len(x),
     )
-
-
-def _series(time: Any, values: Any) -> tuple[FloatArray, FloatArray]:
-    t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
-    if t.ndim != 1 or x.ndim != 2 or x.shape[1] != len(t) or not (np.diff(t) > 0).all():
-        raise ValueError(
-            f"values: shape must be (n_runs, {t.size}) at ascending times, got {x.shape}"
-        )
-    return t, x
-
-
-def _slope(t: FloatArray, mean: FloatArray, grid: FloatArray) -> FloatArray:
-    if not (np.isfinite(mean) & (mean > 0)).all():
-        raise ValueError(f"values: the mean must be finite and positive, got {mean.min()}")
-    return np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0]

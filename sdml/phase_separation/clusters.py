@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sdml import observables
@@ -64,21 +63,15 @@ def clusters(
     threshold : float
         Bonds with S_i . S_j above it join two sites.
     """
-    bonds = observables.bond_correlation(lattice, spins)
-    if bonds.ndim != 1:
-        raise ValueError(f"spins: one configuration (N, 3) is needed, got {np.shape(spins)}")
-    joined = np.asarray(torch.as_tensor(bonds).detach().cpu()) > threshold
+    labels = observables.cluster_labels(lattice, spins, threshold)
     if density is None:
-        return joined_clusters(lattice, joined)
+        return labelled(labels)
     n = observables.site_values(lattice, density, "density", batch=())
-    return joined_clusters(lattice, joined, n.detach().cpu().double().numpy())
+    return labelled(labels, n.detach().cpu().double().numpy())
 
 
-def joined_clusters(
-    lattice: Lattice, joined: NDArray[np.bool_], density: NDArray[np.float64] | None = None
-) -> Clusters:
-    """The :func:`clusters` of bonds (n_bonds,) that join or do not, and of a density (N,)."""
-    labels = observables.joined_sites(lattice, joined)
+def labelled(labels: NDArray[np.int64], density: NDArray[np.float64] | None = None) -> Clusters:
+    """The :func:`clusters` of sites with known labels (N,), and of a density (N,)."""
     order = np.argsort(labels, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     groups = sorted((g for g in groups if len(g) >= SMALLEST), key=len, reverse=True)

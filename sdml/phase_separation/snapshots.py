@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.phase_separation.clusters import THRESHOLD, joined_clusters
+from sdml.phase_separation.clusters import THRESHOLD, labelled
 from sdml.spins import SpinArray, as_tensor, like, real_tensor, transverse
 
 HOLE_DENSITY = 0.80
@@ -118,7 +118,7 @@ def _cluster_statistics(
         n = density.detach().reshape(-1, lattice.n_sites).cpu().double().numpy()
     rows = []
     for one, own in zip(flat, n, strict=True):
-        found = joined_clusters(lattice, one, own)
+        found = labelled(observables.joined_sites(lattice, one), own)
         row = [len(found.sites), found.mean_size, max(map(len, found.sites), default=0)]
         if found.holes is not None:
             # Rounded: at half filling the electron number leaves no holes but rounding errors.

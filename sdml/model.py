@@ -78,7 +78,7 @@ class SDModel:
         ):
             if (value := getattr(self, name)) is not None:
                 if not (np.isfinite(value) and lowest <= value <= highest):
-                    allowed = f"finite and in [{lowest}, {highest}]"
+                    allowed = f"finite and from {lowest} to {highest}"
                     raise ValueError(f"{name}: must be {allowed}, got {value}")
                 # Numpy scalars would not go into the JSON headers of stores.
                 object.__setattr__(self, name, float(value))

@@ -95,11 +95,8 @@ def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
     ValueError
         ``n_phases`` below 1, or bad ``spins``.
     """
-    if n_phases < 1:
-        raise ValueError(f"n_phases: must be at least 1, got {n_phases}")
     s = as_tensor(spins, model.lattice.n_sites)
-    turns = 2 * np.pi * np.arange(n_phases) / n_phases
-    phases = np.stack(np.meshgrid(turns, turns), axis=-1).reshape(-1, 2)
+    phases = _grid(n_phases, smallest=1).reshape(-1, 2)
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
     ascending, order = torch.from_numpy(levels).flatten().sort()
     filled, mu = occupations(model, ascending)
@@ -233,10 +230,10 @@ def chern_number(model: SDModel, spins: Any, n_phases: int = 12) -> int:
     return round(float(np.angle(around).sum() / (2 * np.pi)))
 
 
-def _grid(n_phases: int) -> NDArray[np.float64]:
+def _grid(n_phases: int, smallest: int = 3) -> FloatArray:
     """(n, n, 2) phases in [0, 2 pi)."""
-    if n_phases < 3:
-        raise ValueError(f"n_phases: must be at least 3, got {n_phases}")
+    if n_phases < smallest:
+        raise ValueError(f"n_phases: must be at least {smallest}, got {n_phases}")
     theta = 2 * np.pi * np.arange(n_phases) / n_phases
     return np.stack(np.meshgrid(theta, theta, indexing="ij"), axis=-1)
 

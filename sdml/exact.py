@@ -22,6 +22,8 @@ from sdml.model import (
 )
 from sdml.spins import as_tensor, like
 
+__all__ = ["local_field", "solve"]
+
 EMPTY_LEVEL = 1e6
 """Stands for levels far above the Fermi energy."""
 

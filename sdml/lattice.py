@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from sdml.symmetry import PointGroup
 
+__all__ = ["Lattice", "from_cell", "square", "triangular"]
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Corner = tuple[int, int, int]

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["PointGroup", "irrep_basis", "projector"]
+
 FloatArray = NDArray[np.float64]
 
 

@@ -33,6 +33,8 @@ from sdml.lattice import Lattice
 from sdml.observables import momentum_rings, site_values, wave_length
 from sdml.spins import SpinArray, as_tensor, like
 
+__all__ = ["ESTIMATORS", "chirality_sign", "domain_lengths", "imbalance", "lengths", "spin_length"]
+
 ESTIMATORS = tuple(observables.LENGTH_ESTIMATORS)
 """wall, correlation, moment, first_moment."""
 

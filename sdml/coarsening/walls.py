@@ -19,6 +19,8 @@ from sdml.lattice import Lattice
 from sdml.observables import site_values
 from sdml.spins import SpinArray, like
 
+__all__ = ["opening_angle", "orientation_harmonics", "wall_elements"]
+
 FloatArray = NDArray[np.float64]
 
 

@@ -17,6 +17,8 @@ from scipy import stats
 
 from sdml.coarsening import growth
 
+__all__ = ["AREA_EXPONENT", "Late", "late"]
+
 FloatArray = NDArray[np.float64]
 AREA_EXPONENT = 2 / 3
 """Of the number of sites of a cluster; its number falls with the opposite exponent."""

@@ -18,6 +18,8 @@ from sdml import observables
 from sdml.lattice import Lattice
 from sdml.spins import SpinArray
 
+__all__ = ["THRESHOLD", "Clusters", "clusters", "labelled"]
+
 THRESHOLD = 0.5
 SMALLEST = 2
 

@@ -95,8 +95,8 @@ def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
     ValueError
         ``n_phases`` below 1, or bad ``spins``.
     """
-    s = as_tensor(spins, model.lattice.n_sites)
     phases = _grid(n_phases, smallest=1).reshape(-1, 2)
+    s = as_tensor(spins, model.lattice.n_sites)
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
     ascending, order = torch.from_numpy(levels).flatten().sort()
     filled, mu = occupations(model, ascending)

@@ -8,6 +8,13 @@ is at least the conditional variance of the exact transverse field, per Cartesia
 which is measured by redrawing all spins outside the disc: the centre's own spin is kept, so that
 every draw has the same transverse plane. For independent spins, uniform on the sphere, the redraw
 is exact. Correlated states have no such recipe; their discs are put into other states (*splices*).
+
+Outer states are moved by the lattice translation, and turned by the spin rotation or
+reflection (unless the model has a preferred axis), that fit the disc best: symmetries of the
+ensemble, so that the outside continues the domain in the disc as far as another state can.
+In random states this changes nothing, for the outside is independent of what was fitted. The
+seam of a splice is not relaxed. In ordered states ``floor`` and ``reached`` are therefore
+estimates from above; for ``reached`` this is a theorem, for ``floor`` it is not.
 """
 
 from __future__ import annotations
@@ -105,15 +112,6 @@ def locality_floors(
     Returns
     -------
     list of LocalityFloor, in the order of ``radii``.
-
-    Notes
-    -----
-    Outer states are moved by the lattice translation, and turned by the spin rotation or
-    reflection (unless the model has a preferred axis), that fit the disc best: symmetries of the
-    ensemble, so that the outside continues the domain in the disc as far as another state can.
-    In random states this changes nothing, for the outside is independent of what was fitted. The
-    seam of a splice is not relaxed. In ordered states ``floor`` and ``reached`` are therefore
-    estimates from above; for ``reached`` this is a theorem, for ``floor`` it is not.
 
     Raises
     ------

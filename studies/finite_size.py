@@ -22,17 +22,17 @@ import numpy as np
 
 from sdml import bands, dynamics, exact, forcefield, lattice, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel, paper_model
 
 CASES: dict[str, dict[str, Any]] = {
     "triangular": {
-        "model": {"exchange_coupling": 3.0, "filling": 0.25, "electron_kT": 0.05},
+        "model": PAPER_CASES["triangular"],
         "lengths": (12, 18, 24),
         "equation": {"dt": 1.0, "damping": 0.3},
         "steps": (20, 100),
     },
     "square": {
-        "model": {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025},
+        "model": PAPER_CASES["square"],
         "lengths": (16, 20, 24),
         "equation": {"dt": 0.5, "damping": 0.1},
         "steps": (40, 200),
@@ -98,7 +98,7 @@ def measured(kinds: list[str], n_states: int) -> list[dict]:
     rows = []
     for kind in kinds:
         for length in CASES[kind]["lengths"]:
-            model = SDModel(getattr(lattice, kind)(length), **CASES[kind]["model"])
+            model = paper_model(getattr(lattice, kind)(length))
             for name, states in states_of(kind, length, n_states).items():
                 error = finite_size_error(model, states)
                 row = {"case": kind, "length": length, "states": name}

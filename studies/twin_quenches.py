@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stores import digits
 
 from sdml import dataset, dynamics, exact, forcefield, observables, spins
 from sdml.companion import results
@@ -102,9 +103,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        if value.ndim > 1:
-            return [plain(v) for v in value]
-        return [float(f"{v:.6g}") if np.isfinite(v) else None for v in value]
+        return digits(value)
     return value
 
 

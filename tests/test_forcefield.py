@@ -264,14 +264,6 @@ def test_a_search_without_result_says_so(name):
         ff.energy(STATE)
 
 
-def test_fields_can_be_trained_at_a_given_chemical_potential_only():
-    """One that follows from the weights would lack its part in their gradient."""
-    ff, s = random_force_field(GRAND[0]), torch.as_tensor(STATE)
-    mu = ff.chemical_potential(s)[None]
-    assert ff.field(s, create_graph=True, mu=mu).requires_grad
-    laws.assert_refused(lambda: ff.field(s, create_graph=True), "mu", "given", None)
-
-
 def test_weights_are_shared_with_other_shapes():
     ff = random_force_field("square symmetry")
     other = ff.on(lattice.square(7))

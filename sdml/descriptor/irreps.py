@@ -33,7 +33,6 @@ from sdml.descriptor.environment import (
     cross,
     pair_products,
     pair_rows,
-    reordered,
 )
 from sdml.descriptor.orbits import (
     Feature,
@@ -131,10 +130,6 @@ class SymmetryDescriptor(Descriptor):
 
     wedges: Tensor
     basis: Tensor
-    variable_order: Tensor
-    variable_inverse: Tensor
-    coefficient_order: Tensor
-    coefficient_inverse: Tensor
 
     def __init__(self, environment: SymmetryEnvironment) -> None:
         corners, vectors = environment.sites()
@@ -161,13 +156,6 @@ class SymmetryDescriptor(Descriptor):
         labels = [found.labels[k] for k in by_section]
         return [labels[first:end] for first, end in pairwise([0, *ends])]
 
-    def _permutation(self, name: str, order: IntArray) -> None:
-        """A permutation and its inverse; every -1 becomes one of the numbers left over."""
-        order = order.copy()
-        order[order < 0] = np.setdiff1d(np.arange(len(order)), order)
-        self._table(f"{name}_order", order)
-        self._table(f"{name}_inverse", order.argsort())
-
     def _add_references(
         self, environment: SymmetryEnvironment, labels: list[list[Feature]]
     ) -> None:
@@ -186,17 +174,6 @@ class SymmetryDescriptor(Descriptor):
         invariants = (self._invariants(f, wedge_variables, d) for d, f in ((1, one), (2, two)))
         return torch.cat([values, *chain(*invariants)])
 
-    def variables(self, spins: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Bonds and chiralities of the sites (..., N, V) and of the wedges (..., N, 2 order).
-
-        Centre bonds, pair bonds and chiralities in the order of ``environment.pairs``.
-        """
-        found, wedge = self._variables(self.around(spins, table))
-        rows, signs = self.environment.product_rows()
-        chosen = found[rows] * torch.as_tensor(signs).to(found)[:, None]
-        variables, wedges = (x.unflatten(-1, spins.shape[:-1]) for x in (chosen, wedge))
-        return variables.movedim(0, -1), wedges.movedim(0, -1)
-
     def _variables(self, around: Tensor) -> tuple[Tensor, Tensor]:
         """All products of pairs, padded to full blocks, and the wedge variables, rows (., M)."""
         centre, sites = around.split([1, around.shape[1] - 1], 1)
@@ -212,9 +189,9 @@ class SymmetryDescriptor(Descriptor):
 
     def _coefficients(self, variables: Tensor) -> Tensor:
         """Orbit by orbit, then sorted: bond A1, dimension 1, first and second partners of 2."""
-        ordered = reordered(variables, self.variable_order, self.variable_inverse)
+        ordered = self._permuted("variable", variables)
         blocks = self.basis.to(variables) @ ordered.unflatten(0, self.basis.shape[:2])
-        return reordered(blocks.flatten(0, 1), self.coefficient_order, self.coefficient_inverse)
+        return self._permuted("coefficient", blocks.flatten(0, 1))
 
     def _invariants(self, f: Tensor, wedge_variables: Tensor, dimension: int) -> Any:
         """Amplitudes and phases (n, M) of the coefficients (d, n, M)."""

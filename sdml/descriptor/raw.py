@@ -27,7 +27,6 @@ from sdml.descriptor.environment import (
     cross,
     pair_products,
     pair_rows,
-    reordered,
 )
 
 IntArray = NDArray[np.int64]
@@ -74,22 +73,14 @@ class RawBondDescriptor(Descriptor):
     Not invariant under operations of the lattice, chiralities odd under time reversal.
     """
 
-    following: Tensor
-    preceding: Tensor
-    pair_order: Tensor
-    pair_inverse: Tensor
-
     def __init__(self, environment: RawBondEnvironment) -> None:
         super().__init__(environment, environment.sites()[0])
         self.n_pair_sites, pairs = environment.n_pair_sites, environment.pairs
         following = environment.following()
-        self._table("following", following)
-        self._table("preceding", following.argsort())
+        self._permutation("following", following)
         rows, _ = pair_rows(pairs, self.n_pair_sites)
-        unused = np.setdiff1d(np.arange(self.n_pair_sites**2 // 2), rows)
-        order = np.concatenate([rows, unused])
-        self._table("pair_order", order)
-        self._table("pair_inverse", order.argsort())
+        unused = np.full(self.n_pair_sites**2 // 2 - len(rows), -1)
+        self._permutation("pair", np.concatenate([rows, unused]))
         self.n_pairs = len(pairs)
         self.features = (
             *(RawFeature("bond", -1, j) for j in range(len(following))),
@@ -100,7 +91,7 @@ class RawBondDescriptor(Descriptor):
     def rows(self, around: Tensor) -> Tensor:
         centre, sites = around.split([1, around.shape[1] - 1], 1)
         inner = sites[:, : self.n_pair_sites]
-        products = reordered(pair_products(inner, inner), self.pair_order, self.pair_inverse)
-        following = reordered(sites, self.following, self.preceding)
+        products = self._permuted("pair", pair_products(inner, inner))
+        following = self._permuted("following", sites)
         chiralities = (cross(sites, following) * centre).sum(0)
         return torch.cat([(sites * centre).sum(0), products[: self.n_pairs], chiralities])

@@ -143,13 +143,16 @@ class _Adjoint(torch.autograd.Function):
 
 
 def _compiled_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    arguments = _arguments(spins, table, walks)
-    return torch.from_numpy(_forward(*arguments)).reshape(*spins.shape[:-1], -1, 4)
+    nowhere = np.empty((0, 0, 3), _flat(spins).dtype)
+    return _compiled_forward(nowhere, spins, table, walks)
 
 
 def _compiled_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    arguments = *_arguments(spins, table, walks), _flat(direction)
-    found = _forward_tangent(*arguments)
+    return _compiled_forward(_flat(direction), spins, table, walks)
+
+
+def _compiled_forward(direction: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
+    found = _forward(*(*_arguments(spins, table, walks), direction))
     return torch.from_numpy(found).reshape(*spins.shape[:-1], -1, 4)
 
 
@@ -264,68 +267,49 @@ def _store(found, moments, first):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _doubled(moments, x, y, counts):
-    """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments."""
+def _doubled(moments, x, y, counts, tangent):
+    """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments.
+
+    y = x; or the change of x of which the moments are the ``tangent``.
+    """
     n_steps = counts.shape[0] - 1
     for order in range(n_steps + 1, 2 * n_steps + 1):
         low, high = order // 2, order - order // 2
         row = moments[order]
         row[:] = 0
+        if tangent:
+            _add_block(row, y[low], x[high], counts[low])
         _add_block(row, x[low], y[high], counts[low])
         for c in range(4 * LANES):
             row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange):
-    n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
+def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction):
+    """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
+    n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
         x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
         x[0, 0, :LANES] = 1
+        y = np.zeros_like(x) if tangent else x
         s = np.empty((n_cluster, 3 * LANES), spins.dtype)
+        d = np.empty_like(s)
         out = np.empty(ROW, spins.dtype)
         moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
-        moments[0, :LANES] = 1
+        moments[0, :LANES] = 0 if tangent else 1
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
             _load(s, spins, table, block * LANES)
             _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
-            for m in range(1, n_steps + 1):
-                moments[m, :LANES] = x[m, 0, :LANES]
-                moments[m, LANES:] = x[m, 0, 2 * LANES : 5 * LANES]
-            _doubled(moments, x, x, counts)
-            _store(found, moments, block * LANES)
-    return found
-
-
-@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward_tangent(
-    n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction
-):
-    """Derivative of :func:`_forward` along a direction in the spins."""
-    n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
-    total = spins.shape[0] * spins.shape[1]
-    n_blocks = -(-total // LANES)
-    found = np.empty((total, 2 * n_steps, 4), spins.dtype)
-    for thread in numba.prange(n_threads):
-        x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, :LANES] = 1
-        y = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        s = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        d = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        out = np.empty(ROW, spins.dtype)
-        moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
-        for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
-            _load(s, spins, table, block * LANES)
-            _load(d, direction, table, block * LANES)
-            _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
-            _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            if tangent:
+                _load(d, direction, table, block * LANES)
+                _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out)
             for m in range(1, n_steps + 1):
                 moments[m, :LANES] = y[m, 0, :LANES]
                 moments[m, LANES:] = y[m, 0, 2 * LANES : 5 * LANES]
-            _doubled_tangent(moments, x, y, counts)
+            _doubled(moments, x, y, counts, tangent)
             _store(found, moments, block * LANES)
     return found
 
@@ -344,19 +328,6 @@ def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, o
             else:
                 for c in range(ROW):
                     y[m + 1, k, c] = TWO * out[c] - y[m - 1, k, c]
-
-
-@numba.njit(cache=True, fastmath=FASTMATH)
-def _doubled_tangent(moments, x, y, counts):
-    n_steps = counts.shape[0] - 1
-    for order in range(n_steps + 1, 2 * n_steps + 1):
-        low, high = order // 2, order - order // 2
-        row = moments[order]
-        row[:] = 0
-        _add_block(row, y[low], x[high], counts[low])
-        _add_block(row, x[low], y[high], counts[low])
-        for c in range(4 * LANES):
-            row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)

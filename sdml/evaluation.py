@@ -8,6 +8,7 @@ reported on the transverse part too, stage by stage, beside the best pair exchan
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,23 @@ from numpy.typing import NDArray
 from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
 from sdml.forcefield import ForceField
+
+__all__ = [
+    "DEPLETED",
+    "STAGES",
+    "Stages",
+    "card",
+    "card_text",
+    "evaluate",
+    "field_errors",
+    "pair_exchange_field",
+    "predict",
+    "report",
+    "stage_errors",
+    "stage_fields",
+    "stage_sites",
+    "stage_table",
+]
 
 FloatArray = NDArray[np.float64]
 SIGNAL = 1e-5
@@ -121,14 +139,11 @@ def predict(
     instead of finding its own.
     """
     forcefield = forcefield.on_lattice_of(data.model)
-    parts = []
-    for k in range(0, len(data), batch_size):
-        batch = data.select(np.arange(k, min(k + batch_size, len(data))))
-        s = torch.as_tensor(batch.spins).to(forcefield.feature_mean)
-        mu = torch.as_tensor(batch.chemical_potential).to(s)[:, None]
-        given = mu if labelled_mu and forcefield.grand_canonical else None
-        parts.append(forcefield.field(s, mu=given).double().cpu().numpy())
-    return np.concatenate(parts)
+    s = torch.as_tensor(data.spins).to(forcefield.feature_mean)
+    mu = torch.as_tensor(data.chemical_potential).to(s)[:, None].split(batch_size)
+    given = mu if labelled_mu and forcefield.grand_canonical else ()
+    pairs = zip_longest(s.split(batch_size), given)
+    return np.concatenate([forcefield.field(*pair).double().cpu().numpy() for pair in pairs])
 
 
 def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
@@ -187,7 +202,7 @@ def pair_exchange_field(training: Dataset, evaluation: Dataset, n_shells: int = 
 
 
 def _shell_fields(data: Dataset, n_shells: int) -> FloatArray:
-    """Transverse part of the sum of neighbours in each shell, (n_shells, n, N, 3)."""
+    """Transverse part of the sum of neighbors in each shell, (n_shells, n, N, 3)."""
     lattice = data.model.lattice
     sums = [data.spins[:, lattice.neighbors(k)].sum(2) for k in range(1, n_shells + 1)]
     return np.stack([spin_arrays.transverse(data.spins, h) for h in sums])

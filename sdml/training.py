@@ -85,14 +85,12 @@ class TrainingSettings:
         for name in ("n_epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
-        for name in ("transverse", "longitudinal", "energy", "density", "hole"):
-            if not getattr(self, f"{name}_weight") >= 0:
-                value = getattr(self, f"{name}_weight")
-                raise ValueError(f"{name}_weight: must be >= 0, got {value}")
+        terms = ("transverse", "longitudinal", "energy", "density", "hole")
+        for name in ("patience", *(f"{term}_weight" for term in terms)):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: must be in [0, 1), got {self.averaging}")
-        if self.patience < 0:
-            raise ValueError(f"patience: must be >= 0, got {self.patience}")
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def train(
     forcefield = forcefield.on_lattice_of(training.model, "training")
     tensors = _as_tensors(forcefield, training)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
-    forcefield.standardise(
+    forcefield.standardize(
         tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"]
     )
     n_steps = settings.n_epochs * -(-len(training) // settings.batch_size)

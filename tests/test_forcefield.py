@@ -53,7 +53,7 @@ def random_force_field(name, **terms):
     states = spins.random(4 * 49, rng).reshape(4, 49, 3)
     energies, longitudinal = rng.normal(-120, 2, 4), rng.normal(1.2, 0.1, (4, 49))
     labels = (states, energies, longitudinal, rng.uniform(-3, -1, 4))
-    ff.standardise(*map(torch.as_tensor, labels))
+    ff.standardize(*map(torch.as_tensor, labels))
     if grand:
         let_density_grow(ff)
     ff.card = {"note": "random weights", "errors": {"torque_r2": 0.0}}

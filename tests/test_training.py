@@ -123,7 +123,7 @@ def prepared(made, data):
     ff = made().double()
     tensors = batch_of(data)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
-    ff.standardise(tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"])
+    ff.standardize(tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"])
     return ff
 
 

@@ -1,6 +1,6 @@
 """The spins around every site, and products of them, as differentiable arrays.
 
-Arrays are (3, P, M): spin component, place (the centre and its environment), and last the M sites
+Arrays are (3, P, M): spin component, place (the center and its environment), and last the M sites
 of all states, so that every operation runs along contiguous memory and a choice of bonds is a
 choice of rows. All maps are differentiable any number of times. Their derivatives are gathers and
 products too, never a sum scattered in memory: deterministic on every device, and fast.
@@ -38,13 +38,13 @@ def require_kind(kind: str) -> None:
 
 @dataclass(frozen=True)
 class BondEnvironment:
-    """The sites and pairs of sites whose bonds describe a centre, on one kind of lattice.
+    """The sites and pairs of sites whose bonds describe a center, on one kind of lattice.
 
     Parameters
     ----------
     kind : {'square', 'triangular'}
     bond_radius : float
-        Reach of the centre bonds S_i.S_j.
+        Reach of the center bonds S_i.S_j.
     pair_radius : float
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """

@@ -1,6 +1,6 @@
 """From the spins around a site to numbers that no symmetry of the lattice model can change.
 
-Around a centre i the environment holds the bond variables S_i.S_j and S_j.S_k and the scalar
+Around a center i the environment holds the bond variables S_i.S_j and S_j.S_k and the scalar
 chiralities S_i.(S_j x S_k). The point group permutes them (a chirality changes sign when its pair
 is reversed); orbit by orbit they are decomposed into irreps with coefficients f. The features are
 
@@ -60,7 +60,7 @@ class SymmetryEnvironment(BondEnvironment):
     ----------
     kind : {'square', 'triangular'}
     bond_radius : float
-        Reach of the centre bonds S_i.S_j and of the reference sums.
+        Reach of the center bonds S_i.S_j and of the reference sums.
     pair_radius : float
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
@@ -75,10 +75,10 @@ class SymmetryEnvironment(BondEnvironment):
     def orbits(self) -> list[Orbit]:
         """Centre bonds, pair bonds and chiralities, in the order of the variables."""
         images = environment_images(self.group, self.sites()[1])
-        centre = np.stack([np.full(len(self.sites()[1]), -1), np.arange(len(self.sites()[1]))], 1)
+        center = np.stack([np.full(len(self.sites()[1]), -1), np.arange(len(self.sites()[1]))], 1)
         inner = images[:, : self.n_pair_sites]
         return (
-            find_orbits(images, "bond", centre)
+            find_orbits(images, "bond", center)
             + find_orbits(inner, "bond", self.pairs)
             + find_orbits(inner, "chirality", self.pairs)
         )
@@ -176,15 +176,15 @@ class SymmetryDescriptor(Descriptor):
 
     def _variables(self, around: Tensor) -> tuple[Tensor, Tensor]:
         """All products of pairs, padded to full blocks, and the wedge variables, rows (., M)."""
-        centre, sites = around.split([1, around.shape[1] - 1], 1)
+        center, sites = around.split([1, around.shape[1] - 1], 1)
         inner = sites[:, : self.n_pair_sites]
-        bonds = (sites * centre).sum(0)
+        bonds = (sites * center).sum(0)
         # S_i . (S_j x S_k) = S_j . (S_k x S_i): both kinds of pair variables are one product.
-        pairs = [pair_products(inner, partner) for partner in (inner, cross(inner, centre))]
+        pairs = [pair_products(inner, partner) for partner in (inner, cross(inner, center))]
         padding = bonds.new_zeros(self.n_padding, bonds.shape[-1])
         sums = self.wedges.to(sites) @ sites  # (3, order, M)
         following = sums.roll(-2, 1)  # one rotation C_n further
-        wedge = [(sums * following).sum(0), (sums * cross(following, centre)).sum(0)]
+        wedge = [(sums * following).sum(0), (sums * cross(following, center)).sum(0)]
         return torch.cat([bonds, *pairs, padding]), torch.cat(wedge)
 
     def _coefficients(self, variables: Tensor) -> Tensor:

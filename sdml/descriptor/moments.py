@@ -1,4 +1,4 @@
-"""The far-sighted descriptor: what an environment does to the density of states at its centre.
+"""The far-sighted descriptor: what an environment does to the density of states at its center.
 
 The electrons decide the energy, and they see the spins through closed walks. The moments of the
 local density of states (:mod:`sdml.descriptor.walks`) sum all walks of a length, at a cost that
@@ -64,7 +64,7 @@ class MomentEnvironment:
         Steps of a walk, at least ``radius``, and one more to see the spins at that distance; there
         are 2 n_steps moments.
     exchange_coupling : float
-        J in units of the nearest-neighbour hopping.
+        J in units of the nearest-neighbor hopping.
     """
 
     kind: str
@@ -110,7 +110,7 @@ class MomentEnvironment:
         return shells
 
     def cells(self) -> IntArray:
-        """(K, 2) cells of the cluster relative to its centre, by number of steps."""
+        """(K, 2) cells of the cluster relative to its center, by number of steps."""
         return np.concatenate(self.shells)
 
     def walks(self) -> Walks:

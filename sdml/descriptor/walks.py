@@ -43,19 +43,19 @@ CHUNK = 2**14
 
 @dataclass(frozen=True)
 class Walks:
-    """The cluster of sites around a centre, and the scaled H on it.
+    """The cluster of sites around a center, and the scaled H on it.
 
     Attributes
     ----------
     counts : (n_steps + 1,) int
         Number of cluster sites that 0, 1, ... steps can reach; sites are ordered accordingly, the
-        centre is the first.
+        center is the first.
     neighbors : (K, z) int
         Cluster sites joined to each cluster site, K for none; z is even and at least 4.
     amplitudes : (K, z)
         Matrix elements of H along those bonds.
     opposite : (K,) int
-        Where the centre lies in the cluster around each cluster site.
+        Where the center lies in the cluster around each cluster site.
     onsite, exchange : float
         H on a site is onsite + exchange S . sigma.
     """
@@ -212,7 +212,7 @@ def _add_onsite(out, x, k, s, exchange, onsite):
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _load(s, spins, table, first):
-    """s (K, 3 lanes) = the spins around the centres first ... first + lanes - 1."""
+    """s (K, 3 lanes) = the spins around the centers first ... first + lanes - 1."""
     n_sites, n = spins.shape[1], LANES
     for v in range(LANES):
         center = min(first + v, spins.shape[0] * n_sites - 1)
@@ -259,7 +259,7 @@ def _add_block(out, x, y, count):
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _store(found, moments, first):
-    """found (centres, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
+    """found (centers, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
     for v in range(min(LANES, found.shape[0] - first)):
         for m in range(found.shape[1]):
             for a in range(4):
@@ -376,7 +376,7 @@ def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, ex
     """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
 
     From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
-    2 n +- 1 the products with x[n] and x[n+-1], and at the centre the moment of order n.
+    2 n +- 1 the products with x[n] and x[n+-1], and at the center the moment of order n.
     """
     n_steps = counts.shape[0] - 1
     for m in range(n_steps, 0, -1):
@@ -451,7 +451,7 @@ def _gathered(parts, spins, table, opposite):
     return found
 
 
-# --- torch, on any device: the same steps on (centres, K, 8)
+# --- torch, on any device: the same steps on (centers, K, 8)
 
 
 def _torch_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
@@ -478,7 +478,7 @@ def _torch_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks
 
 
 def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
-    """Spins (centres, K, 3) around the centres of all configurations, a chunk at a time."""
+    """Spins (centers, K, 3) around the centers of all configurations, a chunk at a time."""
     flat = spins.detach().reshape(-1, *spins.shape[-2:])
     n_sites = flat.shape[1]
     for centers in torch.arange(flat.shape[0] * n_sites, device=spins.device).split(CHUNK):
@@ -486,7 +486,7 @@ def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
 
 
 def _cluster_moments(s: Tensor, walks: Walks) -> Tensor:
-    """(centres, 2 n_steps, 4) from the spins (centres, K, 3) of their clusters."""
+    """(centers, 2 n_steps, 4) from the spins (centers, K, 3) of their clusters."""
     x = [torch.zeros(*s.shape[:2], 8, dtype=s.dtype, device=s.device)]
     x[0][:, 0, 0] = 1
     for m in range(walks.n_steps):
@@ -515,7 +515,7 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
 
 
 def _block(x: Tensor, y: Tensor) -> Tensor:
-    """(centres, 4): the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
+    """(centers, 4): the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
     a, b, c, d = x[..., 2:5], x[..., 5:], y[..., 2:5], y[..., 5:]
     vector = x[..., :1] * c + x[..., 1:2] * d + y[..., :1] * a + y[..., 1:2] * b
     vector = vector - torch.linalg.cross(a, d) + torch.linalg.cross(b, c)

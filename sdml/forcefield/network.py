@@ -57,7 +57,7 @@ and of large lattices on so many of them."""
 CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Error of the mean number of electrons a site; float32 sums carry 1e-7."""
 VARIANCE_FLOOR = 1e-4
-"""Added to the variances of standardised features: what float32 resolves, and what hardly varies
+"""Added to the variances of standardized features: what float32 resolves, and what hardly varies
 among the training data still counts when it does elsewhere."""
 
 
@@ -270,10 +270,10 @@ class ForceField(Potential):
                 "got whitening = None; train it anew"
             )
         n = self.descriptor.n_features  # a grand-canonical network has one more input
-        standardised = (features - self.feature_mean[:n]) / self.feature_scale[:n]
-        return torch.linalg.vector_norm(standardised @ self.whitening, dim=-1)
+        standardized = (features - self.feature_mean[:n]) / self.feature_scale[:n]
+        return torch.linalg.vector_norm(standardized @ self.whitening, dim=-1)
 
-    def standardise(
+    def standardize(
         self,
         spins: Tensor,
         energies: Tensor,
@@ -310,12 +310,12 @@ class ForceField(Potential):
             self.output_scale.copy_(longitudinal.std().clamp_min(1e-3).expand(2))
 
 
-def _whitening(standardised: Tensor) -> Tensor:
+def _whitening(standardized: Tensor) -> Tensor:
     """W (F, F) with |z W| the Mahalanobis distance over its largest value among the rows (n, F)."""
-    rows = standardised.split(1 << 14)  # in double precision all rows at once would be large
+    rows = standardized.split(1 << 14)  # in double precision all rows at once would be large
     products = torch.stack([z.double().T @ z.double() for z in rows])
-    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardised))
-    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardised)
+    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardized))
+    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardized)
     farthest = max(float(torch.linalg.vector_norm(z @ whitening, dim=-1).max()) for z in rows)
     return (whitening / max(farthest, 1.0)).contiguous()
 
@@ -325,7 +325,7 @@ def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> N
     hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
     if hopping.tolist() != [1.0]:
         raise ValueError(
-            f"model: hopping must be 1.0 to nearest neighbours for moments, got {model.hopping}"
+            f"model: hopping must be 1.0 to nearest neighbors for moments, got {model.hopping}"
         )
     if coupling != environment.exchange_coupling:
         raise ValueError(

@@ -45,7 +45,7 @@ class Potential(nn.Module):
 
     @abstractmethod
     def features(self, spins: Tensor) -> Tensor:
-        """Descriptors (..., N, F) of unit spins, not standardised."""
+        """Descriptors (..., N, F) of unit spins, not standardized."""
 
     @abstractmethod
     def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
@@ -106,7 +106,7 @@ class Potential(nn.Module):
     def extrapolation(self, spins: Any) -> Any:
         """How far the environments are from the training data, (..., N); outside where above 1.
 
-        The Mahalanobis distance d of the standardised features z with covariance C among all sites
+        The Mahalanobis distance d of the standardized features z with covariance C among all sites
         of the training data, in units of the largest distance among them:
 
             d_i^2 = z_i . (C + 1e-4)^-1 z_i,     d_i / max_training d.

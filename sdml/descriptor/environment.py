@@ -150,7 +150,9 @@ class Descriptor(SiteDescriptor):
         self._table(f"{name}_inverse", order.argsort())
 
     def _permuted(self, name: str, rows: Tensor) -> Tensor:
-        return reordered(rows, self.get_buffer(f"{name}_order"), self.get_buffer(f"{name}_inverse"))
+        """rows[..., order, :] for a permutation of that name."""
+        order, inverse = (self.get_buffer(f"{name}_{which}") for which in ("order", "inverse"))
+        return _Reordered.apply(rows, order, inverse)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
         """Features (..., N, F); ``table`` must be the :meth:`neighbor_table` of the lattice."""
@@ -322,12 +324,9 @@ class _Cross(Function):
         return on_left.sum_to_size(left.shape), on_right.sum_to_size(right.shape)
 
 
-def reordered(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """rows[..., order, :] for a permutation and its inverse."""
-    return _Reordered.apply(rows, order, inverse)
-
-
 class _Reordered(Function):
+    """rows[..., order, :] for a permutation and its inverse."""
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order, inverse)

@@ -127,6 +127,8 @@ class Committee(Potential):
         super().__init__()
         _require_alike(members)
         self._members = nn.ModuleList(members)
+        self.model = members[0].model
+        self.grand_canonical = all(member.grand_canonical for member in members)
         self.calibration = calibration or Calibration()
 
     @property
@@ -134,16 +136,8 @@ class Committee(Potential):
         return tuple(self._members)  # type: ignore[arg-type]
 
     @property
-    def model(self) -> SDModel:  # type: ignore[override]
-        return self.members[0].model
-
-    @property
     def feature_mean(self) -> Tensor:  # type: ignore[override]
         return self.members[0].feature_mean
-
-    @property
-    def grand_canonical(self) -> bool:  # type: ignore[override]
-        return all(member.grand_canonical for member in self.members)
 
     def on(self, lattice: Lattice) -> Committee:
         return Committee([member.on(lattice) for member in self.members], self.calibration)

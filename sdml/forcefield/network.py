@@ -248,18 +248,18 @@ class ForceField(Potential):
 
     def density(self, spins: Any) -> Any:
         """Electrons on every site, (..., N), of a grand-canonical force field."""
-        if not self.grand_canonical:
-            raise ValueError("density: needs a grand-canonical force field, this one is not")
         return self._checked(lambda s: self._density(*self._filled(s)), spins)
 
     def chemical_potential(self, spins: Any) -> Any:
         """mu (...) of a grand-canonical force field."""
-        if not self.grand_canonical:
-            raise ValueError("chemical_potential: needs a grand-canonical force field")
         return self._checked(lambda s: self._filled(s)[1], spins)
 
     def _filled(self, spins: Tensor) -> tuple[Tensor, Tensor]:
         """First layer (..., N, width) and chemical potential (...)."""
+        if not self.grand_canonical:
+            raise ValueError(
+                "density, chemical_potential: need a grand-canonical force field, this one is not"
+            )
         first_layer = self.first_layer(self.features(spins))
         return first_layer, self._equilibrated(first_layer)
 

@@ -18,7 +18,7 @@ import droplets
 import landscape
 import numpy as np
 
-from sdml import companion, exact, files, lattice, spins
+from sdml import exact, files, lattice, spins
 from sdml.companion import results
 from sdml.model import SDModel
 
@@ -226,7 +226,7 @@ def part(name: str) -> dict[str, Any]:
         start = time.perf_counter()
         result = PARTS[name]()
         seconds = round(time.perf_counter() - start, 1)
-        origin = companion.origin() | {"seconds": seconds}
+        origin = results.origin() | {"seconds": seconds}
         files.write_text(path, files.json_text({"origin": origin, "result": result}))
         print(f"{name}: {seconds} s", flush=True)
     return files.loaded(path)

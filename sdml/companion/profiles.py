@@ -18,6 +18,8 @@ from nbformat import NotebookNode
 from sdml import files
 from sdml.companion import results
 
+__all__ = ["Job", "declared_parameters", "parsed_setting", "plan", "prepared", "read_notebook"]
+
 Parameters = dict[str, Any]
 
 

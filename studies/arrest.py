@@ -6,6 +6,7 @@
     python studies/arrest.py rates SET ENGINE [--output rates]
     python studies/arrest.py relax [--output relaxed]
     python studies/arrest.py inherent [--output inherent]
+    python studies/arrest.py keep STORE [STORE ...]
     python studies/arrest.py collect [--output arrest]
     python studies/arrest.py all
 
@@ -14,18 +15,20 @@ filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
 build/arrest/ENGINE_L_seed.h5 (settings other than the defaults are part of its name) with
 statistics on the fly; one that was stopped, or is to be longer, goes on from its last checkpoint.
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
-exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `collect` writes
-data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
-NAME.h5 with a few frames of one seed of each set and the densities at the end of all. `density`
-takes the last frame of one store and writes its electron density by the kernel polynomial method
-beside that of the engine that drove it (data/reference/NAME.h5): the electrons of lattices that are
-too large for diagonalization. `rates` asks, on the frames of a set of exact runs (exact_30_kT0),
-how fast the motion driven by another engine would dissipate their exact energy. `relax` judges the
-ends of some runs by exact fields: the torque and the holes at the end, and again after a relaxation
-without noise. `inherent` relaxes frames of the heated runs by the force field that drove them,
-which takes away thermal motion and leaves the clusters (inherent structures: Stillinger and Weber,
-Phys. Rev. A 25, 978 (1982), doi 10.1103/PhysRevA.25.978). `all` makes every run of the stored
-reference and collects them.
+exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `keep` writes
+what `collect` needs of one run to data/reference/seeds/ (some 100 kB), so that runs made at
+different times and places can be collected together. `collect` writes data/reference/NAME.json with
+the statistics at times in steps of about a tenth of a decade, and NAME.h5 with a few frames of one
+seed of each set and the densities at the end of all. `density` takes the last frame of one store
+and writes its electron density by the kernel polynomial method beside that of the engine that drove
+it (data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization.
+`rates` asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by
+another engine would dissipate their exact energy. `relax` judges the ends of some runs by exact
+fields: the torque and the holes at the end, and again after a relaxation without noise. `inherent`
+relaxes frames of the heated runs by the force field that drove them, which takes away thermal
+motion and leaves the clusters (inherent structures: Stillinger and Weber, Phys. Rev. A 25, 978
+(1982), doi 10.1103/PhysRevA.25.978). `all` makes every run of the stored reference and collects
+them.
 """
 
 import argparse
@@ -225,6 +228,15 @@ def row_of(path: Path) -> dict[str, Any]:
         "time": found.time[picked],
         "statistics": {name: digits(values) for name, values in columns.items()},
     }
+
+
+def keep(store: Path) -> None:
+    """One run as a row of its set, and its last density: data/reference/seeds/<store>.json."""
+    name = store.stem.rpartition("_")[0]
+    origin = results.measured_origin(model=MODEL, script="studies/arrest.py")
+    last = simulation.load(store).observables["density"][-1]
+    kept = set_row(name, [store], row_of) | {"origin": origin, "end": digits(last, 4)}
+    results.save_reference(f"seeds/{store.stem}", kept)
 
 
 def collect(output: str) -> None:
@@ -430,6 +442,7 @@ def parser() -> argparse.ArgumentParser:
     looking.add_argument("store", type=Path)
     looking.add_argument("--n-probes", type=int, default=128)
     looking.add_argument("--output", default="densities")
+    parsers.add_parser("keep").add_argument("stores", type=Path, nargs="+")
     comparing = parsers.add_parser("rates")
     comparing.add_argument("set")
     comparing.add_argument("engine")
@@ -444,6 +457,10 @@ def main() -> None:
     given = parser().parse_args()
     if given.action == "density":
         return density(given.store, given.n_probes, given.output)
+    if given.action == "keep":
+        for store in given.stores:
+            keep(store)
+        return None
     if given.action == "relax":
         return relax(given.output)
     if given.action == "inherent":

@@ -9,8 +9,6 @@ one repeat it solves, exactly, the lattice that holds n x n repeats; a small lat
 levels of a large one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, NamedTuple
 

@@ -22,8 +22,6 @@ The order is that at kT = 0. With noise all are of weak order 1 and converge to 
 solution, the noise being held over a step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

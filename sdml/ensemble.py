@@ -13,8 +13,6 @@ depend on where it runs, on machines of one kind. On a cluster with SLURM::
 A job that meets its time limit loses what came after its last checkpoint; the same command goes on.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

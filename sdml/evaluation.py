@@ -5,8 +5,6 @@ longitudinal part, which hides it in every error of the full field. All errors a
 reported on the transverse part too, stage by stage, beside the best pair exchange.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any

@@ -1,7 +1,5 @@
 """Exact fields by dense diagonalization, cost N^3: the reference of every other engine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import scipy.linalg

@@ -5,8 +5,6 @@ was anything left to do. One job is a whole quench, resumable frame by frame, or
 states, written whole. What it writes does not depend on where and in which order the jobs run.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -5,8 +5,6 @@ distance for the lattices made here. Bonds are counted by displacement, so a sma
 multiplicities (two sites can be joined twice through the boundary).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

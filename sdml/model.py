@@ -5,8 +5,6 @@
 with full Pauli matrices. Energies are in units of the nearest-neighbour hopping.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

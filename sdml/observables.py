@@ -3,8 +3,6 @@
 All functions take any batch (..., N, 3) or (..., N) and return the kind they were given.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

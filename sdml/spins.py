@@ -4,8 +4,6 @@ Every array that enters the package passes through :func:`as_tensor`, and every 
 it through :func:`like`, so that numpy in gives numpy out and tensor in gives tensor out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol

@@ -4,8 +4,6 @@ Laws (tested): D(g) D(h) = D(gh); rows of the great orthogonality theorem; sum o
 projectors are idempotent, mutually orthogonal and sum to one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

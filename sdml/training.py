@@ -9,8 +9,6 @@ part, so the two have separate terms in the loss, each divided by its variance i
 (the last for a grand-canonical force field only; holes may count more in the first).
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

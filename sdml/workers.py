@@ -5,8 +5,6 @@ or that meets an error of the machine (OSError) is tried once more; what it rais
 raise again. The others go on.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading

@@ -20,8 +20,6 @@ doi 10.1103/PhysRevLett.49.1223), A / W is 2.40 half-widths. Ising domains have 
 domains need 2 pi / <q> itself below a quarter of the box.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

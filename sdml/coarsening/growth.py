@@ -10,8 +10,6 @@ L^2 against t, do not. Residuals are those of ln L: the scatter between seeds gr
 one seed are correlated, so that intervals come from resampling whole seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Of chiral domains in data/reference/coarsening.json, written by studies/coarsening.py.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys. 43, 357 (1
 doi 10.1080/00018739400101505.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

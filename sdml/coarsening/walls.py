@@ -6,8 +6,6 @@ formula: phi runs from -1 to 1 across a wall). Details smaller than w, the steps
 to site among them, are averaged over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

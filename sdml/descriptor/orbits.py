@@ -7,8 +7,6 @@ relative to them compare one orbit with another.
 Zhang, Zhang and Chern, arXiv:2201.00798.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -16,8 +16,6 @@ A block w + v . sigma is carried as eight real numbers (Re w, Im w, Re v, Im v).
 the work on the CPU, torch on any other device; both give the same numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

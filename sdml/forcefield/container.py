@@ -1,7 +1,5 @@
 """Named tensors with a description, as a safetensors file under a checksum; no pickle."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

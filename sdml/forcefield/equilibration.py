@@ -7,8 +7,6 @@ antiferromagnet, and equal N_e several times. Then the root of the largest E is 
 construction): only with it is the energy continuous in the spins that Omega depends on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """An energy of the spins that a network gives: what force fields and committees of them share."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace

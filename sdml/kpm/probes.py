@@ -4,8 +4,6 @@ A set is described by one phase for every site (and vector), not by the vectors 
 are made block by block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial

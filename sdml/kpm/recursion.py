@@ -11,8 +11,6 @@ Compiled loops do the work in parallel over blocks of vectors on the CPU, or tor
 Both give the same results.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 A function of the energy e = a x + b is sum_n c_n T_n(x); the factor 2 of n > 0 is part of c_n.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,8 +10,6 @@ and the gradient of Omega are recursions of vectors (:mod:`sdml.kpm.recursion`).
 Alvermann and Fehske, Rev. Mod. Phys. 78, 275 (2006), doi 10.1103/RevModPhys.78.275.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

@@ -6,8 +6,6 @@ would let lengths grow as t^(1/3) and areas as t^(2/3): Lifshitz and Slyozov, J.
 doi 10.1080/00018739400101505. An arrested run has slope 0 on a plateau.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

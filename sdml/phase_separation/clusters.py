@@ -7,8 +7,6 @@ move where spins are parallel: Anderson and Hasegawa, Phys. Rev. 100, 675 (1955)
 doi 10.1103/PhysRev.100.675.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

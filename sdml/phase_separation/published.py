@@ -7,8 +7,6 @@ run of 100 x 100 sites that their network drove (simulation_result_sample, numbe
 given). They are looked for in the folder that the environment variable SDML_AUTHORS_DATA names.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Of the doped square lattice in data/reference/arrest.json, written by studies/arrest.py.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The row that notebook 06 and the quenches compare: correlation of neighbours, fe
 clusters, Neel order, and where the density is known the holes. Batches (..., N, 3) give arrays.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

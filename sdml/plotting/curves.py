@@ -3,8 +3,6 @@
 Arrays and tables in, axes out; no physics is computed here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 The figures draw given arrays; the widgets choose what is computed, and are None in a batch run.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Every function returns the artist that carries the colors; no physics is computed here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

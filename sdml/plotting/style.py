@@ -1,7 +1,5 @@
 """The one style of all figures: sizes, colors and marks, figures with panels, and small helpers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Interactive twins of the static figures; nothing is created in a batch run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

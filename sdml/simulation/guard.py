@@ -5,8 +5,6 @@ A site is outside where its environment is farther from the training data than a
 of a committee differ by more than that.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run writes down: which variables its store has, how it is begun, made longer and read."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

@@ -7,8 +7,6 @@ bear the lock itself: it is replaced as a whole at times, HDF5 has locks of its 
 process gives up its POSIX locks on a file whenever it closes that file, if only after reading it.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

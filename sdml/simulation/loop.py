@@ -16,8 +16,6 @@ all it knows. Made longer at a step that is no such time, it starts anew there t
 within the errors of dt from a run that was longer from the start.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

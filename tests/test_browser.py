@@ -45,10 +45,11 @@ LIVE = """\
 from dataclasses import replace
 
 from sdml import dynamics, forcefield, plotting, spins
+from sdml.plotting import explorers
 
 plotting.use_style()
 field = forcefield.load("triangular")
-course = plotting.begun(field, 12, seed=0)
+course = explorers.begun(field, 12, seed=0)
 order = spins.as_tensor(spins.tetrahedral(course.lattice), 144).to(field.dtype)
 
 

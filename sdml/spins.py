@@ -29,6 +29,8 @@ class Cells(Protocol):
     def cells(self) -> NDArray[np.int64]: ...
     @property
     def n_sites(self) -> int: ...
+    @property
+    def orientation(self) -> int: ...
 
 
 def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spins") -> Tensor:
@@ -211,7 +213,7 @@ def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
     """Three-sublattice 120 degree order in the xy plane of the triangular lattice."""
     _require(lattice, "triangular", "coplanar_120", multiple=3)
     # Neighbours along a1, a2 and a2 - a1 must differ by 120 degrees: sublattice n1 - n2 mod 3.
-    angle = 2 * np.pi / 3 * (lattice.cells[:, 0] - lattice.cells[:, 1])
+    angle = 2 * np.pi / 3 * lattice.orientation * (lattice.cells[:, 0] - lattice.cells[:, 1])
     return np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1)
 
 
@@ -233,7 +235,8 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
     if chirality not in (-1, 1):
         raise ValueError(f"chirality: must be 1 or -1, got {chirality}")
     waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1), (1, 1))]
-    return -chirality * np.stack(waves, axis=-1) / np.sqrt(3)
+    # Exchanged vectors exchange two waves, which is a mirror.
+    return -chirality * lattice.orientation * np.stack(waves, axis=-1) / np.sqrt(3)
 
 
 def textures(lattice: Cells, seed: int = 0) -> dict[str, NDArray[np.float64]]:

@@ -12,6 +12,9 @@ TEST_THREADS ?= 1
 # What a reader can repeat in an hour; the other scripts need stores of labels or hours, see data/README.md.
 BENCHMARKS := exact kpm descriptor dynamics locality finite_size
 
+# Extras that requirements.lock serves; `make site` installs its own.
+LOCKED := notebooks cluster dev
+
 # Threads that wait by spinning make small solves a hundred times slower on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -24,10 +27,10 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures store tables site manifest reference bench clean
+.PHONY: help setup lock reproduce test lint lab figures store tables site manifest reference bench clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install the locked packages
 
@@ -38,6 +41,19 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Packages of a CUDA build come with the torch that wants them; the lock serves the CPU's too.
+lock: ## renew requirements.lock: the newest versions in the ranges, but torch as it is
+	@echo "== lock"
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) pip-tools
+	build/lock/bin/pip-compile --quiet --upgrade --upgrade-package "$$(grep '^torch==' requirements.lock)" \
+	  $(LOCKED:%=--extra %) --build-deps-for editable --allow-unsafe --strip-extras --pip-args='$(PIP_ARGS)' \
+	  --no-header --no-annotate --no-emit-options --output-file build/lock/all.txt pyproject.toml
+	{ grep '^#' requirements.lock; \
+	  sed -e '/^#/d' -e '/^$$/d' -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d' -e 's/+[a-z0-9.]*$$//' build/lock/all.txt \
+	  | LC_ALL=C sort; } > build/lock/requirements.lock
+	mv build/lock/requirements.lock requirements.lock
 
 reproduce: $(STAMP) ## run the notebooks (PROFILE, ONLY, SET, RESUME) and publish their figures
 	@echo "== reproduce: profile $(PROFILE)"
@@ -79,7 +95,8 @@ site: $(STAMP) ## build the site of notebooks, reference and figures in build/si
 	@echo "build/site/index.html"
 
 manifest: ## renew data/SHA256SUMS, which lists the released weights too
-	cd data && find . ../sdml/weights -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs sha256sum > SHA256SUMS
+	cd data && find . ../sdml/weights -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs $(PYTHON) -c \
+	  'import hashlib, sys; [print(hashlib.sha256(open(name, "rb").read()).hexdigest(), name, sep="  ") for name in sys.argv[1:]]' > SHA256SUMS
 
 reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
 	$(one_thread) $(BIN)/python studies/coarsening.py all

@@ -11,11 +11,11 @@ turns. ``--output`` writes data/reference/NAME.json. Threads follow OMP_NUM_THRE
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+from timing import shortest_times
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,8 +24,6 @@ from sdml.companion import results
 from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment, Walks
 
 REPETITIONS = 9
-
-
 CASES: dict[str, Callable[[], Any]] = {
     "symmetry triangular r=2": lambda: SymmetryEnvironment("triangular", 2.0, 2.0),
     "symmetry square r=2": lambda: SymmetryEnvironment("square", 2.0, 2.0),
@@ -45,20 +43,6 @@ def walk_work(walks: Walks) -> tuple[int, int]:
     walk = steps * (16 * z + 83)
     moments = walk + 64 * products
     return moments, moments + walk + inner * (16 * z + 91 + 51) + 102 * products
-
-
-def shortest_times(calls: dict[str, Callable[[], object]], device: str) -> dict[str, float]:
-    """Minimum wall time of every call, the calls taking turns after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(REPETITIONS + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if round_number:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(found) for name, found in times.items()}
 
 
 class ElementwiseCounter(TorchDispatchMode):
@@ -116,7 +100,7 @@ def measure(name: str, environment: Any, length: int, device: str) -> dict[str, 
         loops = zip(work, walk_work(environment.walks()), strict=True)
         work |= {key: (work[key][0], work[key][1] + n * lat.n_sites) for key, n in loops}
     products = {f"{key} ideal": equal_product(sum(n), device) for key, n in work.items()}
-    seconds = shortest_times(calls | products, device)
+    seconds = shortest_times(calls | products, device, REPETITIONS)
     row: dict[str, Any] = {
         "case": name,
         "n_sites": lat.n_sites,

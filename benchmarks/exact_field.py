@@ -5,33 +5,18 @@ Interleaved, one warm-up, minimum of five:
 """
 
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
 import torch
+from timing import shortest_times
 
 from sdml import exact, lattice, spins
-from sdml.model import SDModel, hamiltonian
-
-REPETITIONS = 5
-
-
-def shortest_times(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Minimum wall time of every call, the calls taking turns after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(REPETITIONS + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_number:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(found) for name, found in times.items()}
+from sdml.model import hamiltonian, paper_model
 
 
 def main(length: int) -> None:
-    model = SDModel(lattice.square(length), 6.0, filling=0.485, electron_kT=0.0025)
+    model = paper_model(lattice.square(length))
     state = spins.random(length**2, 0)
     matrix = hamiltonian(model, state)
     array = matrix.numpy()

@@ -11,45 +11,30 @@ data/reference/NAME.json. Threads follow NUMBA_NUM_THREADS and OMP_NUM_THREADS.
 
 import argparse
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from timing import shortest
 
 from sdml import dynamics, exact, kpm, lattice, spins
 from sdml.companion import results
 from sdml.kpm import probes as probe_sets
 from sdml.kpm import recursion, solver
-from sdml.model import SDModel
+from sdml.model import SDModel, paper_model
 
-SINGLE = torch.complex64
-CASES = {
-    "square": {"make": lattice.square, "J": 6.0, "filling": 0.485, "dt": 0.4},
-    "triangular": {"make": lattice.triangular, "J": 3.0, "filling": 0.25, "dt": 1.0},
-}
+CASES = {"square": 0.4, "triangular": 1.0}
+"""Time steps."""
 QUENCH_STEPS = {"early": 20, "late": 60}
-REPETITIONS = 5
 
 
 def model_of(case: str, length: int, electron_kT: float = 0.05) -> SDModel:
-    given = CASES[case]
-    return SDModel(given["make"](length), given["J"], given["filling"], electron_kT=electron_kT)
+    return paper_model(getattr(lattice, case)(length), electron_kT=electron_kT)
 
 
 def rms(values: Any) -> float:
     return float(np.sqrt((np.asarray(values) ** 2).mean()))
-
-
-def shortest(call: Callable[[], object], repetitions: int = REPETITIONS) -> float:
-    """Minimum wall time after one warm-up."""
-    times = []
-    for _ in range(repetitions + 1):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 def quench(case: str, length: int) -> dict[str, np.ndarray]:
@@ -57,10 +42,10 @@ def quench(case: str, length: int) -> dict[str, np.ndarray]:
     model = model_of(case, length)
     s = spins.random(model.lattice.n_sites, 0)
     frames = {"random": s}
-    dt, done = CASES[case]["dt"], 0
+    dt, done = CASES[case], 0
 
     def field(x: torch.Tensor) -> torch.Tensor:
-        return kpm.solve(model, x, 400, 128, seed=1, dtype=SINGLE).local_field.to(x)
+        return kpm.solve(model, x.float(), 400, 128, seed=1).local_field.to(x)
 
     for name, step in QUENCH_STEPS.items():
         s = dynamics.integrate(s, field, dt=dt, n_steps=step - done, damping=0.1)
@@ -102,16 +87,15 @@ def probes(length: int, device: str) -> list[dict]:
         for electron_kT in (0.05, 0.02):
             model = model_of(case, length, electron_kT)
             for name, s in frames.items():
-                reference = kpm.solve(model, s, device=device, dtype=SINGLE).local_field
+                single = s.astype(np.float32)
+                reference = kpm.solve(model, single, device=device).local_field
                 expected = spins.transverse(s, reference)
                 for n_colors in (16, 36, 64, 144, 256):
                     row = {"case": case, "electron_kT": electron_kT, "state": name}
                     row |= {"transverse_rms": rms(expected), "n_vectors": 2 * n_colors}
                     row["of_exact_trace_at_64x64"] = 2 * n_colors / 8192
                     for method in ("coloured", "coloured-plain", "random", "random-plain"):
-                        found = kpm.solve(
-                            model, s, None, 2 * n_colors, method, 0, device, dtype=SINGLE
-                        )
+                        found = kpm.solve(model, single, None, 2 * n_colors, method, 0, device)
                         error = spins.transverse(s, found.local_field) - expected
                         row[method] = rms(error) / rms(expected)
                     row["plain_over_gradient"] = row["coloured-plain"] / row["coloured"]
@@ -128,9 +112,9 @@ def scaling(length: int, device: str) -> list[dict]:
         seconds = {}
         for side in (32, 64, 128, 256):
             model = model_of(case, side)
-            s = spins.random(side**2, 0)
+            s = spins.random(side**2, 0).astype(np.float32)
             seconds[side] = shortest(
-                lambda m=model, x=s: kpm.solve(m, x, 100, 128, seed=0, device=device, dtype=SINGLE)
+                lambda m=model, x=s: kpm.solve(m, x, 100, 128, seed=0, device=device)
             )
             per_site = 1e9 * seconds[side] / side**2 / 128 / 100
             row = {"case": case, "length": side, "seconds": seconds[side]}
@@ -149,7 +133,7 @@ def bandwidth(length: int, device: str) -> list[dict]:
     rows = []
     a = torch.zeros(2**27, dtype=torch.float32, device=device)
     b = torch.empty_like(a)
-    rate = 2 * a.numel() * 4 / shortest(lambda: synchronized(b.copy_(a))) / 1e9
+    rate = 2 * a.numel() * 4 / shortest(lambda: b.copy_(a), device) / 1e9
     for case in CASES:
         for side in (48, 256):
             for real in (torch.float32, torch.float64):
@@ -171,7 +155,7 @@ def application(case: str, side: int, real: torch.dtype, device: str) -> dict:
         seconds = shortest(lambda: recursion._forward(*tables, state, steps)) / steps
     else:
         x = recursion._as_tensor(h, vectors)
-        seconds = shortest(lambda: synchronized(recursion._torch_twice(h, x)))
+        seconds = shortest(lambda: recursion._torch_twice(h, x), device)
     volume = 3 * 4 * side**2 * n_vectors * real.itemsize
     return {
         "case": case,
@@ -182,29 +166,25 @@ def application(case: str, side: int, real: torch.dtype, device: str) -> dict:
     }
 
 
-def synchronized(value: torch.Tensor) -> torch.Tensor:
-    if value.is_cuda:
-        torch.cuda.synchronize()
-    return value
-
-
 def speed(length: int, device: str) -> list[dict]:
     """One field at 3 % of the transverse rms, against diagonalization in the same run."""
     rows = []
     for case in CASES:
         model = model_of(case, length)
         s = quench(case, length)["early"]
-        start = time.perf_counter()
+        single, start = s.astype(np.float32), time.perf_counter()
         expected = spins.transverse(s, exact.solve(model, s).local_field)
         diagonalization = time.perf_counter() - start
         for n_colors in (16, 36, 64, 144, 192, 256):
             # Truncation is below 0.5 % of the transverse field at electron_kT = 0.05.
-            arguments = {"n_moments": 300, "n_probes": 2 * n_colors, "seed": 0, "dtype": SINGLE}
-            found = kpm.solve(model, s, device=device, **arguments)
+            arguments = {"n_moments": 300, "n_probes": 2 * n_colors, "seed": 0}
+            found = kpm.solve(model, single, device=device, **arguments)
             error = rms(spins.transverse(s, found.local_field) - expected) / rms(expected)
             if error <= 0.03:
                 break
-        seconds = shortest(lambda m=model, x=s, a=arguments: kpm.solve(m, x, device=device, **a))
+        seconds = shortest(
+            lambda m=model, x=single, a=arguments: kpm.solve(m, x, device=device, **a)
+        )
         rows.append(
             {
                 "case": case,

@@ -5,8 +5,8 @@
 Parts: engines (spin-steps/s against N of the force field, the kernel polynomial method and
 diagonalization with two fields a step, and of the force field with Adams-Bashforth steps), share
 (time of a step at N = 10^4 that is not field evaluation), work (operations of a field evaluation,
-those of :mod:`descriptor`, over the rate of a 2048^3 float32 product), field (one evaluation at
-30 x 30 against diagonalization), drift (energy drift and order of the schemes on a Heisenberg
+counted as in descriptor_cost.py, over the rate of a 2048^3 float32 product), field (one evaluation
+at 30 x 30 against diagonalization), drift (energy drift and order of the schemes on a Heisenberg
 lattice); all by default, some minutes. Times are minima of several calls after a
 warm-up; ratios are of one run. ``--output`` writes data/reference/NAME.json. Threads follow
 OMP_NUM_THREADS.
@@ -14,13 +14,13 @@ OMP_NUM_THREADS.
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from descriptor import counted_work, walk_work
+from descriptor_cost import counted_work, walk_work
+from timing import shortest
 
 from sdml import dynamics, exact, forcefield, kpm, lattice, spins
 from sdml.companion import results
@@ -30,18 +30,6 @@ EQUATION = LandauLifshitz(0.5, 0.1, 0.01)
 EXACT_SITES, KPM_SITES = 700, 2500
 PRODUCT, ADAMS_STEPS = 2048, 10
 Given = argparse.Namespace
-
-
-def shortest(call: Callable[[], object], device: str, repetitions: int = 5) -> float:
-    """Minimum wall time after one warm-up."""
-    times = []
-    for _ in range(repetitions + 1):
-        start = time.perf_counter()
-        call()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 def released(given: Given, length: int) -> tuple[Any, torch.Tensor]:
@@ -55,7 +43,7 @@ def released(given: Given, length: int) -> tuple[Any, torch.Tensor]:
 def step_of(field: Callable, state: torch.Tensor, method: str, kT: float) -> Callable[[], object]:
     equation = dataclasses.replace(EQUATION, kT=kT, method=method)
     rng = dynamics.generator(equation, 0, state.device)
-    return lambda: dynamics.advance(state, field, equation, rng)
+    return lambda: dynamics.evolve(state, field, [equation], rng)
 
 
 def adams_steps(field: Callable, state: torch.Tensor) -> Callable[[], object]:

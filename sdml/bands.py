@@ -25,6 +25,7 @@ from sdml.model import (
     electronic_energy,
     hamiltonian,
     occupations,
+    site_expectations,
     spin_energy,
     spin_field,
 )
@@ -94,27 +95,19 @@ def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
     ValueError
         ``n_phases`` below 1, or bad ``spins``.
     """
-    if n_phases < 1:
-        raise ValueError(f"n_phases: must be at least 1, got {n_phases}")
+    phases = _grid(n_phases, smallest=1).reshape(-1, 2)
     s = as_tensor(spins, model.lattice.n_sites)
-    turns = 2 * np.pi * np.arange(n_phases) / n_phases
-    phases = np.stack(np.meshgrid(turns, turns), axis=-1).reshape(-1, 2)
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
     ascending, order = torch.from_numpy(levels).flatten().sort()
     filled, mu = occupations(model, ascending)
-    share = filled[order.argsort()].reshape(levels.shape).numpy() / len(phases)
-    moment, density = _site_expectations(columns, share)
+    share = filled[order.argsort()].reshape(levels.shape) / len(phases)
+    found = map(site_expectations, torch.from_numpy(columns), share)
+    moment, density = (sum(parts) for parts in zip(*found, strict=True))
     energy = electronic_energy(model, ascending, filled, mu) / len(phases) + spin_energy(model, s)
-    field = model.exchange_coupling * moment + spin_field(model, s.double()).numpy()
-    return ElectronicState(float(energy), field, density, float(mu), ascending.numpy())
-
-
-def _site_expectations(columns: Any, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """<c+ sigma c> (N, 3) and <c+ c> (N,) of columns (P, 2N, 2N) with occupations (P, 2N)."""
-    up, down = columns[:, 0::2], columns[:, 1::2]
-    flip = np.einsum("pin,pin,pn->i", up.conj(), down, share)
-    n_up, n_down = (np.einsum("pin,pn->i", abs(part) ** 2, share) for part in (up, down))
-    return np.stack([2 * flip.real, 2 * flip.imag, n_up - n_down], axis=-1), n_up + n_down
+    field = model.exchange_coupling * moment + spin_field(model, s.double())
+    return ElectronicState(
+        float(energy), field.numpy(), density.numpy(), float(mu), ascending.numpy()
+    )
 
 
 def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:
@@ -193,13 +186,10 @@ def bloch_hamiltonian(model: SDModel, spins: Any, phases: Any) -> NDArray[np.com
         if amplitude:
             i, j = model.lattice.directed_bonds(shell).T
             turns = np.exp(1j * theta @ model.lattice.windings(shell).T)
-            for bond in range(len(i)):  # a pair of sites of a small cell has several bonds
-                hopping[..., i[bond], j[bond]] -= amplitude * turns[..., bond]
+            # A pair of sites of a small cell has several bonds.
+            np.add.at(hopping, (..., i, j), -amplitude * turns)  # type: ignore[arg-type]
     exchange = hamiltonian(dataclasses.replace(model, hopping=0.0), s)
-    matrix = np.zeros((*theta.shape[:-1], n, 2, n, 2), dtype=complex)
-    for sigma in (0, 1):
-        matrix[..., :, sigma, :, sigma] = hopping
-    return matrix.reshape(*theta.shape[:-1], 2 * n, 2 * n) + torch.as_tensor(exchange).numpy()
+    return np.kron(hopping, np.eye(2)) + exchange.numpy()
 
 
 def band_gap(model: SDModel, spins: Any, n_phases: int = 12) -> float:
@@ -241,10 +231,10 @@ def chern_number(model: SDModel, spins: Any, n_phases: int = 12) -> int:
     return model.lattice.orientation * round(float(np.angle(around).sum() / (2 * np.pi)))
 
 
-def _grid(n_phases: int) -> NDArray[np.float64]:
+def _grid(n_phases: int, smallest: int = 3) -> FloatArray:
     """(n, n, 2) phases in [0, 2 pi)."""
-    if n_phases < 3:
-        raise ValueError(f"n_phases: must be at least 3, got {n_phases}")
+    if n_phases < smallest:
+        raise ValueError(f"n_phases: must be at least {smallest}, got {n_phases}")
     theta = 2 * np.pi * np.arange(n_phases) / n_phases
     return np.stack(np.meshgrid(theta, theta, indexing="ij"), axis=-1)
 

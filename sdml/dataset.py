@@ -13,8 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from itertools import repeat
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdml import __version__, dynamics, exact, files, spins
-from sdml.lattice import Lattice
+from sdml import __version__, dynamics, exact, files, forcefield, spins
 from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
@@ -32,7 +30,6 @@ FILE_FORMAT = "sdml-snapshots-3"
 WITHOUT_CHECKSUMS = "sdml-snapshots-2"
 UNNAMED_METHOD = "sib"
 """How quenches were integrated whose stores do not say so."""
-TEXTURES = ("ferromagnetic", "neel", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
 DIMENSIONS = {
     "spins": ("snapshot", "site", "component"),
     "local_field": ("snapshot", "site", "component"),
@@ -129,19 +126,6 @@ def engine_name(solver: Solver) -> str:
     return " ".join([module, *(f"{k}={v}" for k, v in settings if k != "device")])
 
 
-def start(lattice: Lattice, seed: int, texture: str = "random") -> NDArray[np.float64]:
-    """Spins (N, 3) from which a run begins: random ones of the seed, or an ordered texture.
-
-    ValueError for a texture that is unknown or does not fit on the lattice.
-    """
-    if texture == "random":
-        return spins.random(lattice.n_sites, seed)
-    if texture not in TEXTURES:
-        raise ValueError(f"start: must be one of {('random', *TEXTURES)}, got {texture!r}")
-    ordered: NDArray[np.float64] = getattr(spins, texture)(lattice)
-    return ordered
-
-
 def random_states(
     model: SDModel, n_snapshots: int, seed: int, solver: Solver = exact.solve, first: int = 0
 ) -> Dataset:
@@ -164,55 +148,47 @@ def quench(
     save_times: Sequence[float],
     seed: int,
     solver: Solver = exact.solve,
-    driver: dynamics.LocalField | None = None,
+    driver: forcefield.ForceField | None = None,
     path: str | os.PathLike[str] | None = None,
     texture: str = "random",
-    **provenance: Any,
 ) -> Dataset:
     """One quench from random spins, labelled by an engine, trajectory number = seed.
 
-    With another ``texture`` (see :func:`start`) and kT > 0 it is a run that heats an ordered state:
-    its later frames are thermal states.
+    With a ``texture`` (see :func:`sdml.spins.start`) and kT > 0 it is a run that heats an ordered
+    state: its later frames are thermal states.
 
     The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
     to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
-    ``driver``, a force field for instance: then only the kept frames cost a label, and they are the
-    states that this force field visits. 'adams' starts anew at every frame.
+    a force field, the ``driver``: then only the kept frames cost a label, and they are the states
+    that this force field visits. 'adams' starts anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
     found there goes on after its last frame, bit for bit on the same machine. ValueError if the
-    file cannot be read or holds another quench.
+    file cannot be read or holds another quench; FloatingPointError if the spins are no longer
+    finite.
     """
-    steps = save_steps(save_times, equation)
-    rng = dynamics.generator(equation, seed)
-    recipe: dict[str, Any] = {
-        "dt": equation.dt,
-        "damping": equation.damping,
-        "kT": equation.kT,
-        "method": equation.method,
-        "seed": seed,
-    }
+    steps, target = save_steps(save_times, equation), None if path is None else Path(path)
+    recipe = asdict(equation) | {"seed": seed}
     if texture != "random":
         recipe["start"] = texture
-    origin = {"quenches": [recipe | provenance]}
-    target = None if path is None else Path(path)
+    if driver is not None:
+        recipe["force_field"] = forcefield.checksum(driver)
+    rng = dynamics.generator(equation, seed)
     data = None
+    begun, done = spins.as_tensor(spins.start(texture, model.lattice, seed)), 0
     if target is not None and target.exists():
         data, complete = _begun(target, rng)
         if equation.method == UNNAMED_METHOD and not _names_method(data):
-            del origin["quenches"][0]["method"]
-        require_origin(target, data, model, {"engine": engine_name(solver)} | origin)
+            del recipe["method"]
+        origin = {"engine": engine_name(solver), "quenches": [recipe]}
+        require_origin(target, data, model, origin)
         _require_times(target, data, steps * equation.dt, complete)
-    state = spins.as_tensor(start(model.lattice, seed, texture))
-    field, done, n_kept = driver or (lambda s: solver(model, s).local_field), 0, 0
-    if data is not None:
-        state, n_kept = torch.from_numpy(data.spins[-1].copy()), len(data)
-        done = int(steps[n_kept - 1])
-    for step in steps[n_kept:]:
-        state = dynamics.evolve(state, field, repeat(equation, int(step) - done), rng)
-        done = int(step)
-        kept = state.numpy()[None]
-        frame = label(model, kept, [seed], [done * equation.dt], solver, **origin)
+        begun, done = torch.from_numpy(data.spins[-1].copy()), int(steps[len(data) - 1])
+    field = driver.local_field if driver else lambda s: solver(model, s).local_field
+    marks = steps[0 if data is None else len(data) :]
+    for step, state in dynamics.trajectory(begun, field, equation, marks, rng, done):
+        kept, time = state.numpy()[None], [step * equation.dt]
+        frame = label(model, kept, [seed], time, solver, quenches=[recipe])
         data = frame if data is None else _appended(data, frame)
         if target is not None:
             _save_begun(data, target, rng, complete=len(data) == len(steps))
@@ -282,8 +258,7 @@ def split(data: Dataset, held_out: Sequence[int]) -> tuple[Dataset, Dataset]:
 
 def save(data: Dataset, path: str | os.PathLike[str]) -> None:
     """Write a store; the file appears only when it is complete."""
-    with files.replacing(Path(path)) as partial, h5py.File(partial, "w") as file:
-        _write(file, data)
+    _save_begun(data, Path(path), None, complete=True)
 
 
 def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, complete: bool) -> None:
@@ -294,7 +269,7 @@ def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, comple
             file["checkpoint/generator"] = rng.get_state().numpy()
 
 
-def _write(file: h5py.File, data: Dataset, complete: bool = True) -> None:
+def _write(file: h5py.File, data: Dataset, complete: bool) -> None:
     sizes = dict(zip(DIMENSIONS["spins"], data.spins.shape, strict=True))
     for name, size in sizes.items():
         file[name] = np.arange(size)

@@ -24,9 +24,8 @@ solution, the noise being held over a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -122,9 +121,7 @@ def integrate(
         raise ValueError(f"n_steps: must be an integer >= 0, got {n_steps}")
     s = as_tensor(spins)
     rng = generator(equation, seed, s.device)
-    s = evolve(s, local_field, repeat(equation, int(n_steps)), rng)
-    if not bool(torch.isfinite(s).all()):
-        raise FloatingPointError(f"spins: not finite after {n_steps} steps of dt = {dt}")
+    _, s = next(trajectory(s, local_field, equation, [n_steps], rng))
     return like(s, spins)
 
 
@@ -184,13 +181,59 @@ def suggested_dt(
     return min(dt, 1.5 * error / (damping * kT)) if damping * kT > 0 else dt
 
 
+def trajectory(
+    spins: Tensor,
+    local_field: LocalField,
+    equation: LandauLifshitz | Callable[[int], LandauLifshitz],
+    marks: Iterable[int],
+    rng: Generators | None = None,
+    begun: int = 0,
+) -> Iterator[tuple[int, Tensor]]:
+    """Step and spins at each mark in turn: the loop of every run, short or long.
+
+    Between two marks the spins :func:`evolve`; what is resumed at a mark, with the generators as
+    they were there, goes on bit for bit.
+
+    Parameters
+    ----------
+    spins : (..., N, 3)
+        At step ``begun``; they are not checked.
+    local_field : callable
+        Tensor (..., N, 3) -> field of the same shape.
+    equation : LandauLifshitz or callable
+        Of all steps, or number of a step -> that of the step; dt must stay.
+    marks : iterable of int
+        Steps, ascending, at or after ``begun``.
+    rng : generator or sequence of them
+        See :func:`evolve`.
+
+    Raises
+    ------
+    FloatingPointError
+        The spins are no longer finite at a mark.
+    RuntimeError
+        The iteration of 'midpoint' does not converge: dt is too large.
+    """
+    at = equation if callable(equation) else lambda _: equation
+    for mark in map(int, marks):
+        broken = f"at step {mark} of dt = {at(begun).dt}; the run ends at step {begun}"
+        try:
+            spins = evolve(spins, local_field, (at(k) for k in range(begun, mark)), rng)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, {broken}") from error
+        if not bool(torch.isfinite(spins).all()):
+            raise FloatingPointError(f"spins: not finite {broken}")
+        begun = mark
+        yield mark, spins
+
+
 def evolve(
     spins: Tensor,
     local_field: LocalField,
     equations: Iterable[LandauLifshitz],
     rng: Generators | None = None,
 ) -> Tensor:
-    """Steps in a row, one for each of ``equations`` (of one dt); the inner loop of every run.
+    """Steps in a row, one for each of ``equations`` (of one dt).
 
     ``rng`` is one generator for all spins, or one for each configuration of a batch (B, N, 3),
     which then gets the noise that it would get alone. 'adams' remembers nothing from one call to
@@ -219,16 +262,6 @@ def evolve(
         else:
             spins = STEPS[equation.method](spins, *settings)
     return spins
-
-
-def advance(
-    spins: Tensor,
-    local_field: LocalField,
-    equation: LandauLifshitz,
-    rng: Generators | None = None,
-) -> Tensor:
-    """One step, see :func:`evolve`; of 'adams', which knows no earlier one here, that of 'sib'."""
-    return evolve(spins, local_field, [equation], rng)
 
 
 def thermal_noise(spins: Tensor, equation: LandauLifshitz, rng: Generators | None) -> Tensor | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,9 @@ from sdml.dynamics import LandauLifshitz
 from sdml.forcefield import committee
 from sdml.lattice import Lattice
 from sdml.model import describe
-from sdml.simulation import Guard, Observable, Schedule, Steps
+from sdml.simulation import Guard, Limits, Observable, Settings, Steps
 
-INITIAL = ("ferromagnetic", "neel", "stripe", "coplanar_120", "coplanar_90", "tetrahedral")
-"""Ordered starts; ``random`` differs from seed to seed, and a store gives its last spins."""
+__all__ = ["OBSERVABLES", "Quench", "jobs", "quench", "require_device"]
 
 
 def _chirality_structure(sites: Lattice, s: Any) -> Any:
@@ -73,19 +72,18 @@ class Quench:
     force_field : str
         A released name or a file.
     length : int
-    equation : LandauLifshitz
-    n_steps, save_every, frames_every, schedule, frame_dtype, checkpoint_every
+    equation, n_steps, save_every
         See :func:`sdml.simulation.quench`.
+    settings : simulation.Settings
+        Its further settings, but for those that follow from the fields here.
     observables : sequence of str
         Of ``OBSERVABLES``, or ``energy``.
     initial : str
-        ``random``, one of ``INITIAL``, or the store of a run.
+        Of :data:`sdml.spins.STARTS`, or the store of a run, which gives its last spins.
     committee : bool
         The mean of all members of the force field drives the spins.
-    guarded : bool
+    guard : simulation.Limits, optional
         Watch whether the spins leave the range of the training data.
-    warn_above, stop_above
-        See :class:`sdml.simulation.guard.Guard`.
     device : str
 
     Raises
@@ -99,16 +97,11 @@ class Quench:
     equation: LandauLifshitz
     n_steps: int
     save_every: Steps
-    frames_every: Steps | None = None
-    schedule: Schedule | None = None
-    frame_dtype: str = "float32"
-    checkpoint_every: int = 10
+    settings: Settings = field(default_factory=Settings)
     observables: Sequence[str] = ()
     initial: str = "random"
     committee: bool = False
-    guarded: bool = False
-    warn_above: float = 0.01
-    stop_above: float | None = None
+    guard: Limits | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -116,47 +109,41 @@ class Quench:
             if name not in (*OBSERVABLES, "energy"):
                 known = sorted([*OBSERVABLES, "energy"])
                 raise ValueError(f"observables: must be of {known}, got {name!r}")
-        if self.initial not in ("random", *INITIAL) and not Path(self.initial).is_file():
-            raise ValueError(
-                f"initial: must be 'random', a store or of {list(INITIAL)}, got {self.initial!r}"
-            )
-        if self.stop_above is not None and not self.guarded:
-            raise ValueError(f"stop_above: needs a guard, got {self.stop_above} without one")
+        if self.initial not in spins.STARTS and not Path(self.initial).is_file():
+            known = list(spins.STARTS)
+            raise ValueError(f"initial: must be a store or of {known}, got {self.initial!r}")
 
 
 def quench(
     path: str | os.PathLike[str],
-    settings: Quench,
+    asked: Quench,
     seed: int | Sequence[int],
     progress: bool | None = None,
 ) -> simulation.Run:
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
-    require_device(settings.device)
-    loaded: Any = (committee if settings.committee else forcefield).load(settings.force_field)
-    sites = getattr(lattice, loaded.model.lattice.name)(settings.length)
-    driver = loaded.on(sites).to(settings.device)
-    start = torch.as_tensor(_start(settings.initial, sites, seed))
-    guard = None
-    if settings.guarded:
-        guard = Guard(driver, settings.warn_above, settings.stop_above)
+    require_device(asked.device)
+    loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
+    sites = getattr(lattice, loaded.model.lattice.name)(asked.length)
+    driver = loaded.on(sites).to(asked.device)
+    start = torch.as_tensor(_start(asked.initial, sites, seed))
+    settings = replace(
+        asked.settings,
+        observables=_measured(asked.observables, driver),
+        seed=seed,
+        engine=Path(asked.force_field).name,
+        guard=None if asked.guard is None else Guard(driver, **vars(asked.guard)),
+        provenance={"model": describe(driver.model), "weights_sha256": _weights(loaded)},
+        progress=progress,
+    )
     return simulation.quench(
         path,
         sites,
-        start.to(settings.device, torch.float32),
+        start.to(asked.device, torch.float32),
         driver.field,
-        settings.equation,
-        settings.n_steps,
-        settings.save_every,
-        _measured(settings.observables, driver),
-        seed,
-        settings.checkpoint_every,
-        engine=Path(settings.force_field).name,
-        schedule=settings.schedule,
-        frames_every=settings.frames_every,
-        frame_dtype=settings.frame_dtype,
-        guard=guard,
-        provenance={"model": describe(driver.model), "weights_sha256": _weights(loaded)},
-        progress=progress,
+        asked.equation,
+        asked.n_steps,
+        asked.save_every,
+        **vars(settings),
     )
 
 
@@ -187,10 +174,8 @@ def _measured(names: Sequence[str], driver: Any) -> Mapping[str, Observable]:
 def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
     if not isinstance(seed, (int, np.integer)):
         return np.stack([_start(initial, sites, one) for one in seed])
-    if initial == "random":
-        return spins.random(sites.n_sites, seed)
-    if initial in INITIAL:
-        return getattr(spins, initial)(sites)
+    if initial in spins.STARTS:
+        return spins.start(initial, sites, seed)
     found = simulation.load(initial)
     held, last = found.header["lattice"], found.spins
     if (held["name"], tuple(held["shape"])) != (sites.name, sites.shape):
@@ -204,7 +189,7 @@ def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
 
 
 def jobs(
-    folder: str | os.PathLike[str], settings: Quench, seeds: Sequence[int]
+    folder: str | os.PathLike[str], asked: Quench, seeds: Sequence[int]
 ) -> dict[str, partial[int]]:
     """Name of the store in the folder -> job of one seed, for :func:`sdml.workers.run`.
 
@@ -213,11 +198,11 @@ def jobs(
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds: must differ from each other, got {list(seeds)}")
     # A worker of a cluster may run in another folder.
-    names = {"force_field": settings.force_field, "initial": settings.initial}
+    names = {"force_field": asked.force_field, "initial": asked.initial}
     here = {k: str(Path(v).absolute()) for k, v in names.items() if Path(v).is_file()}
-    moved, target = replace(settings, **here), Path(folder).absolute()  # type: ignore[arg-type]
+    moved, target = replace(asked, **here), Path(folder).absolute()  # type: ignore[arg-type]
     return {f"quench_{k}.h5": partial(_job, target / f"quench_{k}.h5", moved, k) for k in seeds}
 
 
-def _job(path: Path, settings: Quench, seed: int) -> int:
-    return quench(path, settings, seed, progress=False).step
+def _job(path: Path, asked: Quench, seed: int) -> int:
+    return quench(path, asked, seed, progress=False).step

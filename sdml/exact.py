@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import scipy.linalg
@@ -10,18 +9,21 @@ import torch
 from torch import Tensor
 
 from sdml.model import (
+    EMPTY,
     ElectronicState,
     SDModel,
     electronic_energy,
     hamiltonian,
     occupations,
+    site_expectations,
     spin_energy,
     spin_field,
+    stacked,
 )
 from sdml.spins import as_tensor, like
 
-EMPTY = 1e-18
-"""Occupations below this do not change a float64 sum of 2N <= 1e5 terms."""
+__all__ = ["local_field", "solve"]
+
 EMPTY_LEVEL = 1e6
 """Stands for levels far above the Fermi energy."""
 
@@ -52,7 +54,7 @@ def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Ele
     s = as_tensor(spins, model.lattice.n_sites)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
     # One matrix at a time: memory stays bounded, and one large eigen-solve uses all threads.
-    return _stacked([_solve_one(model, one, device) for one in batch], s, spins)
+    return stacked([_solve_one(model, one, device) for one in batch], spins)
 
 
 def local_field(model: SDModel, spins: Any, precision: str = "double") -> Any:
@@ -92,38 +94,19 @@ def _field_one(model: SDModel, spins: Tensor, dtype: torch.dtype) -> Tensor:
     size = len(matrix)
     share = 1.0 if model.filling is None else model.filling + 0.03
     for n_levels in (min(size, round(size * share) + 16), size):
-        levels, columns = _lowest(matrix, n_levels)
+        levels, columns = _eigh(matrix, n_levels)
         far = levels.new_full((size - n_levels,), EMPTY_LEVEL)
         filled, _ = occupations(model, torch.cat([levels.double(), far.double()]))
         if n_levels == size or float(filled[n_levels - 1]) < EMPTY:
             break
-    moment, _ = _site_expectations(columns, filled[:n_levels].to(levels.dtype))
+    moment, _ = site_expectations(columns, filled[:n_levels].to(levels.dtype))
     return model.exchange_coupling * moment.double() + spin_field(model, spins)
-
-
-def _lowest(matrix: Tensor, n_levels: int) -> tuple[Tensor, Tensor]:
-    """The lowest levels and their columns."""
-    levels, columns = scipy.linalg.eigh(
-        matrix.numpy(), driver="evr", subset_by_index=(0, n_levels - 1), check_finite=False
-    )
-    return torch.from_numpy(levels), torch.from_numpy(columns)
-
-
-def _stacked(states: list[ElectronicState], batch: Tensor, spins: Any) -> ElectronicState:
-    """The states of a batch (..., N, 3) as one, numpy arrays if ``spins`` is one."""
-    if not states:
-        raise ValueError(f"spins: at least one configuration is needed, got {tuple(batch.shape)}")
-    fields = {}
-    for field in dataclasses.fields(ElectronicState):
-        values = torch.stack([getattr(state, field.name) for state in states])
-        fields[field.name] = like(values.reshape(batch.shape[:-2] + values.shape[1:]), spins)
-    return ElectronicState(**fields)
 
 
 def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> ElectronicState:
     eigenvalues, eigenvectors = _eigh(hamiltonian(model, spins, device))
     filled, mu = occupations(model, eigenvalues)
-    moment, density = _site_expectations(eigenvectors, filled)
+    moment, density = site_expectations(eigenvectors, filled)
     return ElectronicState(
         energy=electronic_energy(model, eigenvalues, filled, mu) + spin_energy(model, spins),
         local_field=model.exchange_coupling * moment + spin_field(model, spins),
@@ -133,8 +116,8 @@ def _solve_one(model: SDModel, spins: Tensor, device: str | torch.device) -> Ele
     )
 
 
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Levels and orthonormal columns; the matrix may be overwritten.
+def _eigh(matrix: Tensor, n_levels: int | None = None) -> tuple[Tensor, Tensor]:
+    """Levels and orthonormal columns: the lowest, or all, when the matrix may be overwritten.
 
     On the CPU LAPACK's relatively robust representations (zheevr), a quarter faster here than the
     divide and conquer (zheevd) that torch takes; see benchmarks/exact_field.py.
@@ -142,19 +125,10 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if matrix.device.type != "cpu":
         return torch.linalg.eigh(matrix)
     levels, columns = scipy.linalg.eigh(
-        matrix.numpy(), driver="evr", overwrite_a=True, check_finite=False
+        matrix.numpy(),
+        driver="evr",
+        subset_by_index=None if n_levels is None else (0, n_levels - 1),
+        overwrite_a=n_levels is None,
+        check_finite=False,
     )
     return torch.from_numpy(levels), torch.from_numpy(columns)
-
-
-def _site_expectations(eigenvectors: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
-    """<c+ sigma c> (N, 3) and <c+ c> (N,) from the occupied columns."""
-    occupied = filled > EMPTY
-    weight = filled[occupied]
-    up = eigenvectors[0::2, occupied]
-    down = eigenvectors[1::2, occupied]
-    flip = (up.conj() * down) @ weight.to(up.dtype)
-    n_up = (up.real**2 + up.imag**2) @ weight
-    n_down = (down.real**2 + down.imag**2) @ weight
-    moment = torch.stack([2 * flip.real, 2 * flip.imag, n_up - n_down], dim=-1)
-    return moment, n_up + n_down

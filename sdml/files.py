@@ -1,10 +1,12 @@
-"""Absolute folders of the project.
+"""Absolute folders of the project, and files that are written whole or not at all.
 
-Every folder hangs on `root`, the checkout that holds this package; the environment variable
-``SDML_HOME`` overrides it, for a copy of the project elsewhere or an installation outside a
-checkout. ``SDML_BUILD`` is the folder that a run writes to; the runner sets it for notebooks.
+The released weights lie in the package. Notebooks, data and figures lie in the checkout, `root`:
+the one that holds this package, or the one that the environment variable ``SDML_HOME`` names, for
+a copy of the project elsewhere or an installation outside a checkout. ``SDML_BUILD`` is the folder
+that a run writes to; the runner sets it for notebooks.
 """
 
+import atexit
 import hashlib
 import json
 import os
@@ -19,22 +21,50 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def root() -> Path:
-    """Folder of the checkout, or ``SDML_HOME`` where that is set.
+    """Folder of the checkout: ``SDML_HOME`` where that is set, else the one of this package.
 
     Raises
     ------
     ValueError
-        If ``SDML_HOME`` is set and is not an existing folder.
+        If ``SDML_HOME`` is set and is no checkout, or is not and the package lies outside one.
     """
-    home = os.environ.get("SDML_HOME")
-    if not home:
-        return PACKAGE.parent
-    folder = Path(home).expanduser().resolve()
-    if not folder.is_dir():
+    folder = _checkout()
+    if folder is None:
         raise ValueError(
-            f"SDML_HOME={home!r} is not an existing folder; unset it or name a checkout"
+            f"this needs a checkout of the project, and the package in {str(PACKAGE)!r} is outside "
+            "one: set SDML_HOME to a checkout, whose notebooks need pip install 'sdml[notebooks]'"
         )
     return folder
+
+
+def _checkout() -> Path | None:
+    """The checkout, None outside one; ValueError for a ``SDML_HOME`` that is none."""
+    home = os.environ.get("SDML_HOME")
+    folder = Path(home).expanduser().resolve() if home else PACKAGE.parent
+    if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
+        return folder
+    if home:
+        wanted = "a checkout (with notebooks/)" if folder.is_dir() else "an existing folder"
+        raise ValueError(f"SDML_HOME={home!r} is not {wanted}; unset it or name a checkout")
+    return None
+
+
+def prepare_kernel_cache() -> None:
+    """Let numba keep compiled kernels in a temporary folder where it finds no other.
+
+    It looks in ``NUMBA_CACHE_DIR``, beside the source and in the user's cache folder, and refuses a
+    kernel that is to be kept when it can write to none of them. This goes before the kernels of a
+    module; where numba finds a folder it changes nothing. The temporary folder goes with the
+    process.
+    """
+    import numba
+
+    try:
+        numba.njit(_plain, cache=True)  # only looks for the folder: nothing is compiled
+    except RuntimeError:
+        folder = tempfile.TemporaryDirectory(prefix="sdml-", ignore_cleanup_errors=True)
+        atexit.register(folder.cleanup)
+        numba.config.CACHE_DIR = folder.name  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -95,21 +125,17 @@ def notebooks() -> Path:
     return root() / "notebooks"
 
 
-def profiles() -> Path:
-    """Parameter overlays of the larger profiles."""
-    return notebooks() / "profiles"
-
-
 def build(profile: str | None = None) -> Path:
     """Folder that a run of `profile` writes to; it may not exist yet.
 
     Without an argument it is the folder of the run in progress (``SDML_BUILD``), else that of the
-    quick profile, so that a notebook opened by hand writes where ``make reproduce`` does.
+    quick profile, so that a notebook opened by hand writes where ``make reproduce`` does. It is in
+    the checkout, outside one in the working folder.
     """
     running = os.environ.get("SDML_BUILD")
     if profile is None and running:
         return Path(running).expanduser().resolve()
-    return root() / "build" / (profile or DEFAULT_PROFILE)
+    return (_checkout() or Path.cwd()) / "build" / (profile or DEFAULT_PROFILE)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

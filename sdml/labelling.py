@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from sdml import dataset, exact, forcefield
+from sdml import dataset, exact, forcefield, spins
 from sdml.dataset import Solver
 from sdml.dynamics import LandauLifshitz
-from sdml.lattice import Lattice
 from sdml.model import SDModel
+
+__all__ = ["QuenchJob", "RandomStates"]
 
 Job = Callable[[], bool]
 BLOCK = 8
@@ -103,57 +104,53 @@ class RandomStates:
         return data
 
 
-def quench_job(
-    path: str | os.PathLike[str],
-    model: SDModel,
-    equation: LandauLifshitz,
-    save_times: Sequence[float],
-    seed: int,
-    driver: str | None = None,
-    solver: Solver = exact.solve,
-    texture: str = "random",
-) -> Job:
-    """The job of one quench; ``driver`` names the force field that drives it, released or a file.
+@dataclass(frozen=True)
+class QuenchJob:
+    """The job of one quench in a store of its own; called, it begins it or goes on with it.
 
-    ``solver`` labels, and drives without a driver; ``texture`` as of :func:`sdml.dataset.start`.
-    ValueError for a texture that is not allowed and for times that are no multiples of dt, which
-    :func:`sdml.dataset.quench` would round.
+    Parameters
+    ----------
+    path : path
+        The store.
+    model, equation, save_times, seed, solver, texture
+        See :func:`sdml.dataset.quench`; times are multiples of dt.
+    driver : str, optional
+        The force field that drives it, released or a file; without one the fields of ``solver`` do.
+
+    Raises
+    ------
+    ValueError
+        A texture that is not allowed, or times that are no multiples of dt, which
+        :func:`sdml.dataset.quench` would round.
     """
-    _require_multiples(save_times, equation.dt)
-    dataset.save_steps(save_times, equation)
-    dataset.start(model.lattice, seed, texture)
-    # A worker of a cluster may run in another folder.
-    if driver is not None and Path(driver).is_file():
-        driver = str(Path(driver).absolute())
-    target = Path(path).absolute()
-    begin = partial(
-        dataset.quench,
-        model,
-        equation,
-        tuple(save_times),
-        seed,
-        solver,
-        path=target,
-        texture=texture,
-    )
-    return partial(label_quench, begin, target, driver, model.lattice)
 
+    path: str | os.PathLike[str]
+    model: SDModel
+    equation: LandauLifshitz
+    save_times: Sequence[float]
+    seed: int
+    driver: str | None = None
+    solver: Solver = exact.solve
+    texture: str = "random"
 
-def _require_multiples(save_times: Sequence[float], dt: float) -> None:
-    for time in save_times:
-        steps = time / dt
-        if not (math.isfinite(steps) and math.isclose(steps, round(steps), rel_tol=TOLERANCE)):
-            raise ValueError(f"save_times: must be multiples of dt = {dt}, got {time}")
+    def __post_init__(self) -> None:
+        for time in self.save_times:
+            steps = time / self.equation.dt
+            if not (math.isfinite(steps) and math.isclose(steps, round(steps), rel_tol=TOLERANCE)):
+                allowed = f"multiples of dt = {self.equation.dt}"
+                raise ValueError(f"save_times: must be {allowed}, got {time}")
+        dataset.save_steps(self.save_times, self.equation)
+        spins.start(self.texture, self.model.lattice, self.seed)
+        # A worker of a cluster may run in another folder.
+        object.__setattr__(self, "path", Path(self.path).absolute())
+        if self.driver is not None and Path(self.driver).is_file():
+            object.__setattr__(self, "driver", str(Path(self.driver).absolute()))
 
-
-def label_quench(
-    quench: Callable[..., object], path: Path, driver: str | None, lattice: Lattice
-) -> bool:
-    """Begin the quench of a store or go on with it; False if it was finished."""
-    finished = dataset.is_complete(path)
-    if driver is None:
-        quench()
-    else:
-        field = forcefield.load(driver).on(lattice)
-        quench(driver=field.local_field, force_field=forcefield.checksum(field))
-    return not finished
+    def __call__(self) -> bool:
+        """Whether there was anything left to do."""
+        finished, driver = dataset.is_complete(self.path), None
+        if self.driver is not None:
+            driver = forcefield.load(self.driver).on(self.model.lattice)
+        recipe = self.model, self.equation, self.save_times, self.seed, self.solver
+        dataset.quench(*recipe, driver=driver, path=self.path, texture=self.texture)
+        return not finished

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from sdml.symmetry import PointGroup
 
+__all__ = ["Lattice", "from_cell", "square", "triangular"]
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Corner = tuple[int, int, int]
@@ -190,32 +192,32 @@ class Lattice:
 
     def directed_bonds(self, shell: int = 1) -> IntArray:
         """(n, 2) pairs (i, j), one for every displacement of a shell (both directions)."""
-        if shell < 1:
-            raise ValueError(f"shell: must be at least 1, got {shell}")
-        distance = self.shell_distances(shell)[-1]
         pairs = []
-        for b in range(self.n_basis):
-            corners, vectors = self.displacements(distance + 1e-6, b)
-            on_shell = np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6
-            pairs.append(self._pairs(b, corners[on_shell]))
+        for sites, cells, basis in self._shell(shell):
+            targets = self.site_index(cells, basis)
+            pairs.append(np.stack([np.repeat(sites, len(basis)), targets.ravel()], axis=-1))
         return np.concatenate(pairs)
-
-    def _pairs(self, basis: int, corners: IntArray) -> IntArray:
-        """(n_cells * K, 2) pairs from every site of a sublattice to its K displaced sites."""
-        sites = np.flatnonzero(self.sublattices == basis)
-        targets = self.site_index(self.cells[sites, None] + corners[:, :2], corners[:, 2])
-        return np.stack([np.repeat(sites, len(corners)), targets.ravel()], axis=-1)
 
     def windings(self, shell: int = 1) -> IntArray:
         """(n, 2) signed crossings of the two boundaries by the :meth:`directed_bonds`."""
+        around = [cells // np.array(self.shape) for _, cells, _ in self._shell(shell)]
+        return np.concatenate([counts.reshape(-1, 2) for counts in around])
+
+    def _shell(self, shell: int) -> list[tuple[IntArray, IntArray, IntArray]]:
+        """Of every sublattice: sites (n,), and cells (n, K, 2), not wrapped, and basis (K,) there.
+
+        K displacements lead from a site to its neighbours in the shell.
+        """
+        if shell < 1:
+            raise ValueError(f"shell: must be at least 1, got {shell}")
         distance = self.shell_distances(shell)[-1]
-        counts = []
+        found = []
         for b in range(self.n_basis):
             corners, vectors = self.displacements(distance + 1e-6, b)
-            on_shell = np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6
-            cells = self.cells[self.sublattices == b][:, None] + corners[on_shell, :2]
-            counts.append((cells // np.array(self.shape)).reshape(-1, 2))
-        return np.concatenate(counts)
+            corners = corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6]
+            sites = np.flatnonzero(self.sublattices == b)
+            found.append((sites, self.cells[sites, None] + corners[:, :2], corners[:, 2]))
+        return found
 
     def bonds(self, shell: int = 1) -> IntArray:
         """(n_bonds, 2) pairs of a shell, each bond once per displacement."""
@@ -255,12 +257,6 @@ class Lattice:
         corners = np.array(self.triangles)
         points = corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[corners[..., 2]]
         return points.mean(axis=1)
-
-    @property
-    def plaquette_centers(self) -> FloatArray:
-        """(n_plaquettes, 2) centres, not wrapped."""
-        cells = self.cells[:: self.n_basis] @ np.array(self.vectors)
-        return (self.plaquette_offsets[:, None] + cells[None]).reshape(-1, 2)
 
     @cached_property
     def reciprocal_vectors(self) -> FloatArray:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml.lattice import Lattice
-from sdml.spins import as_tensor
+from sdml.spins import SpinArray, as_tensor, like
 
 DEGENERACY = 5e-10
 """Levels closer than this share of the bandwidth, some 1e-9 t, are one shell at electron_kT = 0."""
-REAL_NUMBERS = ("exchange_coupling", "filling", "chemical_potential", "electron_kT", "easy_axis")
 BISECTIONS = 2200
 """From the bandwidth down to the smallest kT; a bracket around a level ends much sooner."""
 MISSED = 1e-9
 """Share of the electrons that a chemical potential may miss."""
+EMPTY = 1e-18
+"""Occupations below this do not change a float64 sum of 2N <= 1e5 terms."""
+PAPER_CASES: dict[str, dict[str, Any]] = {
+    "triangular": {"exchange_coupling": 3.0, "filling": 0.25, "electron_kT": 0.05},
+    "square": {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025},
+}
+"""The two magnets of the paper, by the name of their lattice; energies in t."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,22 @@ class SDModel:
                 "filling, chemical_potential: give exactly one of the two, "
                 f"got {self.filling} and {self.chemical_potential}"
             )
-        for name in REAL_NUMBERS:
+        for name, lowest, highest in (
+            ("exchange_coupling", -np.inf, np.inf),
+            ("filling", 0, 1),
+            ("chemical_potential", -np.inf, np.inf),
+            ("electron_kT", 0, np.inf),
+            ("easy_axis", -np.inf, np.inf),
+        ):
             value = getattr(self, name)
             if value is None and name in ("filling", "chemical_potential"):
                 continue  # one of the two
-            if np.ndim(value):
-                raise ValueError(f"{name}: must be a number, got {value}")
+            number = _finite_tuple(name, value)[0] if np.ndim(value) == 0 else np.nan
+            if not lowest <= number <= highest:
+                allowed = f"a finite number from {lowest} to {highest}"
+                raise ValueError(f"{name}: must be {allowed}, got {value}")
             # Numpy scalars would not go into the JSON headers of stores.
-            (number,) = _finite_tuple(name, value)
             object.__setattr__(self, name, number)
-        if self.filling is not None and not 0 <= self.filling <= 1:
-            raise ValueError(f"filling: must be in [0, 1], got {self.filling}")
-        if self.electron_kT < 0:
-            raise ValueError(f"electron_kT: must be finite and >= 0, got {self.electron_kT}")
         object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
         object.__setattr__(self, "zeeman", _finite_tuple("zeeman", self.zeeman, length=3))
 
@@ -97,6 +106,24 @@ class SDModel:
                 i, j = self.lattice.directed_bonds(shell).T
                 np.add.at(matrix, (i, j), -amplitude)
         return matrix
+
+
+def paper_model(lattice: Lattice, **changed: Any) -> SDModel:
+    """The magnet of the paper on a triangular or square lattice, see :data:`PAPER_CASES`.
+
+    Parameters
+    ----------
+    changed
+        Parameters of :class:`SDModel` that differ.
+
+    Raises
+    ------
+    ValueError
+        Another lattice.
+    """
+    if lattice.name not in PAPER_CASES:
+        raise ValueError(f"lattice: must be one of {sorted(PAPER_CASES)}, got {lattice.name!r}")
+    return SDModel(lattice, **PAPER_CASES[lattice.name] | changed)
 
 
 def _finite_tuple(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
@@ -132,6 +159,24 @@ class ElectronicState:
     eigenvalues: Any = None
 
 
+State = TypeVar("State", bound=ElectronicState)
+
+
+def stacked(states: Sequence[State], spins: SpinArray) -> State:
+    """The states of all configurations (N, 3) of a batch (..., N, 3) as one, of its kind.
+
+    ValueError if there are none.
+    """
+    if not states:
+        raise ValueError(f"spins: must hold a configuration, got shape {np.shape(spins)}")
+    fields = {}
+    for name, first in vars(states[0]).items():
+        if first is not None:
+            values = torch.stack([getattr(state, name) for state in states])
+            fields[name] = like(values.reshape(np.shape(spins)[:-2] + values.shape[1:]), spins)
+    return type(states[0])(**fields)
+
+
 def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Tensor:
     """The one-electron matrix (..., 2N, 2N), complex128, spin-orbital index 2 i + sigma.
 
@@ -145,9 +190,8 @@ def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") 
     matrix[..., :, 1, :, 1] = hopping
     site = torch.arange(n, device=device)
     sx, sy, sz = (-model.exchange_coupling * s).unbind(-1)
-    diagonal = torch.diagonal(hopping)
-    matrix[..., site, 0, site, 0] = diagonal + sz
-    matrix[..., site, 1, site, 1] = diagonal - sz
+    matrix[..., site, 0, site, 0] += sz
+    matrix[..., site, 1, site, 1] -= sz
     matrix[..., site, 0, site, 1] = torch.complex(sx, -sy)
     matrix[..., site, 1, site, 0] = torch.complex(sx, sy)
     return matrix.reshape(*s.shape[:-2], 2 * n, 2 * n)
@@ -291,6 +335,18 @@ def electronic_energy(model: SDModel, eigenvalues: Tensor, filled: Tensor, mu: T
     if model.chemical_potential is not None:
         energy = energy - mu * filled.sum(-1)
     return energy
+
+
+def site_expectations(columns: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+    """<c+ sigma c> (N, 3) and <c+ c> (N,) of eigenvectors (2N, n) with occupations (n,)."""
+    occupied = filled > EMPTY
+    weight = filled[occupied]
+    up, down = columns[0::2, occupied], columns[1::2, occupied]
+    flip = (up.conj() * down) @ weight.to(up.dtype)
+    n_up = (up.real**2 + up.imag**2) @ weight
+    n_down = (down.real**2 + down.imag**2) @ weight
+    moment = torch.stack([2 * flip.real, 2 * flip.imag, n_up - n_down], dim=-1)
+    return moment, n_up + n_down
 
 
 def spin_energy(model: SDModel, spins: Tensor) -> Tensor:

@@ -23,18 +23,58 @@ TETRAHEDRAL_CHIRALITY = 4 / (3 * np.sqrt(3))
 """|S_i . (S_j x S_k)| of every triangle in perfect tetrahedral order."""
 
 
+def site_values(
+    lattice: Lattice,
+    values: SpinArray,
+    argument: str = "values",
+    batch: tuple[int, ...] | None = None,
+    one_per_cell: bool = False,
+) -> Tensor:
+    """A field (..., N) of one number per site as a floating tensor, after the guard all share.
+
+    Parameters
+    ----------
+    argument : str
+        Name used in the error.
+    batch : tuple of int, optional
+        Required axes before the last one.
+    one_per_cell : bool
+        Whether the lattice must have one site a cell.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape or lattice, or numbers that are not real.
+    """
+    x = real_tensor(values, argument)
+    if one_per_cell:
+        _require_one_per_cell(lattice)
+    if x.shape[-1:] != (lattice.n_sites,) or batch not in (None, tuple(x.shape[:-1])):
+        n = lattice.n_sites
+        expected = f"(..., {n})" if batch is None else str((*batch, n))
+        raise ValueError(f"{argument}: shape must be {expected}, got {tuple(x.shape)}")
+    return x
+
+
+def _require_one_per_cell(lattice: Lattice) -> None:
+    if lattice.n_basis != 1:
+        raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
+
+
 def scalar_chirality(lattice: Lattice, spins: SpinArray) -> Any:
     """chi = S_i . (S_j x S_k) on every plaquette, counter-clockwise, (..., n_plaquettes)."""
-    s = as_tensor(spins, lattice.n_sites)
+    return like(_scalar_chirality(lattice, as_tensor(spins, lattice.n_sites)), spins)
+
+
+def _scalar_chirality(lattice: Lattice, s: Tensor) -> Tensor:
     i, j, k = torch.as_tensor(lattice.plaquettes, device=s.device).T
-    corners = s[..., i, :], torch.linalg.cross(s[..., j, :], s[..., k, :])
-    return like((corners[0] * corners[1]).sum(-1), spins)
+    return (s[..., i, :] * torch.linalg.cross(s[..., j, :], s[..., k, :])).sum(-1)
 
 
 def site_chirality(lattice: Lattice, spins: SpinArray) -> Any:
     """Average of the scalar chirality over the plaquettes of a site, (..., N)."""
     s = as_tensor(spins, lattice.n_sites)
-    chirality = scalar_chirality(lattice, s)
+    chirality = _scalar_chirality(lattice, s)
     corners = torch.as_tensor(lattice.plaquettes, device=s.device)
     total = torch.zeros(s.shape[:-1], dtype=s.dtype, device=s.device)
     for corner in corners.T:
@@ -45,9 +85,12 @@ def site_chirality(lattice: Lattice, spins: SpinArray) -> Any:
 
 def bond_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
     """S_i . S_j on every bond of a shell, (..., n_bonds), in the order of ``lattice.bonds``."""
-    s = as_tensor(spins, lattice.n_sites)
+    return like(_bond_correlation(lattice, as_tensor(spins, lattice.n_sites), shell), spins)
+
+
+def _bond_correlation(lattice: Lattice, s: Tensor, shell: int = 1) -> Tensor:
     i, j = torch.as_tensor(lattice.bonds(shell), device=s.device).T
-    return like((s[..., i, :] * s[..., j, :]).sum(-1), spins)
+    return (s[..., i, :] * s[..., j, :]).sum(-1)
 
 
 def site_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
@@ -59,11 +102,7 @@ def site_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
 
 def neel_order(lattice: Lattice, spins: SpinArray) -> Any:
     """|mean of (-1)^(x+y) S_i|, (...), in [0, 1]."""
-    if lattice.name != "square":
-        raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
-    s = as_tensor(spins, lattice.n_sites)
-    sign = torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)
-    return like(torch.linalg.vector_norm((sign[:, None] * s).mean(-2), dim=-1), spins)
+    return like(torch.linalg.vector_norm(_staggered(lattice, spins).mean(-2), dim=-1), spins)
 
 
 def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
@@ -74,11 +113,15 @@ def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
     never does. A spiral that turns the order once in P >> 1 sites has C = J_0(2 pi d / P) and the
     length 0.242 P.
     """
+    return like(_half_width(lattice, _staggered(lattice, spins)), spins)
+
+
+def _staggered(lattice: Lattice, spins: SpinArray) -> Tensor:
+    """(-1)^(x+y) S_i of checked spins on the square lattice, (..., N, 3)."""
     if lattice.name != "square":
         raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
     s = as_tensor(spins, lattice.n_sites)
-    sign = torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)
-    return like(_half_width(lattice, sign[:, None] * s), spins)
+    return torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)[:, None] * s
 
 
 def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
@@ -90,14 +133,15 @@ def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
         A field on the n sites or on the n plaquettes (then r is the plaquette's centre; sites where
         the two numbers agree); the squares of vector components are summed.
     """
-    x = real_tensor(values, "values")
+    return like(_structure_factor(lattice, real_tensor(values, "values")), values)
+
+
+def _structure_factor(lattice: Lattice, x: Tensor) -> Tensor:
     components, offsets = _by_kind(lattice, x)
     phase = torch.as_tensor(np.exp(-1j * lattice.momenta @ offsets.T), device=x.device)
-    width, length = lattice.shape[1], lattice.shape[0]
-    grid = components.reshape(*components.shape[:-1], width, length)
-    amplitude = torch.fft.fft2(grid).flatten(-2)
+    amplitude = torch.fft.fft2(components.unflatten(-1, lattice.shape[::-1])).flatten(-2)
     total = (amplitude * phase.T.to(amplitude.dtype)[:, None, :]).sum(-3)
-    return like((total.abs() ** 2).sum(-2) / (lattice.n_cells * len(offsets)), values)
+    return (total.abs() ** 2).sum(-2) / (lattice.n_cells * len(offsets))
 
 
 def _by_kind(lattice: Lattice, x: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
@@ -122,14 +166,16 @@ def spin_correlation(lattice: Lattice, values: SpinArray) -> Any:
 
     Index d_y * Lx + d_x, for a Bravais lattice, by the Wiener-Khinchin theorem.
     """
-    if lattice.n_basis != 1:
-        raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
     x = real_tensor(values, "values")
     if lattice.n_sites not in x.shape[-2:]:
         raise ValueError(f"values: must live on the {lattice.n_sites} sites, got {tuple(x.shape)}")
-    factor = structure_factor(lattice, x)
-    grid = factor.unflatten(-1, (lattice.shape[1], lattice.shape[0]))
-    return like(torch.fft.ifft2(grid).real.flatten(-2), values)
+    return like(_spin_correlation(lattice, x), values)
+
+
+def _spin_correlation(lattice: Lattice, x: Tensor) -> Tensor:
+    _require_one_per_cell(lattice)
+    grid = _structure_factor(lattice, x).unflatten(-1, lattice.shape[::-1])
+    return torch.fft.ifft2(grid).real.flatten(-2)
 
 
 def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment") -> Any:
@@ -150,7 +196,7 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
 
         Infinite where there is no wall. :mod:`sdml.coarsening.domains` compares them.
     """
-    x = _site_field(lattice, values)
+    x = site_values(lattice, values)
     if estimator not in LENGTH_ESTIMATORS:
         raise ValueError(
             f"estimator: must be one of {sorted(LENGTH_ESTIMATORS)}, got {estimator!r}"
@@ -171,21 +217,17 @@ def wall_density(lattice: Lattice, values: SpinArray) -> Any:
     lines join equal sites of different cells. Santalo, Integral Geometry and Geometric Probability
     (Addison-Wesley, 1976).
     """
-    x = _site_field(lattice, values)
-    positive = x.unflatten(-1, (lattice.shape[1], lattice.shape[0], lattice.n_basis)) >= 0
+    return like(_wall_density(lattice, site_values(lattice, values)), values)
+
+
+def _wall_density(lattice: Lattice, x: Tensor) -> Tensor:
+    positive = x.unflatten(-1, (*lattice.shape[::-1], lattice.n_basis)) >= 0
     density = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
     for (dx, dy), length, share in zip(*_lines(lattice), strict=True):
         moved = torch.roll(positive, (-int(dy), -int(dx)), dims=(-3, -2))
         cut = (positive != moved).sum((-3, -2, -1)).double()
         density += np.pi / 2 * share * cut / (length * lattice.n_sites)
-    return like(density, values)
-
-
-def _site_field(lattice: Lattice, values: SpinArray) -> Tensor:
-    x = real_tensor(values, "values")
-    if x.ndim < 1 or x.shape[-1] != lattice.n_sites:
-        raise ValueError(f"values: shape must be (..., {lattice.n_sites}), got {tuple(x.shape)}")
-    return x
+    return density
 
 
 @lru_cache(maxsize=8)
@@ -207,13 +249,13 @@ def _lines(
 
 
 def _wall_length(lattice: Lattice, x: Tensor) -> Tensor:
-    return 1 / wall_density(lattice, x)
+    return 1 / _wall_density(lattice, x)
 
 
 def _half_width(lattice: Lattice, x: Tensor) -> Tensor:
     """Where the circular average of C(r) / C(0) first falls to 1/2; inf if it never does."""
     rings = distance_rings(lattice)
-    c = rings.average(spin_correlation(lattice, x))
+    c = rings.average(_spin_correlation(lattice, x))
     c, radius = c / c[..., :1], torch.as_tensor(rings.radius, device=c.device)
     below = c < 0.5
     first = below.to(torch.uint8).argmax(-1, keepdim=True).clamp(min=1)
@@ -225,12 +267,12 @@ def _half_width(lattice: Lattice, x: Tensor) -> Tensor:
 
 def _moment_length(lattice: Lattice, x: Tensor) -> Tensor:
     rings = momentum_rings(lattice)
-    factor = rings.average(structure_factor(lattice, x))
+    factor = rings.average(_structure_factor(lattice, x))
     return wave_length(rings.radius, rings.plane_weight(factor**2))
 
 
 def _first_moment_length(lattice: Lattice, x: Tensor) -> Tensor:
-    return wave_length(np.linalg.norm(lattice.momenta, axis=-1), structure_factor(lattice, x))
+    return wave_length(np.linalg.norm(lattice.momenta, axis=-1), _structure_factor(lattice, x))
 
 
 LENGTH_ESTIMATORS = {
@@ -239,6 +281,7 @@ LENGTH_ESTIMATORS = {
     "moment": _moment_length,
     "first_moment": _first_moment_length,
 }
+"""Name -> length (...) of a lattice and a checked float64 field (..., N), see `domain_length`."""
 LINE_REACH = 2.7
 """Lattice lines up to so many periods count crossings: 12 directions (triangular), 8 (square)."""
 
@@ -251,7 +294,14 @@ def cluster_labels(lattice: Lattice, spins: SpinArray, threshold: float = 0.5) -
     s = as_tensor(spins, lattice.n_sites)
     if s.ndim != 2:
         raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(s.shape)}")
-    joined = np.asarray(bond_correlation(lattice, s).detach().cpu()) > threshold
+    return joined_sites(lattice, (_bond_correlation(lattice, s) > threshold).cpu().numpy())
+
+
+def joined_sites(lattice: Lattice, joined: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number (N,) of the cluster of every site, for bonds (n_bonds,) that join or do not.
+
+    In the order of ``lattice.bonds``, as of :func:`bond_correlation`.
+    """
     i, j = lattice.bonds()[joined].T
     graph = coo_array((np.ones(len(i)), (i, j)), shape=(lattice.n_sites,) * 2)
     return connected_components(graph, directed=False)[1].astype(np.int64)

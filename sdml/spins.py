@@ -6,6 +6,7 @@ it through :func:`like`, so that numpy in gives numpy out and tensor in gives te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -239,20 +240,30 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
     return -chirality * lattice.orientation * np.stack(waves, axis=-1) / np.sqrt(3)
 
 
+TEXTURES: dict[str, Callable[[Cells], NDArray[np.float64]]] = {
+    order.__name__: order
+    for order in (ferromagnetic, neel, stripe, coplanar_120, coplanar_90, tetrahedral)
+}
+"""Ordered spins (N, 3) of a lattice, by name."""
+STARTS = ("random", *TEXTURES)
+
+
+def start(name: str, lattice: Cells, seed: int) -> NDArray[np.float64]:
+    """Spins (N, 3) from which a run begins: ``random`` ones of the seed, or a texture by name.
+
+    ValueError for a name that is unknown, and for a texture that does not fit on the lattice.
+    """
+    if name not in STARTS:
+        raise ValueError(f"start: must be one of {STARTS}, got {name!r}")
+    return random(lattice.n_sites, seed) if name == "random" else TEXTURES[name](lattice)
+
+
 def textures(lattice: Cells, seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """Name -> spins (N, 3): random ones, and every order above that ``lattice`` can hold."""
-    orders = {
-        "ferromagnetic": ferromagnetic,
-        "Néel": neel,
-        "stripe": stripe,
-        "120°": coplanar_120,
-        "coplanar 90°": coplanar_90,
-        "tetrahedral": tetrahedral,
-    }
-    found = {"random": random(lattice.n_sites, seed)}
-    for name, order in orders.items():
+    """Name -> spins (N, 3): random ones, and every texture that ``lattice`` can hold."""
+    found = {}
+    for name in STARTS:
         with suppress(ValueError):  # another lattice, or lengths that do not fit
-            found[name] = order(lattice)
+            found[name] = start(name, lattice, seed)
     return found
 
 

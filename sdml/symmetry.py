@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["PointGroup", "irrep_basis", "projector"]
+
 FloatArray = NDArray[np.float64]
 
 
@@ -47,15 +49,6 @@ class PointGroup:
         mirror = frame @ np.diag([1.0, -1.0]) @ frame.T
         powers = [np.linalg.matrix_power(rotation, r) for r in range(self.n_fold)]
         return np.stack(powers + [power @ mirror for power in powers])
-
-    @cached_property
-    def multiplication_table(self) -> NDArray[np.int64]:
-        """table[g, h] = index of gh, from C^r s C^k s' = C^(r - k) ... (a mirror inverts C)."""
-        index = np.arange(self.order)
-        power, flipped = index % self.n_fold, index // self.n_fold
-        sign = 1 - 2 * flipped[:, None]
-        product_power = (power[:, None] + sign * power[None, :]) % self.n_fold
-        return (flipped[:, None] ^ flipped[None, :]) * self.n_fold + product_power
 
     @cached_property
     def irreps(self) -> dict[str, FloatArray]:

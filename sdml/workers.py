@@ -15,8 +15,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
+
+__all__ = ["Job", "JobError", "run"]
 
 Job = Callable[[], Any]
 RETRIED = (OSError, BrokenProcessPool)
@@ -106,38 +107,23 @@ def _outcome(job: Job) -> Future[Any]:
 def _in_processes(
     jobs: Mapping[str, Job], n_workers: int, n_threads: int | None
 ) -> Iterator[tuple[str, Future[Any]]]:
-    """Each process is a pool of its own, so that one that dies takes only its job along."""
+    """Each job has a fresh interpreter, so that a process that dies takes only its job along."""
     share = n_threads or max(1, (os.cpu_count() or 1) // n_workers)
-    idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
-    for _ in range(min(n_workers, len(jobs))):
-        idle.put(_process())
-
-    def call(job: Job) -> Any:
-        process = idle.get()
-        try:
-            return process.submit(job).result()
-        except BrokenProcessPool:
-            process = _process()
-            raise
-        finally:
-            idle.put(process)
-
     threads = ThreadPoolExecutor(n_workers)
     with _thread_numbers(share):
         try:
-            names = {threads.submit(_twice, partial(call, job)): n for n, job in jobs.items()}
+            names = {threads.submit(_twice, partial(_alone, job)): n for n, job in jobs.items()}
             for outcome in as_completed(names):
                 yield names[outcome], outcome
         finally:
             threads.shutdown(cancel_futures=True)
-            while not idle.empty():
-                idle.get().shutdown()
 
 
-def _process() -> ProcessPoolExecutor:
-    """One fresh interpreter; forking would copy locks of the threads of torch."""
+def _alone(job: Job) -> Any:
+    """In a process of its own; forking would copy locks of the threads of torch."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, context, initializer=_end_with_parent)
+    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
+        return process.submit(job).result()
 
 
 def _end_with_parent() -> None:

@@ -9,7 +9,6 @@ data/reference/ablation_CASE.json when it is ready; a row that is there is not t
 """
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,7 +125,7 @@ def main() -> None:
         dataset.join([dataset.load(path) for path in names]) for names in (given.train, given.judge)
     )
     path = files.reference() / f"ablation_{given.case}.json"
-    result = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    result = files.loaded(path) if path.exists() else {"rows": {}}
     pairs = evaluation.pair_exchange_field(fitted, judged)
     result["pair_exchange"] = evaluation.stage_errors(judged, pairs)
     for name, trial in trials(fitted, given.epochs, given.curve).items():

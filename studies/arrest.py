@@ -41,14 +41,16 @@ import landscape
 import numpy as np
 import torch
 from command import asked
+from stores import digits, lattice_of, reference_file, sets, write_compressed
 
 from sdml import exact, files, forcefield, kpm, lattice, observables, simulation, spins
 from sdml.companion import results
 from sdml.dynamics import LandauLifshitz, angular_velocity, evolve
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel, paper_model
 from sdml.phase_separation import clusters, snapshots
 
-MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025}
+MODEL = PAPER_CASES["square"]
+MODEL_TEXT = "J = {exchange_coupling:g}, filling {filling:g}, electron_kT {electron_kT:g}"
 DEFAULTS = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 LETTERS = {"dt": "dt", "damping": "a", "kT": "kT"}
 SAVE_INTERVAL, RAMP = 10.0, 50.0
@@ -157,7 +159,7 @@ def heated(given: argparse.Namespace) -> list[tuple[float, float]] | None:
 def run(given: argparse.Namespace, seed: int) -> None:
     sites = lattice.square(given.length)
     if given.engine == "exact":
-        engine, dtype = exact_engine(SDModel(sites, **MODEL)), torch.float64
+        engine, dtype = exact_engine(paper_model(sites)), torch.float64
     else:
         engine, dtype = network_engine(given.engine, sites), torch.float32
     every = round(SAVE_INTERVAL / given.dt)
@@ -178,11 +180,11 @@ def run(given: argparse.Namespace, seed: int) -> None:
         LandauLifshitz(given.dt, given.damping, 0.0 if schedule else given.kT, "adams"),
         n_steps,
         every,
-        observables_of(engine),
-        seed,
+        observables=observables_of(engine),
+        seed=seed,
         checkpoint_every=1,
         report=report,
-        engine=f"{engine.description}, J = 6, filling 0.485, electron_kT 0.0025",
+        engine=f"{engine.description}, {MODEL_TEXT.format(**MODEL)}",
         schedule=schedule,
     )
 
@@ -198,14 +200,10 @@ def chosen(times: np.ndarray, evenly: bool) -> np.ndarray:
     return np.unique(np.concatenate([[0], nearest, named, [len(times) - 1]]))
 
 
-def sites_of(found: simulation.Run) -> lattice.Lattice:
-    return lattice.square(found.header["lattice"]["shape"][0])
-
-
 def row_of(path: Path) -> dict[str, Any]:
     """The statistics of one store at the chosen times, columns by name."""
     found = simulation.load(path)
-    sites = sites_of(found)
+    sites = lattice_of(found)
     picked = chosen(found.time, evenly=bool(found.header["schedule"]))
     density = found.observables["density"][picked].astype(float)
     frames = found.frames[picked].astype(float)
@@ -225,27 +223,8 @@ def row_of(path: Path) -> dict[str, Any]:
         "energy_rise": float(np.diff(found.observables["state"][:, 0]).max()),
         "cluster_sizes": sorted(map(len, clusters.clusters(sites, frames[-1]).sites)),
         "time": found.time[picked],
-        "statistics": {name: _finite(values) for name, values in columns.items()},
+        "statistics": {name: digits(values) for name, values in columns.items()},
     }
-
-
-def _finite(values: np.ndarray) -> list[float | None]:
-    """Six digits; null for an infinite length."""
-    return [
-        float(f"{v:.6g}") if np.isfinite(v) else None
-        for v in np.atleast_1d(np.asarray(values, float))
-    ]
-
-
-def sets() -> dict[str, list[Path]]:
-    """Stores by the name of their set, ordered by seed."""
-    found: dict[str, list[Path]] = {}
-    for path in folder().glob("*.h5"):
-        found.setdefault(path.stem.rpartition("_")[0], []).append(path)
-    by_seed = {
-        name: sorted(p, key=lambda q: int(q.stem.rpartition("_")[2])) for name, p in found.items()
-    }
-    return dict(sorted(by_seed.items()))
 
 
 def collect(output: str) -> None:
@@ -255,10 +234,9 @@ def collect(output: str) -> None:
         columns="see snapshots.statistics; energy per site, rms |S x h|, mu, overlaps",
     )
     rows = []
-    target = files.reference() / f"{output}.h5"
-    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+    with reference_file(output) as file:
         file.attrs["origin"] = json.dumps(origin)
-        for name, stores in sets().items():
+        for name, stores in sets(folder()).items():
             rows.append(set_row(name, stores, row_of))
             write_frames(file.create_group(name), stores)
     results.save_reference(output, {"origin": origin, "sets": rows})
@@ -278,30 +256,29 @@ def write_frames(group: h5py.Group, stores: list[Path]) -> None:
     And the densities at the end of every run, (n_runs, N).
     """
     ends = np.stack([simulation.load(store).observables["density"][-1] for store in stores])
-    group.create_dataset("end", data=ends.astype(np.float16), compression="gzip")
+    write_compressed(group, "end", ends, np.float16)
     found = simulation.load(stores[0])
     picked = [int(abs(found.time - t).argmin()) for t in FRAME_TIMES if t <= found.time[-1]]
     group["time"] = found.time[picked]
     group["time"].attrs["units"] = "hbar/t"
     frames = found.frames[picked].astype(float)
-    around = observables.site_correlation(sites_of(found), frames)
+    around = observables.site_correlation(lattice_of(found), frames)
     for name, values in (("bonds", around), ("density", found.observables["density"][picked])):
-        group.create_dataset(name, data=values.astype(np.float16), compression="gzip")
+        write_compressed(group, name, values, np.float16)
 
 
 def density(store: Path, n_probes: int, output: str) -> None:
     """Of the last frame, by coloured probing, with the estimated error of the field."""
     found = simulation.load(store)
-    sites = sites_of(found)
+    sites = lattice_of(found)
     frame = found.frames[-1].astype(float)
-    state = kpm.solve(SDModel(sites, **MODEL), frame, n_probes=n_probes, seed=0)
+    state = kpm.solve(paper_model(sites), frame, n_probes=n_probes, seed=0)
     columns = {
         "kpm": state.density,
         "driver": found.observables["density"][-1],
         "bonds": observables.site_correlation(sites, frame),
     }
-    target = files.reference() / f"{output}.h5"
-    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+    with reference_file(output) as file:
         origin = results.measured_origin(
             model=MODEL, engine=found.header["engine"], n_probes=n_probes
         )
@@ -309,7 +286,7 @@ def density(store: Path, n_probes: int, output: str) -> None:
         origin |= {"field_error": float(state.field_error), "store": store.name}
         file.attrs["origin"] = json.dumps(origin)
         for name, values in columns.items():
-            file.create_dataset(name, data=values.astype(np.float16), compression="gzip")
+            write_compressed(file, name, values, np.float16)
     difference = columns["kpm"] - columns["driver"]
     print(results.row_text({"rms difference": float(np.sqrt((difference**2).mean()))}), flush=True)
 
@@ -328,10 +305,10 @@ def rate_ratio(model: SDModel, driver: Any, damping: float, frame: np.ndarray) -
 def rates(name: str, engine: str, output: str) -> None:
     """Of every seed of a set of exact runs, at the times saved in `RATES_WINDOWS`."""
     ratios = []
-    for store in sets()[name]:
+    for store in sets(folder())[name]:
         found = simulation.load(store)
-        sites, damping = sites_of(found), found.header["equation"]["damping"]
-        model, driver = SDModel(sites, **MODEL), forcefield.load(engine).on(sites)
+        sites, damping = lattice_of(found), found.header["equation"]["damping"]
+        model, driver = paper_model(sites), forcefield.load(engine).on(sites)
         picked = (found.time >= RATES_WINDOWS[0][0]) & (found.time < RATES_WINDOWS[-1][-1])
         frames = spins.normalize(found.frames[picked].astype(float))
         ratios.append([rate_ratio(model, driver, damping, frame) for frame in frames])
@@ -365,7 +342,7 @@ def judged(model: SDModel, frame: np.ndarray, driver: np.ndarray | None = None) 
     """Statistics of one frame by exact electrons, and its holes by the driver's."""
     found = exact.solve(model, frame)
     numbers = snapshots.solved_statistics(model.lattice, frame, found.density, found.local_field)
-    row: dict[str, Any] = {name: _finite(value)[0] for name, value in numbers.items()}
+    row: dict[str, Any] = {name: digits(value) for name, value in numbers.items()}
     if driver is not None:
         theirs = snapshots.statistics(model.lattice, frame, driver)
         row["holes_in_clusters_by_driver"] = float(np.squeeze(theirs["holes_in_clusters"]))
@@ -376,7 +353,7 @@ def relax(output: str) -> None:
     rows = [
         relaxed_row(name, store)
         for name, n_seeds in RELAXED.items()
-        for store in sets()[name][:n_seeds]
+        for store in sets(folder())[name][:n_seeds]
     ]
     equation = dataclasses.asdict(RELAXATION)
     origin = results.measured_origin(model=MODEL, script="studies/arrest.py", equation=equation)
@@ -386,7 +363,7 @@ def relax(output: str) -> None:
 def relaxed_row(name: str, store: Path) -> dict[str, Any]:
     """The last frame of a run by exact fields, and what is left of it without noise."""
     found = simulation.load(store)
-    model = SDModel(sites_of(found), **MODEL)
+    model = paper_model(lattice_of(found))
     frame = spins.normalize(found.frames[-1].astype(float))
     after = at_rest(lambda s: exact.local_field(model, s, "single"), torch.as_tensor(frame))
     row = {"set": name, "seed": found.header["seed"], "time": float(found.time[-1])}
@@ -404,8 +381,11 @@ def thermal(model: SDModel, frame: np.ndarray, kT: float) -> float:
 
 
 def inherent(output: str) -> None:
-    heated_runs = {k: s for k, s in sets().items() if simulation.load(s[0]).header["schedule"]}
-    rows = [set_row(name, stores, inherent_row) for name, stores in heated_runs.items()]
+    rows = [
+        set_row(name, stores, inherent_row)
+        for name, stores in sets(folder()).items()
+        if simulation.load(stores[0]).header["schedule"]
+    ]
     equation = dataclasses.asdict(RELAXATION)
     origin = results.measured_origin(model=MODEL, script="studies/arrest.py", equation=equation)
     results.save_reference(output, {"origin": origin, "time": RELAXATION_TIME, "sets": rows})
@@ -414,7 +394,7 @@ def inherent(output: str) -> None:
 def inherent_row(path: Path) -> dict[str, Any]:
     """Statistics of relaxed frames: of the last cold one, of warm ones, and of the end."""
     found = simulation.load(path)
-    sites, schedule = sites_of(found), found.header["schedule"]
+    sites, schedule = lattice_of(found), found.header["schedule"]
     begin, until = schedule[0][0], schedule[-2][0]
     times = [*np.arange(begin, until, INHERENT_INTERVAL), until, found.time[-1]]
     picked = [int(abs(found.time - t).argmin()) for t in times]
@@ -431,7 +411,7 @@ def inherent_row(path: Path) -> dict[str, Any]:
         "seed": found.header["seed"],
         "cluster_sizes": sorted(map(len, clusters.clusters(sites, frames[-1]).sites)),
         "time": found.time[picked],
-        "statistics": {name: _finite(values) for name, values in columns.items()},
+        "statistics": {name: digits(values) for name, values in columns.items()},
     }
 
 

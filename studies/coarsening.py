@@ -18,7 +18,6 @@ collects them, in about seven hours of one core.
 """
 
 import argparse
-import re
 import time
 import zlib
 from collections.abc import Callable
@@ -29,13 +28,22 @@ import numpy as np
 import torch
 import vortices
 from command import asked
+from stores import (
+    FULL_SCALE,
+    digits,
+    lattice_of,
+    reference_file,
+    sets,
+    write_chirality,
+    write_compressed,
+)
 
 from sdml import files, forcefield, kpm, lattice, observables, simulation, spins
 from sdml.coarsening import domains, scaling, walls
 from sdml.companion import results
 from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
-from sdml.model import SDModel
+from sdml.model import paper_model
 
 PER_DECADE = 16
 FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
@@ -110,7 +118,7 @@ def store_of(given: argparse.Namespace, seed: int) -> Any:
 
 def kpm_engine(sites: Lattice) -> Engine:
     """Fields of probing vectors whose phases are drawn from the spins: fresh, yet a function."""
-    model = SDModel(sites, 3.0, filling=0.25, electron_kT=0.05)
+    model = paper_model(sites)
 
     def field(s: torch.Tensor) -> Any:
         seed = zlib.crc32(s.numpy().tobytes())
@@ -145,8 +153,8 @@ def run(given: argparse.Namespace, seed: int) -> None:
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         n_steps,
         simulation.logarithmic_steps(n_steps, PER_DECADE),
-        OBSERVABLES,
-        seed,
+        observables=OBSERVABLES,
+        seed=seed,
         checkpoint_every=2,
         report=report,
         engine=engine,
@@ -156,28 +164,23 @@ def run(given: argparse.Namespace, seed: int) -> None:
     )
 
 
-FILE_NAME = re.compile(r"(?P<label>[a-z]+)_(?P<length>\d+)_(?P<rest>dt.*)_(?P<seed>\d+)\.h5")
+NAMES = r"(?!test_)[a-z]+_\d+_dt.*_\d+"
 CURVES = ("structure", "correlation")
 
 
 def collect(output: str) -> None:
     """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
-    sets: dict[str, list[Any]] = {}
-    for path in sorted(folder().glob("*.h5")):
-        if (found := FILE_NAME.fullmatch(path.name)) and found["label"] != "test":
-            sets.setdefault(path.name.rpartition("_")[0], []).append(simulation.load(path))
     rows = []
-    target = files.reference() / f"{output}.h5"
-    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
-        for name, runs in sorted(sets.items()):
-            runs.sort(key=lambda r: r.header["seed"])
+    with reference_file(output) as file:
+        for name, paths in sets(folder(), NAMES).items():
+            runs = [simulation.load(path) for path in paths]
             shared = min(len(r.time) for r in runs)
             rows.append(histories(name, runs, shared))
             group = file.create_group(name)
             group["time"], group["seed"] = runs[0].time[:shared], rows[-1]["seeds"]
             for curve in CURVES:
                 values = np.stack([r.observables[curve][:shared] for r in runs])
-                group.create_dataset(curve, data=values.astype(np.float32), compression="gzip")
+                write_compressed(group, curve, values, np.float32)
             write_maps(group, runs[0])
     origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
     results.save_reference(output, {"origin": origin, "sets": rows})
@@ -197,25 +200,15 @@ def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
     watched = [key for key in ("outside", "energy_per_site") if key in runs[0].guard]
     for key in (*(k for k in OBSERVABLES if k not in CURVES), *watched):
         values = [r.observables[key] if key in OBSERVABLES else r.guard[key] for r in runs]
-        row[key] = digits(np.stack([v[:n_times] for v in values]))
+        row[key] = digits(np.stack([v[:n_times] for v in values]), 5)
     return row
-
-
-def digits(values: np.ndarray) -> Any:
-    """Nested lists of numbers with five digits; null where there is no wall."""
-    if values.ndim:
-        return [digits(v) for v in values]
-    return float(f"{values:.5g}") if np.isfinite(values) else None
 
 
 def write_maps(group: h5py.Group, run: Any) -> None:
     """Chirality of the sites at the frames of one run, in 127ths of 0.8."""
-    sites = lattice.triangular(run.header["lattice"]["shape"][0])
-    chirality = observables.site_chirality(sites, run.frames.astype(np.float32))
-    packed = np.clip(np.round(np.asarray(chirality) * 127 / 0.8), -127, 127).astype(np.int8)
-    group.create_dataset("chirality", data=packed, compression="gzip")
+    write_chirality(group, lattice_of(run), run.frames.astype(np.float32))
     group["frame_time"] = run.frame_time
-    group["chirality"].attrs["unit"] = 0.8 / 127
+    group["chirality"].attrs["unit"] = FULL_SCALE / 127
 
 
 def parser() -> argparse.ArgumentParser:

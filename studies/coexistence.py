@@ -17,14 +17,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from droplets import FloatArray
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
-from sdml.lattice import Lattice
 from sdml.model import SDModel, electronic_energy, occupations
 
 NEEL = (np.pi, np.pi)
@@ -44,13 +43,6 @@ class Coexistence:
 
     doping: tuple[float, float]
     energy_per_hole: float
-
-
-def conical_spins(lattice: Lattice, wave_vector: Sequence[float], angle: float) -> FloatArray:
-    """The conical state on a lattice, (N, 3)."""
-    phase = lattice.positions @ np.asarray(wave_vector)
-    planar = np.sin(angle) * np.stack([np.cos(phase), np.sin(phase)], axis=-1)
-    return np.column_stack([planar, np.full(lattice.n_sites, np.cos(angle))])
 
 
 def dispersion(model: SDModel, momenta: FloatArray) -> FloatArray:
@@ -113,15 +105,8 @@ def coexistence(doping: FloatArray, energy: FloatArray, at: float) -> Coexistenc
 
 
 def lower_hull(x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
-    """Indices of the points on the lower convex hull of a curve, x ascending (monotone chain)."""
-    hull: list[Any] = []
-    for k in range(len(x)):
-        while len(hull) > 1 and _not_below(x, y, hull[-2], hull[-1], k):
-            hull.pop()
-        hull.append(k)
-    return np.array(hull, dtype=np.int64)
-
-
-def _not_below(x: FloatArray, y: FloatArray, i: int, j: int, k: int) -> bool:
-    """Whether point j is on or above the chord from i to k."""
-    return bool((y[j] - y[i]) * (x[k] - x[i]) >= (y[k] - y[i]) * (x[j] - x[i]))
+    """Indices of the points on the lower convex hull of a curve, x ascending."""
+    # A point above gives a straight line an area too; its facets do not face down.
+    above = (x[0] + x[-1]) / 2, y.max() + np.ptp(x)
+    hull = ConvexHull([*zip(x, y, strict=True), above])
+    return np.unique(hull.simplices[hull.equations[:, 1] < 0])

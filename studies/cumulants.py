@@ -122,19 +122,6 @@ def jackknife(
     return Measured(float(statistic(total)), float(error))
 
 
-def crossing(kT: ArrayLike, first: ArrayLike, second: ArrayLike) -> list[float]:
-    """Temperatures at which two curves over the same ascending kT cross, linear in between.
-
-    For the Binder cumulants of two sizes; empty where they do not cross. For the error repeat it
-    with curves drawn within theirs.
-    """
-    T, d = np.asarray(kT, dtype=float), np.asarray(first, float) - np.asarray(second, float)
-    if T.ndim != 1 or d.shape != T.shape or not (np.diff(T) > 0).all():
-        raise ValueError(f"kT: must ascend, one for each value, got {T} for {d.shape}")
-    k = np.flatnonzero((d[:-1] != 0) & (d[:-1] * d[1:] <= 0))
-    return [float(T[i] + (T[i + 1] - T[i]) * d[i] / (d[i] - d[i + 1])) for i in k]
-
-
 def _samples(samples: ArrayLike, n_blocks: int) -> FloatArray:
     m = np.asarray(samples, dtype=float)
     if m.ndim != 1 or not np.isfinite(m).all():

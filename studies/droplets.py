@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sdml import spins as spin_arrays
@@ -175,11 +177,9 @@ def _changes(flipped: tuple[int, ...], near: IntArray) -> list[tuple[int, ...]]:
 
 
 def _connected(sites: set[int], near: IntArray) -> bool:
-    reached, edge = set(), {min(sites)}
-    while edge:
-        reached |= edge
-        edge = (set(near[list(edge)].ravel().tolist()) & sites) - reached
-    return reached == sites
+    members = sorted(sites)
+    joined = (near[members][:, :, None] == members).any(1)
+    return connected_components(csr_array(joined))[0] == 1
 
 
 def _elliptic_sets(lattice: Lattice, n_flipped: int) -> Iterator[tuple[int, ...]]:

@@ -22,17 +22,17 @@ import numpy as np
 
 from sdml import bands, dynamics, exact, forcefield, lattice, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel, paper_model
 
 CASES: dict[str, dict[str, Any]] = {
     "triangular": {
-        "model": {"exchange_coupling": 3.0, "filling": 0.25, "electron_kT": 0.05},
+        "model": PAPER_CASES["triangular"],
         "lengths": (12, 18, 24),
         "equation": {"dt": 1.0, "damping": 0.3},
         "steps": (20, 100),
     },
     "square": {
-        "model": {"exchange_coupling": 6.0, "filling": 0.485, "electron_kT": 0.0025},
+        "model": PAPER_CASES["square"],
         "lengths": (16, 20, 24),
         "equation": {"dt": 0.5, "damping": 0.1},
         "steps": (40, 200),
@@ -89,18 +89,16 @@ def states_of(kind: str, length: int, n_states: int) -> dict[str, np.ndarray]:
     sites = getattr(lattice, kind)(length)
     state = np.stack([spins.random(sites.n_sites, 2000 + k) for k in range(n_states)])
     field = forcefield.load(kind).on(sites).local_field
-    found, done = {"random": state}, 0
-    for step in case["steps"]:
-        state = dynamics.integrate(state, field, n_steps=step - done, **case["equation"])
-        found[f"t = {step * case['equation']['dt']:g}"], done = state, step
-    return found
+    equation = dynamics.LandauLifshitz(**case["equation"])
+    run = dynamics.trajectory(spins.as_tensor(state), field, equation, case["steps"])
+    return {"random": state} | {f"t = {k * equation.dt:g}": s.numpy() for k, s in run}
 
 
 def measured(kinds: list[str], n_states: int) -> list[dict]:
     rows = []
     for kind in kinds:
         for length in CASES[kind]["lengths"]:
-            model = SDModel(getattr(lattice, kind)(length), **CASES[kind]["model"])
+            model = paper_model(getattr(lattice, kind)(length))
             for name, states in states_of(kind, length, n_states).items():
                 error = finite_size_error(model, states)
                 row = {"case": kind, "length": length, "states": name}

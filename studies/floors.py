@@ -8,6 +8,13 @@ is at least the conditional variance of the exact transverse field, per Cartesia
 which is measured by redrawing all spins outside the disc: the centre's own spin is kept, so that
 every draw has the same transverse plane. For independent spins, uniform on the sphere, the redraw
 is exact. Correlated states have no such recipe; their discs are put into other states (*splices*).
+
+Outer states are moved by the lattice translation, and turned by the spin rotation or
+reflection (unless the model has a preferred axis), that fit the disc best: symmetries of the
+ensemble, so that the outside continues the domain in the disc as far as another state can.
+In random states this changes nothing, for the outside is independent of what was fitted. The
+seam of a splice is not relaxed. In ordered states ``floor`` and ``reached`` are therefore
+estimates from above; for ``reached`` this is a theorem, for ``floor`` it is not.
 """
 
 from __future__ import annotations
@@ -28,8 +35,7 @@ from sdml.spins import random as random_spins
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-SiteField = Callable[[FloatArray, int], FloatArray]
-ENGINES = ("kpm", "exact")
+SiteField = Callable[[SDModel, FloatArray, int], FloatArray]
 N_PROBES = 128
 """Vectors that give mu at fixed filling to 0.002 t or better at 24 x 24; its spread is 0.02 t."""
 
@@ -75,8 +81,7 @@ def locality_floors(
     seed: int,
     *,
     n_redraws: int = 2,
-    engine: str = "kpm",
-    n_probes: int | None = N_PROBES,
+    field: SiteField | None = None,
 ) -> list[LocalityFloor]:
     """The floor at every radius, from the same centres and outer states.
 
@@ -100,24 +105,13 @@ def locality_floors(
         A centre's draws depend on ``seed`` and its number only.
     n_redraws : int
         Redraws of a centre, at least 2.
-    engine : {'kpm', 'exact'}
-        :func:`sdml.kpm.site_field`, linear in N at fixed ``n_probes``, or diagonalization.
-    n_probes : int, optional
-        Coloured vectors for the chemical potential, as in :func:`sdml.kpm.solve`; None is the exact
-        trace. Not used by 'exact' and at fixed chemical potential.
+    field : callable, optional
+        (model, spins, site) -> field (3,): :func:`exact_field`, or by default
+        :func:`sdml.kpm.site_field` with `N_PROBES` coloured vectors for the chemical potential.
 
     Returns
     -------
     list of LocalityFloor, in the order of ``radii``.
-
-    Notes
-    -----
-    Outer states are moved by the lattice translation, and turned by the spin rotation or
-    reflection (unless the model has a preferred axis), that fit the disc best: symmetries of the
-    ensemble, so that the outside continues the domain in the disc as far as another state can.
-    In random states this changes nothing, for the outside is independent of what was fitted. The
-    seam of a splice is not relaxed. In ordered states ``floor`` and ``reached`` are therefore
-    estimates from above; for ``reached`` this is a theorem, for ``floor`` it is not.
 
     Raises
     ------
@@ -126,10 +120,8 @@ def locality_floors(
     """
     kept = _states(model, inner, "inner")
     others = None if outer is None else _states(model, outer, "outer")
-    _check(radii, n_centres, n_redraws, seed, engine)
-    field = partial(_exact_field, model)
-    if engine == "kpm":
-        field = partial(kpm.site_field, model, n_probes=n_probes, seed=seed)
+    _check(radii, n_centres, n_redraws, seed)
+    field = field or partial(kpm.site_field, n_probes=N_PROBES, seed=seed)
     draws = [
         _centre(model, kept[k % len(kept)], others, radii, n_redraws, field, (seed, k))
         for k in range(n_centres)
@@ -145,15 +137,13 @@ def _states(model: SDModel, states: Any, argument: str) -> FloatArray:
     return s.detach().cpu().double().numpy()
 
 
-def _check(radii: Sequence[float], n_centres: int, n_redraws: int, seed: int, engine: str) -> None:
+def _check(radii: Sequence[float], n_centres: int, n_redraws: int, seed: int) -> None:
     if not len(radii) or not all(0 <= r < np.inf for r in radii):
         raise ValueError(f"radii: must be finite numbers >= 0, at least one, got {radii}")
     least = {"n_centres": (n_centres, 2), "n_redraws": (n_redraws, 2), "seed": (seed, 0)}
     for name, (value, smallest) in least.items():
         if not isinstance(value, int | np.integer) or value < smallest:
             raise ValueError(f"{name}: must be an integer of at least {smallest}, got {value}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: must be one of {', '.join(ENGINES)}, got {engine!r}")
 
 
 def _centre(
@@ -170,10 +160,10 @@ def _centre(
     site = int(rng.integers(len(state)))
     outside = _outer_states(state, others, n_redraws, rng)
     redrawn = [
-        [field(splice(model, state, other, site, radius), site) for other in outside]
+        [field(model, splice(model, state, other, site, radius), site) for other in outside]
         for radius in radii
     ]
-    fields = np.array([field(state, site), *np.reshape(redrawn, (-1, 3))])
+    fields = np.array([field(model, state, site), *np.reshape(redrawn, (-1, 3))])
     across = fields - np.outer(fields @ state[site], state[site])
     return across[0], across[1:].reshape(len(radii), n_redraws, 3)
 
@@ -257,5 +247,6 @@ def _translated(lattice: Lattice, sites: IntArray) -> IntArray:
 # --- the field of one site
 
 
-def _exact_field(model: SDModel, spins: FloatArray, site: int) -> FloatArray:
+def exact_field(model: SDModel, spins: FloatArray, site: int) -> FloatArray:
+    """By diagonalization, (3,)."""
     return exact.solve(model, spins).local_field[site]

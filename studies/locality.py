@@ -12,23 +12,20 @@ About 15 to 20 minutes on one core. ``--output`` writes data/reference/NAME.json
 import argparse
 import dataclasses
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
-from floors import locality_floors
+from floors import exact_field, locality_floors
 
-from sdml import dynamics, exact, forcefield, lattice, spins
+from sdml import dynamics, exact, forcefield, kpm, lattice, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import SDModel, paper_model
 
 LENGTH, N_STATES = 24, 12
 RADII, FINITE_RADII = (1, 2, 3, 4, 5, 6), (3, 6)
 FROM_MEAN = 6
 """States whose mean chemical potential stands for that of a large sample."""
-MODELS = {
-    "triangular": {"exchange_coupling": 3.0, "filling": 0.25},
-    "square": {"exchange_coupling": 6.0, "filling": 0.485},
-}
 QUENCHES = {
     "triangular": {"dt": 1.0, "n_steps": 120, "damping": 0.3},
     "square": {"dt": 0.5, "n_steps": 120, "damping": 0.1},
@@ -41,12 +38,13 @@ CASES: dict[str, dict[str, Any]] = {
     "square-0.02": {"share": 1.0, "finite_engine": "kpm"},
     "square-0.0025": {"share": 0.5, "finite_engine": "exact"},
 }
+FIELDS = {"kpm": partial(kpm.site_field, n_probes=64, seed=0), "exact": exact_field}
+"""Of one site, at fixed filling."""
 
 
 def model_of(case: str) -> SDModel:
     name, electron_kT = case.split("-")
-    lat = getattr(lattice, name)(LENGTH)
-    return SDModel(lat, electron_kT=float(electron_kT), **MODELS[name])
+    return paper_model(getattr(lattice, name)(LENGTH), electron_kT=float(electron_kT))
 
 
 def random_states() -> np.ndarray:
@@ -67,15 +65,13 @@ def floors(case: str, states: np.ndarray, kind: str, n_centres: int) -> list[dic
     infinite = dataclasses.replace(model, filling=None, chemical_potential=float(mu))
     n_infinite = max(2, int(n_centres * CASES[case]["share"]))
     n_finite = max(2, n_centres // 4)
-    settings: dict[str, Any] = {"engine": CASES[case]["finite_engine"], "n_probes": 64}
+    field = FIELDS[CASES[case]["finite_engine"]]
+    both = {
+        "infinite": locality_floors(infinite, states, outer, RADII, n_infinite, 0),
+        "finite": locality_floors(model, states, outer, FINITE_RADII, n_finite, 0, field=field),
+    }
     rows = []
-    for ensemble, found in (
-        ("infinite", locality_floors(infinite, states, outer, RADII, n_infinite, 0)),
-        (
-            "finite",
-            locality_floors(model, states, outer, FINITE_RADII, n_finite, 0, **settings),
-        ),
-    ):
+    for ensemble, found in both.items():
         for floor in found:
             row = {"case": case, "states": kind, "ensemble": ensemble}
             rows.append(row | {"chemical_potential": float(mu)} | dataclasses.asdict(floor))

@@ -18,11 +18,11 @@ import droplets
 import landscape
 import numpy as np
 
-from sdml import companion, exact, files, lattice, spins
+from sdml import exact, files, lattice, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel
 
-MODEL: dict[str, Any] = {"exchange_coupling": 6.0, "filling": 0.5, "electron_kT": 0.0025}
+MODEL = PAPER_CASES["square"] | {"filling": 0.5}
 LENGTH, BAND_LENGTH, MOMENTA = 16, 12, 64
 HOLES, MOST_FLIPPED = tuple(range(1, 9)), 16
 DENSITY_HOLES = (1, 2, 3, 5, 8)
@@ -226,7 +226,7 @@ def part(name: str) -> dict[str, Any]:
         start = time.perf_counter()
         result = PARTS[name]()
         seconds = round(time.perf_counter() - start, 1)
-        origin = companion.origin() | {"seconds": seconds}
+        origin = results.origin() | {"seconds": seconds}
         files.write_text(path, files.json_text({"origin": origin, "result": result}))
         print(f"{name}: {seconds} s", flush=True)
     return files.loaded(path)

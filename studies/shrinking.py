@@ -18,12 +18,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import h5py
 import interfaces
 import numpy as np
 import torch
+from stores import lattice_of, reference_file, write_chirality
 
-from sdml import files, forcefield, lattice, observables, simulation, spins
+from sdml import files, forcefield, lattice, simulation, spins
 from sdml.coarsening import domains
 from sdml.companion import results
 from sdml.dynamics import LandauLifshitz
@@ -85,7 +85,7 @@ def run(given: argparse.Namespace) -> None:
             LandauLifshitz(DT, given.damping, given.kT, "adams"),
             round(given.time / SAVE_INTERVAL) * every,
             every,
-            {"area": minority},
+            observables={"area": minority},
             seed=0,
             engine=f"triangular {forcefield.checksum(field)[:12]}",
             frames_every=10 * every,
@@ -99,11 +99,10 @@ def run(given: argparse.Namespace) -> None:
 
 def collect(output: str) -> None:
     rows = []
-    target = files.reference() / f"{output}.h5"
-    with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+    with reference_file(output) as file:
         for path in sorted(folder().glob("*.h5")):
             found = simulation.load(path)
-            sites = lattice.triangular(found.header["lattice"]["shape"][0])
+            sites = lattice_of(found)
             rows.append(
                 found.header["provenance"]
                 | {
@@ -116,11 +115,9 @@ def collect(output: str) -> None:
                 }
             )
             picked = slice(0, 9, 2)
-            chirality = observables.site_chirality(sites, found.frames[picked].astype(float))
             group = file.create_group(path.stem)
             group["time"] = found.frame_time[picked]
-            packed = np.clip(np.round(np.asarray(chirality) * 127 / 0.8), -127, 127)
-            group.create_dataset("chirality", data=packed.astype(np.int8), compression="gzip")
+            write_chirality(group, sites, found.frames[picked].astype(float))
     results.save_reference(
         output, {"origin": results.measured_origin(model="J = 3, filling 0.25"), "runs": rows}
     )

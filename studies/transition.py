@@ -55,7 +55,7 @@ def run(length: int, lowest: float, highest: float) -> None:
                 LandauLifshitz(DT, DAMPING, kT, "adams"),
                 N_SAMPLES * SAVE_EVERY,
                 SAVE_EVERY,
-                measured,
+                observables=measured,
                 seed=length,
                 checkpoint_every=50,
                 engine=f"triangular {forcefield.checksum(field)[:12]}",

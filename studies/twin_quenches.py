@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stores import digits
 
 from sdml import dataset, dynamics, exact, forcefield, observables, spins
 from sdml.companion import results
@@ -31,13 +32,9 @@ def twin(data: Dataset, name: str) -> Frames:
     equation = LandauLifshitz(recipe["dt"], recipe["damping"], recipe["kT"])
     field = forcefield.load(name).on(data.model.lattice)
     rng = dynamics.generator(equation, recipe["seed"])
-    state, frames, done = torch.from_numpy(data.spins[0]), [], 0
-    for step in np.round(data.time / equation.dt).astype(int):
-        for _ in range(step - done):
-            state = dynamics.advance(state, field.local_field, equation, rng)
-        frames.append(state.numpy().copy())
-        done = step
-    return np.stack(frames)
+    start, steps = torch.from_numpy(data.spins[0]), np.round(data.time / equation.dt).astype(int)
+    run = dynamics.trajectory(start, field.local_field, equation, steps, rng)
+    return np.stack([state.numpy() for _, state in run])
 
 
 def order(lattice: Lattice, s: Frames) -> dict[str, Any]:
@@ -106,9 +103,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        if value.ndim > 1:
-            return [plain(v) for v in value]
-        return [float(f"{v:.6g}") if np.isfinite(v) else None for v in value]
+        return digits(value)
     return value
 
 

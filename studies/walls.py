@@ -21,9 +21,9 @@ import numpy as np
 
 from sdml import bands, lattice, observables, spins
 from sdml.companion import results
-from sdml.model import SDModel
+from sdml.model import PAPER_CASES, SDModel
 
-MODEL: dict[str, Any] = {"exchange_coupling": 3.0, "filling": 0.25, "electron_kT": 0.05}
+MODEL = PAPER_CASES["triangular"]
 CELLS = {
     (1, 0): ((4, 16), (4, 20), (6, 16), (8, 16)),
     (2, 1): ((2, 44), (2, 52), (4, 44)),

@@ -18,6 +18,16 @@ hypothesis.settings.register_profile("sdml", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("sdml")
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch) -> Path:
+    """Empty checkout, as the current one."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("SDML_HOME", str(tmp_path))
+    monkeypatch.delenv("SDML_BUILD", raising=False)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def authors_data() -> Path:
     """Folder of the snapshots published with arXiv:2105.08221."""

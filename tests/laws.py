@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sdml import spins as spin_arrays
 from sdml.lattice import Lattice
+from sdml.symmetry import PointGroup
 
 FloatArray = NDArray[np.float64]
 SITES = (0, 5, 11)
@@ -34,6 +35,20 @@ class Move:
     def vectors(self, values: FloatArray) -> FloatArray:
         """Spins or fields (N, 3) carried along and turned."""
         return self.scalars(values) @ self.rotation.T
+
+
+def plaquette_centers(lattice: Lattice) -> FloatArray:
+    """(n_plaquettes, 2), not wrapped."""
+    cells = lattice.cells[:: lattice.n_basis] @ np.array(lattice.vectors)
+    return (lattice.plaquette_offsets[:, None] + cells).reshape(-1, 2)
+
+
+def multiplication_table(group: PointGroup) -> NDArray[np.int64]:
+    """table[g, h] = index of gh, found among the matrices of the group."""
+    products = np.einsum("gab,hbc->ghac", group.matrices, group.matrices)
+    distance = np.abs(products[:, :, None] - group.matrices).max((-2, -1))
+    assert (distance.min(-1) < 1e-12).all(), "a product is not in the group"
+    return distance.argmin(-1)
 
 
 def translations(lattice: Lattice) -> list[Move]:

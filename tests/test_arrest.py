@@ -53,12 +53,6 @@ def test_the_error_is_that_of_repeating_the_experiment():
     assert 0.7 < typical / spread < 1.4
 
 
-def test_local_slopes_of_a_power_law():
-    centers, slopes = arrest.local_slopes(TIME, TIME**0.4)
-    np.testing.assert_allclose(slopes, 0.4, atol=1e-2)
-    assert centers[0] >= 5 * np.sqrt(2) * 0.999 and centers[-1] <= 1000 / np.sqrt(2) * 1.001
-
-
 @pytest.mark.parametrize(
     "call, argument",
     [
@@ -66,7 +60,6 @@ def test_local_slopes_of_a_power_law():
         (lambda: arrest.late(TIME, series(1.0), 2000), "values"),
         (lambda: arrest.late(TIME, np.zeros((2, len(TIME))), 100), "values"),
         (lambda: arrest.late(TIME, np.ones((2, 3)), 100), "values"),
-        (lambda: arrest.local_slopes(TIME, TIME, factor=1.0), "factor"),
         (lambda: arrest.late(TIME, series(1.0), 100).verdict(0.0), "exponent"),
     ],
 )

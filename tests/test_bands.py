@@ -37,7 +37,12 @@ def test_the_state_is_that_of_the_lattice_of_repeats(lat, n, filled):
 
 @pytest.mark.parametrize(
     "name, energy",
-    [("ferromagnetic", -2.5003), ("tetrahedral", -2.6238), ("stripe", -2.5938), ("120°", -2.5352)],
+    [
+        ("ferromagnetic", -2.5003),
+        ("tetrahedral", -2.6238),
+        ("stripe", -2.5938),
+        ("coplanar_120", -2.5352),
+    ],
 )
 def test_energies_of_orders_on_24_sites_squared(name, energy):
     lat = lattice.triangular(6)

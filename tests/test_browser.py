@@ -29,7 +29,8 @@ OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disab
            "--window-size=1400,1000", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync")  # fmt: skip
 EXPLORER = """\
-from sdml import explorers, lattice, plotting, spins
+from sdml import lattice, plotting, spins
+from sdml.plotting import explorers
 
 plotting.use_style()
 cases = {"tetrahedral": (lattice.triangular(6), spins.tetrahedral(lattice.triangular(6)))}
@@ -37,18 +38,20 @@ explorers.hamiltonian_explorer(explorers.spectrum_figure, cases)"""
 PLAYER = """\
 import numpy as np
 
-from sdml import explorers, lattice, plotting, spins
+from sdml import lattice, plotting, spins
+from sdml.plotting import explorers
 
 frames = spins.random(600 * 36, seed=0)[:, 2].reshape(600, 36)  # minutes, on a busy machine too
 explorers.map_player(plotting.correlation_map, lattice.square(6), frames, 2.5 * np.arange(600))"""
 LIVE = """\
 from dataclasses import replace
 
-from sdml import courses, dynamics, explorers, forcefield, plotting, spins
+from sdml import dynamics, forcefield, plotting, spins
+from sdml.plotting import explorers
 
 plotting.use_style()
 field = forcefield.load("triangular")
-course = courses.begun(field, 12, seed=0)
+course = explorers.begun(field, 12, seed=0)
 order = spins.as_tensor(spins.tetrahedral(course.lattice), 144).to(field.dtype)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from sdml import cli, dataset, forcefield, training
+from sdml import cli, dataset, files, forcefield, training
+from sdml.cli import arguments, commands
 from sdml.descriptor.moments import MomentEnvironment
 from sdml.forcefield import committee
 
@@ -25,14 +26,6 @@ CLAIM = {
     "notebook": "04_training",
     "verdict": "differs",
 }
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch) -> Path:
-    """Empty project folder."""
-    monkeypatch.setenv("SDML_HOME", str(tmp_path))
-    monkeypatch.delenv("SDML_BUILD", raising=False)
-    return tmp_path
 
 
 def stored_claims(home: Path, entries: object) -> None:
@@ -116,10 +109,54 @@ def test_missing_and_truncated_claims_are_refused(home, capsys):
     assert "not a readable JSON file" in capsys.readouterr().err
 
 
-def test_a_folder_that_does_not_exist_is_named(monkeypatch, capsys):
+CHECKOUT_COMMANDS = ["reproduce", "store", "figures", "tables", "claims"]
+
+
+@pytest.mark.parametrize("command", CHECKOUT_COMMANDS)
+def test_a_folder_that_is_no_checkout_is_named(monkeypatch, tmp_path, capsys, command):
     monkeypatch.setenv("SDML_HOME", "/does/not/exist")
-    assert cli.main(["claims"]) == 2
-    assert "SDML_HOME='/does/not/exist'" in capsys.readouterr().err
+    assert cli.main([command]) == 2
+    assert "SDML_HOME='/does/not/exist' is not an existing folder" in capsys.readouterr().err
+    monkeypatch.setenv("SDML_HOME", str(tmp_path))
+    assert cli.main([command]) == 2
+    assert f"SDML_HOME={str(tmp_path)!r} is not a checkout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", CHECKOUT_COMMANDS)
+def test_what_needs_a_checkout_says_so_outside_one(monkeypatch, tmp_path, capsys, command):
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "site-packages" / "sdml")
+    for unset in (None, ""):
+        monkeypatch.delenv("SDML_HOME", raising=False)
+        if unset is not None:
+            monkeypatch.setenv("SDML_HOME", unset)
+        assert cli.main([command]) == 2
+        error = capsys.readouterr().err
+        assert f"sdml {command}: this needs a checkout" in error
+        assert "set SDML_HOME" in error
+
+
+def test_runs_outside_a_checkout_write_to_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SDML_BUILD", raising=False)
+    monkeypatch.setenv("SDML_HOME", "")
+    assert files.build() == files.root() / "build" / "quick"
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "site-packages" / "sdml")
+    assert files.build() == tmp_path / "build" / "quick"
+    assert files.build("paper") == tmp_path / "build" / "paper"
+    monkeypatch.setenv("SDML_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="is not a checkout"):
+        files.build()
+
+
+@pytest.mark.parametrize("command", ["reproduce", "store", "figures", "tables"])
+def test_a_missing_package_of_the_notebooks_names_the_extra(home, monkeypatch, capsys, command):
+    for name in [name for name in sys.modules if name.startswith("sdml.companion")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("sdml.companion")
+    monkeypatch.setitem(sys.modules, "nbformat", None)
+    assert cli.main([command]) == 2
+    error = capsys.readouterr().err
+    assert error == f"sdml {command}: nbformat is not installed: pip install 'sdml[notebooks]'\n"
 
 
 def test_a_project_without_notebooks_is_named(home, capsys):
@@ -398,3 +435,9 @@ def test_time_limits_are_positive(seconds, capsys):
         cli.main(["reproduce", f"--timeout={seconds}"])
     assert stop.value.code == 2
     assert "--timeout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps", "every"), [(100, 10), (15, 5), (2, 2), (7, 1)])
+def test_a_quench_is_saved_every_ten_steps_or_what_divides_its_length(steps, every):
+    given = ["quench", "--force-field", "square", "--steps", str(steps), "--output", "q.h5"]
+    assert commands._settings(arguments.command_line().parse_args(given)).save_every == every

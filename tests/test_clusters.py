@@ -46,13 +46,6 @@ def test_holes_are_counted_where_they_are():
     assert row["hole_sites"] == pytest.approx(3 / 256)
 
 
-def test_the_size_distribution_counts_every_cluster_once():
-    batch = np.stack([droplets(PLUS, PAIR), droplets(PLUS)])
-    found = clusters.size_distribution(LATTICE, batch)
-    assert found.shape == (257,)
-    assert found[[5, 9]].tolist() == [1.0, 0.5] and found.sum() == 1.5
-
-
 def test_statistics_of_a_batch_are_those_of_its_members():
     batch = np.stack([droplets(PLUS), spins.random(256, 0), spins.random(256, 1)])
     density = np.random.default_rng(0).random((3, 256))
@@ -100,14 +93,6 @@ def test_bimodality_knows_two_values_from_one_hump():
     assert snapshots.bimodality(np.linspace(0, 1, 10001)) == pytest.approx(5 / 9, rel=1e-3)
     assert snapshots.bimodality(rng.standard_normal(200_000)) == pytest.approx(1 / 3, rel=0.02)
     assert snapshots.bimodality(np.ones((2, 5))).tolist() == [0, 0]
-
-
-def test_the_structure_factor_of_a_density_wave():
-    wave = 0.97 + 0.1 * np.cos(2 * np.pi / 16 * 3 * LATTICE.cells[:, 0])
-    factor = snapshots.density_structure_factor(LATTICE, wave)
-    assert factor.sum() == pytest.approx(((wave - wave.mean()) ** 2).sum())
-    assert factor[3] == pytest.approx(factor[13]) == pytest.approx(256 * 0.05**2)
-    assert factor[0] == pytest.approx(0, abs=1e-20)
 
 
 def test_the_density_remembers_where_the_holes_were():

@@ -9,7 +9,7 @@ import torch
 from sdml import dynamics, forcefield, lattice, observables, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
-from sdml.plotting import courses
+from sdml.plotting import explorers
 
 EQUATIONS = {
     "triangular": LandauLifshitz(1.0, 0.3, method="adams"),
@@ -26,7 +26,7 @@ def released():
 
 @every_kind
 def test_without_noise_the_energy_falls_and_order_grows(released, kind):
-    course = courses.quench(released[kind], 12, EQUATIONS[kind], n_frames=20, seed=1)
+    course = explorers.short_quench(released[kind], 12, EQUATIONS[kind], n_frames=20, seed=1)
     assert (np.diff(course.energy) < 0).all()
     assert course.order[-1] > course.order[0]
     np.testing.assert_allclose(course.time, 5 * EQUATIONS[kind].dt * np.arange(21))
@@ -35,7 +35,7 @@ def test_without_noise_the_energy_falls_and_order_grows(released, kind):
 @every_kind
 def test_a_course_is_a_run_of_the_integrator(released, kind):
     field, equation = released[kind], LandauLifshitz(0.5, 0.2)
-    course = courses.quench(field, 12, equation, n_frames=2, n_steps=3, seed=4)
+    course = explorers.short_quench(field, 12, equation, n_frames=2, n_steps=3, seed=4)
     start = torch.as_tensor(spins.random(144, 4)).to(field.dtype)
     found = dynamics.integrate(start, field.local_field, 0.5, 6, 0.2)
     torch.testing.assert_close(course.spins, found)
@@ -47,9 +47,9 @@ def test_a_course_is_a_run_of_the_integrator(released, kind):
 
 def test_continuing_keeps_the_past_and_repeats_its_noise(released):
     field, hot = released["square"], LandauLifshitz(0.5, 0.3, kT=0.05)
-    begun = courses.begun(field, 12, 0)
+    begun = explorers.begun(field, 12, 0)
     one, two, other = (
-        courses.continued(begun, field, hot, 2, torch.Generator().manual_seed(seed))
+        next(explorers.continued(begun, field, hot, 2, torch.Generator().manual_seed(seed)))
         for seed in (1, 1, 2)
     )
     assert torch.equal(one.spins, two.spins)
@@ -60,8 +60,9 @@ def test_continuing_keeps_the_past_and_repeats_its_noise(released):
 
 def test_heat_disorders(released):
     field = released["square"]
-    cold = courses.quench(field, 12, LandauLifshitz(0.5, 0.3), n_frames=10)
-    hot = courses.continued(cold, field, LandauLifshitz(0.5, 0.3, kT=0.5), 10, torch.Generator())
+    cold = explorers.short_quench(field, 12, LandauLifshitz(0.5, 0.3), n_frames=10)
+    warm = LandauLifshitz(0.5, 0.3, kT=0.5)
+    hot = next(explorers.continued(cold, field, warm, 10, torch.Generator()))
     assert hot.energy[-1] > cold.energy[-1]
     assert hot.order[-1] < cold.order[-1]
 
@@ -69,8 +70,8 @@ def test_heat_disorders(released):
 def test_bad_arguments_are_named(released):
     field = released["square"]
     with pytest.raises(ValueError, match=r"^n_steps: must be at least 1, got 0"):
-        courses.continued(courses.begun(field, 12, 0), field, EQUATIONS["square"], 0)
+        next(explorers.continued(explorers.begun(field, 12, 0), field, EQUATIONS["square"], 0))
     cell = lattice.from_cell([[1, 0], [0, 2]], [[0, 0]], (4, 4), "oblong")
     other = SimpleNamespace(model=SDModel(cell, 1.0, filling=0.5))
     with pytest.raises(ValueError, match=r"^field: must be of one of .* got 'oblong'"):
-        courses.begun(other, 4, 0)
+        explorers.begun(other, 4, 0)

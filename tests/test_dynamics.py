@@ -1,5 +1,7 @@
 """Landau-Lifshitz dynamics: handedness, damping, order of the schemes, thermal equilibrium."""
 
+from dataclasses import replace
+
 import laws
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ def mean_along_field(x, dt, method, kT_factor=1.0, n_spins=20_000, seed=0):
     rng = dynamics.generator(equation, seed)
     average, n_steps = torch.zeros(n_spins, dtype=torch.float64), round(8 / dt)
     for step in range(n_steps):
-        s = dynamics.advance(s, uniform(0, 0, 1.0), equation, rng)
+        s = dynamics.evolve(s, uniform(0, 0, 1.0), [equation], rng)
         if step >= n_steps // 2:
             average += s[:, 2] / (n_steps - n_steps // 2)
     return float(average.mean()), float(average.std()) / np.sqrt(n_spins)
@@ -256,7 +258,7 @@ def test_an_open_chain_has_the_energy_of_the_transfer_matrix(method):
         s = torch.as_tensor(spins.random(n_chains * length, seed)).view(n_chains, length, 3)
         average, n_steps = torch.zeros(n_chains, dtype=torch.float64), round(30 / dt)
         for step in range(n_steps):
-            s = dynamics.advance(s, chain, equation, rng)
+            s = dynamics.evolve(s, chain, [equation], rng)
             if step >= n_steps // 2:
                 average += (s[:, 1:] * s[:, :-1]).sum(-1).mean(-1)
         average /= n_steps - n_steps // 2
@@ -497,3 +499,28 @@ def start(**changes):
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+def test_a_trajectory_passes_the_marks_of_the_integrator():
+    """From any mark on, with the generator as it was there, it goes on as if it had not stopped."""
+    equation, field = LandauLifshitz(0.1, 0.3, 0.2), uniform(0, 0, 1.0)
+    start, rng = torch.as_tensor(spins.random(4, 0)), torch.Generator().manual_seed(1)
+    marks = [0, 2, 5]
+    found = {}
+    for step, s in dynamics.trajectory(start, field, equation, marks, rng):
+        found[step] = s
+        if step == 2:
+            state = rng.get_state()
+    assert list(found) == marks
+    for step, s in found.items():
+        expected = dynamics.integrate(start, field, 0.1, step, 0.3, 0.2, seed=1)
+        torch.testing.assert_close(s, expected, rtol=0, atol=0)
+    later = dynamics.trajectory(found[2], field, equation, [5], rng.set_state(state), begun=2)
+    torch.testing.assert_close(dict(later)[5], found[5], rtol=0, atol=0)
+    by_step = dynamics.trajectory(
+        start, field, lambda step: replace(equation, kT=0.1 * step), [3], torch.Generator()
+    )
+    equations = [replace(equation, kT=0.1 * step) for step in range(3)]
+    torch.testing.assert_close(
+        next(by_step)[1], dynamics.evolve(start, field, equations, torch.Generator())
+    )

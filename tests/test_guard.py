@@ -126,3 +126,5 @@ def test_weights_that_do_not_know_their_range_say_so(tmp_path):
 )
 def test_limits_that_are_not_allowed(call, mentioned):
     laws.assert_refused(lambda: Guard(KNOWING, **call), *mentioned)
+    if "spread_limit" not in call:
+        laws.assert_refused(lambda: simulation.Limits(**call), *mentioned)

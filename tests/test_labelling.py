@@ -39,7 +39,7 @@ def killing(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **options)
 setattr(module, name, killing)
-labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+labelling.QuenchJob(path, MODEL, NOISY, TIMES, 5)()
 """
 
 
@@ -77,7 +77,7 @@ def test_a_killed_quench_loses_at_most_one_frame_and_goes_on(tmp_path, module, n
     kill_in(module, name, calls, path)
     assert frames_in(path) == kept
     laws.assert_refused(lambda: dataset.load(path), "quench.h5", "unfinished", kept)
-    assert labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+    assert labelling.QuenchJob(path, MODEL, NOISY, TIMES, 5)()
     assert_same(dataset.load(path), dataset.quench(MODEL, NOISY, TIMES, 5))
 
 
@@ -87,15 +87,14 @@ def test_a_force_field_drives_and_is_named(tmp_path, monkeypatch):
     model = SDModel(lattice.triangular(12), 3.0, 0.25, electron_kT=0.05)
     path, equation = tmp_path / "quench.h5", LandauLifshitz(1.0, 0.3)
     field = forcefield.load("triangular").on(model.lattice)
-    expected = dataset.quench(
-        model, equation, (0, 2), 5, driver=field.local_field, force_field=forcefield.checksum(field)
-    )
-    job = labelling.quench_job(path, model, equation, (0, 2), 5, "triangular")
+    expected = dataset.quench(model, equation, (0, 2), 5, driver=field)
+    assert expected.provenance["quenches"][0]["force_field"] == forcefield.checksum(field)
+    job = labelling.QuenchJob(path, model, equation, (0, 2), 5, "triangular")
     with monkeypatch.context() as patch, pytest.raises(TypeError):
         patch.setattr(dynamics, "thermal_noise", None)
         job()
     assert frames_in(path) == 1
-    by_exact_fields = labelling.quench_job(path, model, equation, (0, 2), 5)
+    by_exact_fields = labelling.QuenchJob(path, model, equation, (0, 2), 5)
     laws.assert_refused(by_exact_fields, "quench.h5", "provenance")
     assert job()
     assert_same(dataset.load(path), expected)
@@ -114,7 +113,7 @@ def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, cal
         done.append(1)
         return original(*arguments)
 
-    job = labelling.quench_job(path, MODEL, equation, (*TIMES, 3), 5)
+    job = labelling.QuenchJob(path, MODEL, equation, (*TIMES, 3), 5)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(dynamics, "thermal_noise", interrupted)
         job()
@@ -125,7 +124,7 @@ def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, cal
 
 def test_a_finished_quench_is_left_alone(tmp_path):
     path = tmp_path / "quench.h5"
-    job = labelling.quench_job(path, MODEL, NOISY, TIMES, 5)
+    job = labelling.QuenchJob(path, MODEL, NOISY, TIMES, 5)
     job()
     before = path.read_bytes(), path.stat().st_mtime_ns
     assert not job()
@@ -134,14 +133,14 @@ def test_a_finished_quench_is_left_alone(tmp_path):
 
 def test_another_quench_is_refused(tmp_path):
     path = tmp_path / "quench.h5"
-    labelling.quench_job(path, MODEL, NOISY, TIMES, 5)()
+    labelling.QuenchJob(path, MODEL, NOISY, TIMES, 5)()
     other = SDModel(lattice.triangular(4), 2.0, 0.25, electron_kT=0.05)
     calm = LandauLifshitz(0.5, 0.2)
     for job, mentioned in (
-        (labelling.quench_job(path, other, NOISY, TIMES, 5), "model"),
-        (labelling.quench_job(path, MODEL, calm, TIMES, 5), "provenance"),
-        (labelling.quench_job(path, MODEL, NOISY, TIMES, 6), "provenance"),
-        (labelling.quench_job(path, MODEL, NOISY, (0, 1), 5), "2.5"),
+        (labelling.QuenchJob(path, other, NOISY, TIMES, 5), "model"),
+        (labelling.QuenchJob(path, MODEL, calm, TIMES, 5), "provenance"),
+        (labelling.QuenchJob(path, MODEL, NOISY, TIMES, 6), "provenance"),
+        (labelling.QuenchJob(path, MODEL, NOISY, (0, 1), 5), "2.5"),
     ):
         laws.assert_refused(job, "quench.h5", "other snapshots", mentioned)
 
@@ -189,7 +188,7 @@ def test_a_heated_order_is_a_thermal_state(tmp_path):
     model = replace(MODEL, lattice=lattice.triangular(6))
     for kT in (0.0005, 0.005):
         equation, path = LandauLifshitz(1.0, 0.5, kT), tmp_path / f"{kT}.h5"
-        job = labelling.quench_job(path, model, equation, (0, 30, 40, 50), 1, texture="tetrahedral")
+        job = labelling.QuenchJob(path, model, equation, (0, 30, 40, 50), 1, texture="tetrahedral")
         assert job()
         data = dataset.load(path)
         assert data.provenance["quenches"][0]["start"] == "tetrahedral"
@@ -200,7 +199,7 @@ def test_a_heated_order_is_a_thermal_state(tmp_path):
 
 def test_an_unknown_start_is_refused(tmp_path):
     def job(texture):
-        return labelling.quench_job(tmp_path / "a.h5", MODEL, NOISY, TIMES, 1, texture=texture)
+        return labelling.QuenchJob(tmp_path / "a.h5", MODEL, NOISY, TIMES, 1, texture=texture)
 
     laws.assert_refused(lambda: job("helix"), "start", "helix", "tetrahedral")
     assert os.listdir(tmp_path) == []
@@ -295,13 +294,13 @@ def test_times_are_multiples_of_the_step(dt):
     """Whatever the rounding of the product; nothing in between is moved to a step."""
     equation = replace(NOISY, dt=dt)
     for steps in (0, 1, 3, 1001, 10**7 + 1):
-        labelling.quench_job(
+        labelling.QuenchJob(
             "x.h5", MODEL, equation, (0, steps * dt, float(f"{steps * dt:.12g}")), 5
         )
         for off in (0.5, 0.1, math.nan, math.inf):
             time = (steps + off) * dt
             expected = "save_times", "multiples of dt", dt, time
-            late = partial(labelling.quench_job, "x.h5", MODEL, equation, (0, time), 5)
+            late = partial(labelling.QuenchJob, "x.h5", MODEL, equation, (0, time), 5)
             laws.assert_refused(late, *expected)
 
 
@@ -316,7 +315,7 @@ def test_the_command_refuses_times_between_steps(tmp_path, capsys):
 @laws.bad_input(
     {
         "random": (lambda: labelling.RandomStates(Path("x.h5"), MODEL, 0, 0), "n_snapshots", 0),
-        "times": (partial(labelling.quench_job, "x.h5", MODEL, NOISY, (-1,), 0), "save_times", -1),
+        "times": (partial(labelling.QuenchJob, "x.h5", MODEL, NOISY, (-1,), 0), "save_times", -1),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

@@ -1,6 +1,7 @@
 """The locality floor: its laws, the field of one site, and what a splice keeps."""
 
 import dataclasses
+from functools import partial
 
 import floors
 import numpy as np
@@ -18,6 +19,7 @@ MODELS = {
         TRIANGULAR.lattice, 3.0, chemical_potential=-3.0, electron_kT=0.1, zeeman=(0.1, 0.2, 0.3)
     ),
 }
+PROBED = partial(kpm.site_field, n_probes=32, seed=1)
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
@@ -56,8 +58,8 @@ def test_probed_chemical_potential_hardly_moves_the_field(name):
 @every_model
 def test_engines_agree(model):
     radii, outer = [1, 2], random_states(model, 3, seed=9)
-    by_kpm = cutoff_floors(model, radii, outer, n_probes=None)
-    by_diagonalization = cutoff_floors(model, radii, outer, engine="exact")
+    by_kpm = cutoff_floors(model, radii, outer, field=kpm.site_field)
+    by_diagonalization = cutoff_floors(model, radii, outer, field=floors.exact_field)
     for found, expected in zip(by_kpm, by_diagonalization, strict=True):
         np.testing.assert_allclose(
             dataclasses.astuple(found), dataclasses.astuple(expected), rtol=1e-4
@@ -92,10 +94,10 @@ def test_floor_of_a_known_variance():
 
 
 def test_seeds():
-    first, again = (cutoff_floors(SQUARE, [1], n_probes=32) for _ in range(2))
+    first, again = (cutoff_floors(SQUARE, [1], field=PROBED) for _ in range(2))
     assert first == again
     inner = random_states(SQUARE, 4)
-    other = floors.locality_floors(SQUARE, inner, None, [1], 4, 2, n_probes=32)
+    other = floors.locality_floors(SQUARE, inner, None, [1], 4, 2, field=PROBED)
     assert other != first
 
 
@@ -159,8 +161,7 @@ BAD = {
     "n_centres": {"n_centres": 1},
     "n_redraws": {"n_redraws": 2.5},
     "seed": {"seed": -1},
-    "n_probes": {"n_probes": 0},
-    "engine": {"engine": "network"},
+    "n_probes": {"field": partial(kpm.site_field, n_probes=0)},
 }
 
 

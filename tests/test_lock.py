@@ -1,5 +1,7 @@
 """The lock beside a file: one holder at a time, none once its process is gone, no litter."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import threading
@@ -93,11 +95,31 @@ def test_nobody_slips_in_while_the_lock_file_is_deleted(tmp_path):
     assert path.read_text() == str(turns * threads)
 
 
-def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch, number):
     def missing(file, operation):
-        raise OSError(lock.errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.fcntl, "flock", missing)
+    monkeypatch.setattr(fcntl, "flock", missing)
     with lock.held(tmp_path / "run.h5"):
         assert os.listdir(tmp_path) == ["run.h5.lock"]
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OSError, match=r"cannot be made or written.*run\.h5\.lock"),
+        lock.held(tmp_path / "file" / "run.h5"),
+    ):
+        pass
+
+    def refused(file, operation):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with (
+        pytest.raises(PermissionError, match=r"cannot be made or written.*run\.h5\.lock"),
+        lock.held(tmp_path / "run.h5"),
+    ):
+        pass

@@ -258,6 +258,13 @@ def test_description_round_trip(m):
     np.testing.assert_array_equal(again.hopping_matrix, m.hopping_matrix)
 
 
+def test_the_magnets_of_the_paper():
+    triangular, square = lattice.triangular(4), lattice.square(4)
+    assert model.paper_model(triangular) == SDModel(triangular, 3.0, 0.25, electron_kT=0.05)
+    assert model.paper_model(square) == SDModel(square, 6.0, 0.485, electron_kT=0.0025)
+    assert model.paper_model(square, electron_kT=0.1).electron_kT == 0.1
+
+
 LATTICE = lattice.square(4)
 
 
@@ -277,6 +284,7 @@ LATTICE = lattice.square(4)
         "no hopping": (lambda: SDModel(LATTICE, 1.0, 0.5, hopping=()), "hopping"),
         "zeeman": (lambda: SDModel(LATTICE, 1.0, 0.5, zeeman=(0, 1)), "zeeman", "(0, 1)"),
         "easy axis": (lambda: SDModel(LATTICE, 1.0, 0.5, easy_axis=np.nan), "easy_axis", "nan"),
+        "paper": (lambda: model.paper_model(HONEYCOMB), "lattice", "honeycomb", "triangular"),
         "description": (lambda: model.from_description({"lattice": 3}), "description"),
         "empty description": (lambda: model.from_description({}), "description", "lattice"),
     }

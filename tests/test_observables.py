@@ -95,7 +95,7 @@ def double_sum(positions, momenta, values):
 @pytest.mark.parametrize("components", [(), (3,)], ids=["scalar", "vector"])
 @pytest.mark.parametrize("carrier", ["sites", "plaquettes"])
 def test_structure_factor_is_the_double_sum(lat, components, carrier):
-    points = lat.positions if carrier == "sites" else lat.plaquette_centers
+    points = lat.positions if carrier == "sites" else laws.plaquette_centers(lat)
     values = np.random.default_rng(0).standard_normal((len(points), *components))
     found = observables.structure_factor(lat, values)
     expected = double_sum(points, lat.momenta, values)
@@ -413,6 +413,17 @@ NO_TRIANGLES = lattice.from_cell([[1, 0], [0, 1]], [[0, 0]], (6, 6), "bare")
             "moment",
         ),
         "field": (lambda: observables.domain_length(SQUARE, STATE), "values", 36, "(36, 3)"),
+        "field of a batch": (
+            lambda: observables.site_values(SQUARE, np.ones((2, 36)), "density", (3,)),
+            "density",
+            "(3, 36)",
+            "(2, 36)",
+        ),
+        "field of cells": (
+            lambda: observables.site_values(HONEYCOMB, np.ones(24), one_per_cell=True),
+            "lattice",
+            "honeycomb",
+        ),
         "batch": (lambda: observables.cluster_labels(SQUARE, STATE[None]), "spins", "(1, 36, 3)"),
         "basis": (
             lambda: observables.spin_correlation(HONEYCOMB, spins.random(24, 0)),

@@ -1,6 +1,10 @@
 """pyproject.toml, environment.yml, requirements.lock and the package agree."""
 
+import json
 import os
+import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -17,6 +21,9 @@ from sdml import files
 CONDA_NAMES = {"torch": "pytorch"}
 ONLY_CONDA = {"python", "pip", "setuptools"}
 NOT_LOCKED = {"site"}
+CORE_LIBRARIES = {"torch", "numpy", "scipy", "numba", "h5py", "safetensors", "tqdm", "filelock"}
+COMPANION = ["plotting", "companion"]
+IMPORTED = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +96,48 @@ def test_lock_pins_exactly_and_portably(pinned):
     assert "sdml" not in pinned
 
 
+def test_make_lock_serves_what_is_locked(project):
+    """The extras that the other tests expect in the lock; torch stays as it is."""
+    make = ["make", "-n", "-C", str(files.root()), "lock"]
+    done = subprocess.run(make, capture_output=True, text=True, check=True).stdout
+    extras = set(project["project"]["optional-dependencies"]) - NOT_LOCKED
+    assert set(re.findall(r"--extra (\w+)", done)) == extras
+    assert """--upgrade-package "$(grep '^torch==' requirements.lock)\"""" in done
+
+
+def test_the_core_needs_few_libraries_and_no_package_is_asked_for_twice(project):
+    core, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
+    assert {Requirement(text).name for text in core} == CORE_LIBRARIES
+    texts = [*core, *extras["notebooks"], *extras["cluster"], *extras["dev"]]
+    names = [canonicalize_name(Requirement(text).name) for text in texts]
+    assert len(names) == len(set(names))
+
+
+def test_what_notebooks_and_their_tools_import_is_in_the_extra(project):
+    """By its own name, not by what another package needs."""
+    core, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
+    declared = {Requirement(text).name for text in [*core, *extras["notebooks"]]}
+    declared |= {"yaml", "IPython"}  # of pyyaml, and of ipykernel
+    rooms = [p.read_text("utf-8") for r in COMPANION for p in (files.PACKAGE / r).glob("*.py")]
+    for notebook in files.notebooks().glob("*.ipynb"):
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        rooms += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    imported = {name for text in rooms for name in IMPORTED.findall(text)}
+    assert {"pandas", "matplotlib", "nbformat"} <= imported
+    assert imported - sys.stdlib_module_names - {"sdml"} <= declared
+
+
 def test_torch_and_python_ranges(project, required):
     assert required["torch"].specifier == ">=2.11"
     assert project["project"]["requires-python"] == ">=3.11"
+
+
+def test_the_metadata_say_where_the_paper_is_and_that_there_are_types(project):
+    text = (files.root() / "CITATION.cff").read_text(encoding="utf-8")
+    (article,) = yaml.safe_load(text)["references"]
+    assert set(project["project"]["urls"].values()) == {f"https://doi.org/{article['doi']}"}
+    assert "Typing :: Typed" in project["project"]["classifiers"]
+    assert (files.PACKAGE / "py.typed").is_file()
 
 
 def test_version_has_one_source(project):
@@ -132,3 +178,33 @@ def test_binder_installs_the_lock_and_the_checkout():
 def test_binder_takes_a_python_of_the_metadata(project):
     version = binder("runtime.txt").strip().removeprefix("python-")
     assert f"Programming Language :: Python :: {version}" in project["project"]["classifiers"]
+
+
+def test_colab_installs_the_packages_of_the_notebooks():
+    text = (files.root() / "docs" / "online.md").read_text(encoding="utf-8")
+    assert "\n%pip install --quiet .[notebooks]\n%env SDML_HOME=.\n" in text
+
+
+# --- Continuous integration ---------------------------------------------------------------------
+
+
+def test_the_workflow_runs_what_ci_runs(project):
+    """On both systems, with the oldest and the newest Python of the metadata, and monthly."""
+    path = files.root() / ".github" / "workflows" / "ci.yml"
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    started = workflow[True]  # YAML 1.1 reads the key "on" as true
+    assert set(started) == {"push", "pull_request", "schedule"}
+    (schedule,) = started["schedule"]
+    _, _, day, month, weekday = schedule["cron"].split()
+    assert day.isdigit() and month == weekday == "*"
+    (job,) = workflow["jobs"].values()
+    matrix = job["strategy"]["matrix"]
+    assert matrix["os"] == ["ubuntu-latest", "macos-latest"]
+    assert job["runs-on"] == "${{ matrix.os }}"
+    classifiers = project["project"]["classifiers"]
+    named = sorted(
+        (text.rpartition(" ")[2] for text in classifiers if "Python :: 3." in text), key=Version
+    )
+    assert matrix["python"] == [named[0], named[-1]]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(files.root() / ".ci" / "run", os.X_OK)

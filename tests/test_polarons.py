@@ -77,6 +77,13 @@ def test_droplets_of_one_two_and_three_holes():
     assert three < two < one - 0.03 and one < droplets.separation_energy(MODEL, (2, 0)) / 2
 
 
+def conical_spins(lattice, wave_vector, angle):
+    """The conical state, (N, 3)."""
+    phase = lattice.positions @ np.asarray(wave_vector)
+    planar = np.sin(angle) * np.stack([np.cos(phase), np.sin(phase)], axis=-1)
+    return np.column_stack([planar, np.full(lattice.n_sites, np.cos(angle))])
+
+
 def test_conical_energies_are_those_of_dense_diagonalization():
     model = dataclasses.replace(MODEL, filling=0.45, electron_kT=0.05, hopping=(1.0, 0.2))
     for wave_vector, angle in (
@@ -84,7 +91,7 @@ def test_conical_energies_are_those_of_dense_diagonalization():
         (coexistence.NEEL, 1.1),
         ((np.pi / 4, np.pi / 2), 0.8),
     ):
-        state = coexistence.conical_spins(model.lattice, wave_vector, angle)
+        state = conical_spins(model.lattice, wave_vector, angle)
         energy = coexistence.conical_energy(model, wave_vector, angle, [0.1])[0]
         assert energy == pytest.approx(exact.solve(model, state).energy / 64, abs=1e-9)
 

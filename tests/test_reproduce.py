@@ -46,6 +46,7 @@ def notebook(*cells: str, parameters: str = PARAMETERS) -> nbformat.NotebookNode
 
 def make_project(folder: Path, notebooks: dict[str, nbformat.NotebookNode]) -> Path:
     """Project folder with `notebooks` and no profile changes."""
+    (folder / "pyproject.toml").touch()
     (folder / "notebooks" / "profiles").mkdir(parents=True)
     (folder / "data").mkdir()
     (folder / "data" / "table.txt").write_text("1")

@@ -187,7 +187,7 @@ def test_an_engine_that_refuses_nan_does_not_hide_it(tmp_path, method):
         return breaking(spins.as_tensor(s))
 
     equation = replace(WARM, method=method)
-    with pytest.raises(FloatingPointError, match=r"spins: not finite.* the store ends at step"):
+    with pytest.raises(FloatingPointError, match=r"spins: not finite.* the run ends at step"):
         run(tmp_path / "run.h5", local_field=guarded, equation=equation, checkpoint_every=100)
     kept, whole = simulation.load(tmp_path / "run.h5"), run(tmp_path / "w.h5", equation=equation)
     assert kept.step > 0
@@ -385,7 +385,7 @@ def test_a_schedule_is_the_temperature_at_the_middle_of_every_step(tmp_path):
     s, rng = torch.as_tensor(START), torch.Generator().manual_seed(7)
     for step in range(20):
         kT = float(np.interp(0.1 * (step + 0.5), [0.5, 1.5], [0.4, 0.0]))
-        s = dynamics.advance(s, heisenberg, replace(EQUATION, kT=kT), rng)
+        s = dynamics.evolve(s, heisenberg, [replace(EQUATION, kT=kT)], rng)
     np.testing.assert_array_equal(found.spins, s)
     assert found.header["schedule"] == [[0.5, 0.4], [1.5, 0.0]]
     constant = run(tmp_path / "constant.h5", equation=EQUATION, schedule=[(0.0, 0.3)])
@@ -497,6 +497,26 @@ def test_bad_options_are_refused_and_write_nothing(tmp_path, call, mentioned):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_unknown_keyword_is_named_beside_those_there_are(tmp_path):
+    with pytest.raises(TypeError, match=r"^save: .*'observables', 'seed', 'checkpoint_every'"):
+        run(tmp_path / "run.h5", save=3)
+    assert os.listdir(tmp_path) == []
+
+
+@laws.bad_input(
+    {
+        "checkpoint_every": ({"checkpoint_every": 0}, "checkpoint_every", 0),
+        "frames_every": ({"frames_every": [-1, 2]}, "frames_every", "[-1, 2]"),
+        "frame_dtype": ({"frame_dtype": "int8"}, "frame_dtype", "int8", "float16"),
+        "seed": ({"seed": [1, 1]}, "seed", "[1, 1]"),
+        "schedule": ({"schedule": [(0, -1.0)]}, "schedule", -1.0),
+        "provenance": ({"provenance": {"by": object}}, "provenance['by']", "object"),
+    }
+)
+def test_settings_know_what_is_allowed(call, mentioned):
+    laws.assert_refused(lambda: simulation.Settings(**call), *mentioned)
+
+
 def test_numbers_of_numpy_tell_where_a_run_comes_from(tmp_path):
     origin = {"a": np.float32(0.5), "b": np.arange(3), "c": {"d": (np.int64(2), "e")}}
     for _ in range(2):
@@ -523,7 +543,7 @@ def test_an_observable_keeps_what_follows_a_whole_number(tmp_path):
     seen = iter([0, 0.7, 0.1 + 1e-12])
     found = simulation.quench(
         tmp_path / "run.h5", LATTICE, START, heisenberg, EQUATION, 2, 1,
-        {"mean": lambda lat, s: next(seen)}, seed=np.int64(3),
+        observables={"mean": lambda lat, s: next(seen)}, seed=np.int64(3),
     )  # fmt: skip
     assert found.observables["mean"].tolist() == [0, 0.7, 0.1 + 1e-12]
     assert found.header["seed"] == 3

@@ -167,8 +167,17 @@ def test_spins_within_the_tolerance_are_accepted():
 def test_textures_are_the_orders_that_a_lattice_can_hold():
     everywhere = ["random", "ferromagnetic", "stripe"]
     square, triangular = spins.textures(lattice.square(6)), spins.textures(lattice.triangular(6))
-    assert sorted(square) == sorted([*everywhere, "Néel"])
-    assert sorted(triangular) == sorted([*everywhere, "120°", "coplanar 90°", "tetrahedral"])
-    assert sorted(spins.textures(lattice.triangular(3))) == ["120°", "ferromagnetic", "random"]
+    assert sorted(square) == sorted([*everywhere, "neel"])
+    assert sorted(triangular) == sorted([*everywhere, "coplanar_120", "coplanar_90", "tetrahedral"])
+    small = spins.textures(lattice.triangular(3))
+    assert sorted(small) == ["coplanar_120", "ferromagnetic", "random"]
     for s in (*square.values(), *triangular.values()):
         np.testing.assert_allclose(np.linalg.norm(s, axis=-1), 1)
+
+
+def test_a_start_by_name():
+    sites = lattice.triangular(6)
+    np.testing.assert_array_equal(spins.start("random", sites, 3), spins.random(36, 3))
+    np.testing.assert_array_equal(spins.start("stripe", sites, 3), spins.stripe(sites))
+    laws.assert_refused(lambda: spins.start("helix", sites, 0), "start", "helix", "stripe")
+    laws.assert_refused(lambda: spins.start("neel", sites, 0), "lattice", "neel", "square")

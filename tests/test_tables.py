@@ -106,8 +106,7 @@ def test_a_page_without_marks_is_refused(page):
         tables.with_table(page, "claims", "| a |")
 
 
-def test_renewing_touches_stale_pages_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("SDML_HOME", str(tmp_path))
+def test_renewing_touches_stale_pages_only(home, tmp_path):
     (tmp_path / "figures").mkdir()
     files.write_text(tmp_path / "figures" / "claims.json", files.json_text([vars(CLAIM)]))
     readme = tmp_path / "README.md"

@@ -88,12 +88,6 @@ def test_autocorrelation_time():
     assert cumulants.autocorrelation_time(white) == pytest.approx(1, abs=0.1)
 
 
-def test_curves_cross_where_they_do():
-    T = np.linspace(0, 1, 11)
-    assert cumulants.crossing(T, 1 - T, 0.3 + 0 * T) == pytest.approx([0.7])
-    assert cumulants.crossing(T, 1 + T, T) == []
-
-
 @laws.bad_input(
     {
         "shape": (lambda: cumulants.binder_cumulant(np.ones((2, 30))), "samples", "(2, 30)"),
@@ -101,7 +95,6 @@ def test_curves_cross_where_they_do():
         "blocks": (lambda: cumulants.binder_cumulant(np.ones(5)), "n_blocks", 20),
         "kT": (lambda: cumulants.susceptibility(np.ones(30), 4, 0.0), "kT", 0.0),
         "constant": (lambda: cumulants.autocorrelation_time(np.ones(30)), "samples"),
-        "order": (lambda: cumulants.crossing([1, 0], [1, 1], [0, 2]), "kT"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

@@ -12,7 +12,7 @@ Parser = argparse.ArgumentParser
 LARGEST_SEED = 2**63 - 1
 """Stores keep seeds in 64 bits."""
 SAVE_EVERY = 10
-"""Steps between observables, unless --save-every or --save-per-decade say otherwise."""
+"""Steps between observables, or what divides --steps too, unless options say otherwise."""
 
 
 def command_line() -> Parser:
@@ -215,7 +215,9 @@ def quench(command: Parser) -> None:
 
 def _add_saving_options(command: Parser) -> None:
     command.add_argument(
-        "--save-every", type=_count, help="steps, of the observables; 10 by default"
+        "--save-every",
+        type=_count,
+        help="steps, of the observables; by default 10, or less where it does not divide --steps",
     )
     command.add_argument(
         "--save-per-decade", type=_count, help="save at so many steps a decade, not evenly"

@@ -4,6 +4,7 @@ What a subcommand needs is imported when it runs, so that the physics commands w
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdml import files
 from sdml.cli.arguments import SAVE_EVERY
 from sdml.cli.progress import supervised
 
@@ -35,6 +37,18 @@ def goes_on(given: Arguments) -> bool:
 # --- notebooks
 
 
+@contextmanager
+def _in_the_checkout() -> Iterator[None]:
+    """ValueError outside a checkout, and where the packages of the notebooks are missing."""
+    files.root()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed: pip install 'sdml[notebooks]'"
+        raise ValueError(missing) from error
+
+
+@_in_the_checkout()
 def reproduce(given: Arguments) -> None:
     """`sdml reproduce`: run the notebooks and publish their figures."""
     from sdml.companion import profiles, runner
@@ -45,6 +59,7 @@ def reproduce(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def store(given: Arguments) -> None:
     """`sdml store`: execute the quick profile into ``notebooks/``."""
     from sdml.companion import profiles, runner
@@ -56,6 +71,7 @@ def store(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def figures(given: Arguments) -> None:
     """`sdml figures`: publish the figures of the largest finished profile."""
     from sdml.companion import profiles, runner
@@ -65,19 +81,20 @@ def figures(given: Arguments) -> None:
     _renew_tables()
 
 
+@_in_the_checkout()
 def tables(given: Arguments) -> None:
     """`sdml tables`: renew the tables of the README and of ``docs/``."""
     _renew_tables()
 
 
 def _renew_tables() -> None:
-    from sdml import files
     from sdml.companion import tables as made
 
     for page in made.renew():
         print(f"renewed the table of {page.relative_to(files.root())}")
 
 
+@_in_the_checkout()
 def claims(given: Arguments) -> None:
     """`sdml claims`: print the numbers of the paper beside ours."""
     from sdml.companion import results
@@ -121,8 +138,9 @@ def _labelling(given: Arguments) -> "tuple[RandomStates | None, dict[str, Job]]"
         jobs |= random.jobs()
     for seed in given.quench_seeds:
         path = folder / f"quench_{seed}.h5"
-        jobs[path.name] = labelling.quench_job(
-            path, model, equation, given.save_times, seed, given.driver, solver, given.start
+        times = tuple(given.save_times)
+        jobs[path.name] = labelling.QuenchJob(
+            path, model, equation, times, seed, given.driver, solver, given.start
         )
     return random, jobs
 
@@ -140,7 +158,7 @@ def _solver(given: Arguments) -> Any:
 
 def gather(given: Arguments) -> None:
     """`sdml gather`: one store of some of the snapshots of many stores."""
-    from sdml import dataset, files
+    from sdml import dataset
 
     if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
         raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
@@ -189,7 +207,6 @@ def train(given: Arguments) -> None:
 
 def _require_places(given: Arguments, number: int) -> None:
     """The files of a member can be written: said before the first epoch, not after the last."""
-    from sdml import files
     from sdml.forcefield import committee
 
     output = committee.numbered(given.output, number)
@@ -236,7 +253,7 @@ def _trained(
     forcefield.save(field, output)  # judging can fail, the weights must not be lost
     field.card = training.card(field, fitted, judged, settings, given.remark)
     forcefield.save(field, output)
-    output.with_suffix(".md").write_text(training.card_text(field))
+    files.write_text(output.with_suffix(".md"), training.card_text(field))
     print(training.card_text(field))
     return field
 
@@ -286,17 +303,17 @@ def quench(given: Arguments) -> None:
     one = given.seeds is None or given.together
     _require_target(given, one)
     _set_threads(given)
-    settings = _settings(given)
+    asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
     with _stopping_runs(), _failing_jobs() as tell:
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
-            done = ensemble.quench(given.output, settings, seeds)
+            done = ensemble.quench(given.output, asked, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
-        jobs = ensemble.jobs(given.output, settings, given.seeds)
+        jobs = ensemble.jobs(given.output, asked, given.seeds)
         where = given.workers, given.scheduler, given.threads
         for name, step in workers.run(jobs, *where, tell):
             print(f"{name}: {step} steps", flush=True)
@@ -333,31 +350,32 @@ def _require_target(given: Arguments, one: bool) -> None:
         raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
 
-def _settings(given: Arguments) -> "Quench":
-    from sdml import ensemble
+def _quench(given: Arguments) -> "Quench":
+    from sdml import ensemble, simulation
     from sdml.dynamics import LandauLifshitz
-    from sdml.simulation import logarithmic_steps
 
-    save_every: Any = given.save_every or SAVE_EVERY
+    save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
-        save_every = tuple(logarithmic_steps(given.steps, given.save_per_decade))
+        save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
+    limits = {"warn_above": given.warn_above, "stop_above": given.stop_above}
+    limits = {name: value for name, value in limits.items() if value is not None}
     return ensemble.Quench(
         given.force_field,
         given.length,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         given.steps,
         save_every,
-        given.frames_every,
-        tuple(given.schedule) if given.schedule else None,
-        given.frame_dtype,
-        given.checkpoint_every,
-        tuple(given.observables),
-        given.initial,
-        given.committee,
-        given.guard or given.stop_above is not None,
-        ensemble.Quench.warn_above if given.warn_above is None else given.warn_above,
-        given.stop_above,
-        given.device,
+        simulation.Settings(
+            checkpoint_every=given.checkpoint_every,
+            schedule=given.schedule,
+            frames_every=given.frames_every,
+            frame_dtype=given.frame_dtype,
+        ),
+        observables=given.observables,
+        initial=given.initial,
+        committee=given.committee,
+        guard=simulation.Limits(**limits) if given.guard or limits else None,
+        device=given.device,
     )
 
 

@@ -30,19 +30,21 @@ from torch import Tensor
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.observables import momentum_rings, wave_length
-from sdml.spins import SpinArray, as_tensor, like, real_tensor
+from sdml.observables import momentum_rings, site_values, wave_length
+from sdml.spins import SpinArray, as_tensor, like
+
+__all__ = ["ESTIMATORS", "chirality_sign", "domain_lengths", "imbalance", "lengths", "spin_length"]
 
 ESTIMATORS = tuple(observables.LENGTH_ESTIMATORS)
 """wall, correlation, moment, first_moment."""
 
 
-def smoothed(lattice: Lattice, values: SpinArray) -> Any:
-    """Mean of a field (..., N) over a site and its nearest neighbours, (..., N)."""
-    grid = _grid(lattice, _field(lattice, values))
+def _smoothed(lattice: Lattice, x: Tensor) -> Tensor:
+    """Mean over a site and its nearest neighbours, (..., N)."""
+    grid = x.unflatten(-1, lattice.shape[::-1])
     steps = lattice.displacements(lattice.shell_distances(1)[0])[0]
     moved = [torch.roll(grid, (-int(dy), -int(dx)), dims=(-2, -1)) for dx, dy, _ in steps]
-    return like((grid + sum(moved)).flatten(-2) / (1 + len(steps)), values)
+    return (grid + sum(moved)).flatten(-2) / (1 + len(steps))
 
 
 def chirality_sign(lattice: Lattice, spins: SpinArray) -> Any:
@@ -50,8 +52,8 @@ def chirality_sign(lattice: Lattice, spins: SpinArray) -> Any:
 
     Spins (..., N, 3), result (..., N). A triangle counts as often as it has corners among them.
     """
-    s = as_tensor(spins, lattice.n_sites)
-    return like(_sign(smoothed(lattice, observables.site_chirality(lattice, s))), spins)
+    chirality = site_values(lattice, observables.site_chirality(lattice, spins), one_per_cell=True)
+    return like(_sign(_smoothed(lattice, chirality)), spins)
 
 
 def domain_lengths(lattice: Lattice, spins: SpinArray) -> Any:
@@ -73,8 +75,8 @@ def lengths(lattice: Lattice, values: SpinArray) -> Any:
     Those of :func:`sdml.observables.domain_length` for the sign of ``values`` (..., N) alone (zero
     is positive), on a lattice of one site a cell.
     """
-    x = _sign(_field(lattice, values))
-    found = [observables.domain_length(lattice, x, name) for name in ESTIMATORS]
+    x = _sign(site_values(lattice, values, one_per_cell=True)).double()
+    found = [length(lattice, x) for length in observables.LENGTH_ESTIMATORS.values()]
     return like(torch.stack(found, dim=-1), values)
 
 
@@ -99,19 +101,5 @@ def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
     return like(wave_length(rings.radius, weight), spins)
 
 
-def _field(lattice: Lattice, values: SpinArray) -> Tensor:
-    x = real_tensor(values, "values")
-    if lattice.n_basis != 1:
-        raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
-    if x.ndim < 1 or x.shape[-1] != lattice.n_sites:
-        raise ValueError(f"values: shape must be (..., {lattice.n_sites}), got {tuple(x.shape)}")
-    return x
-
-
 def _sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x)
-
-
-def _grid(lattice: Lattice, x: Tensor) -> Tensor:
-    """(..., N) as (..., Ly, Lx)."""
-    return x.unflatten(-1, (lattice.shape[1], lattice.shape[0]))

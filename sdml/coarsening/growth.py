@@ -37,28 +37,6 @@ class Estimate:
     interval: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A law with its parameters.
-
-    Attributes
-    ----------
-    law : {'linear', 'diffusive', 'power'}
-    parameters : dict
-        L0, v; L0^2, k; or L0, A, n.
-    residual : float
-        Root mean square of ln L about the law, over all usable seeds and times.
-    """
-
-    law: str
-    parameters: dict[str, float]
-    residual: float
-
-    def length(self, time: ArrayLike) -> FloatArray:
-        """L(t) of the law."""
-        return _curve(self.law, np.array([*self.parameters.values()]), np.asarray(time, float))
-
-
 def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolArray:
     """Seeds and times (n_seeds, n_times) that are free of the box.
 
@@ -84,28 +62,6 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
     return balanced & small
 
 
-def fit(law: str, time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = None) -> Fit:
-    """Least squares of ln L over all seeds and times that ``mask`` keeps.
-
-    Parameters
-    ----------
-    law : {'linear', 'diffusive', 'power'}
-    time : (n_times,)
-        Positive.
-    lengths : (n_seeds, n_times)
-    mask : (n_seeds, n_times) bool, optional
-        As of :func:`usable`.
-    """
-    if law not in PARAMETERS:
-        raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
-    t, L, keep = _given(time, lengths, mask)
-    x = _fitted(law, t, L, keep)
-    residual = (np.log(L) - np.log(_curve(law, x, t)))[keep]
-    names = PARAMETERS[law]
-    values = dict(zip(names, map(float, x), strict=True))
-    return Fit(law, values, float(np.sqrt(np.mean(residual**2))))
-
-
 def held_out_errors(
     law: str, time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = None
 ) -> FloatArray:
@@ -114,13 +70,13 @@ def held_out_errors(
     Seeds differ coherently, which every law misses alike: compare laws by the differences of these
     errors seed by seed. NaN for a seed without usable times.
     """
-    t, L, keep = _given(time, lengths, mask)
+    t, L, keep = _given(time, lengths, mask, law)
     if len(L) < 2:
         raise ValueError(f"lengths: at least 2 seeds are needed, got {len(L)}")
     errors = np.full(len(L), np.nan)
     for seed in np.flatnonzero(keep.any(1)):
         others = np.arange(len(L)) != seed
-        curve = fit(law, t, L[others], keep[others]).length(t)
+        curve = _curve(law, _fitted(law, t, L[others], keep[others]), t)
         errors[seed] = np.mean((np.log(L[seed]) - np.log(curve))[keep[seed]] ** 2)
     return errors
 
@@ -145,13 +101,11 @@ def interval(
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """The parameters of a law with their 95 % :func:`bootstrap` intervals over seeds."""
-    t, L, keep = _given(time, lengths, mask)
+    t, L, keep = _given(time, lengths, mask, law)
 
     def parameters(chosen: NDArray[np.int64]) -> FloatArray:
         return _fitted(law, t, L[chosen], keep[chosen])
 
-    if law not in PARAMETERS:
-        raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
     found = bootstrap(parameters, len(L), n_resamples, seed)
     return dict(zip(PARAMETERS[law], found, strict=True))
 
@@ -215,11 +169,7 @@ def bootstrap(
     if n_seeds < 2:
         raise ValueError(f"lengths: at least 2 seeds are needed, got {n_seeds}")
     value = statistic(np.arange(n_seeds))
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.integers(n_seeds, size=(n_resamples, n_seeds)))
-    # Few seeds give few different resamples, 35 for 4: each is worked out once.
-    different, which = np.unique(chosen, axis=0, return_inverse=True)
-    draws = np.array([statistic(row) for row in different])[which.ravel()]
+    draws = resampled(statistic, n_seeds, n_resamples, seed)
     ends = np.nanpercentile(draws, [2.5, 97.5], axis=0)
     wider = np.sqrt(n_seeds / (n_seeds - 1)) * stdtrit(n_seeds - 1, 0.975) / norm.ppf(0.975)
     lower, upper = value + wider * (ends - value)
@@ -227,6 +177,17 @@ def bootstrap(
         Estimate(float(v), (float(a), float(b)))
         for v, a, b in zip(value, lower, upper, strict=True)
     ]
+
+
+def resampled(
+    statistic: Callable[[NDArray[np.int64]], FloatArray], n_seeds: int, n_resamples: int, seed: int
+) -> FloatArray:
+    """Values (n_resamples, k) of a statistic of seed numbers (m,), drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.integers(n_seeds, size=(n_resamples, n_seeds)))
+    # Few seeds give few different resamples, 35 for 4: each is worked out once.
+    different, which = np.unique(chosen, axis=0, return_inverse=True)
+    return np.array([statistic(row) for row in different])[which.ravel()]
 
 
 def _curve(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
@@ -289,9 +250,11 @@ def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:
 
 
 def _given(
-    time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None
+    time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None, law: str = "power"
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Checked time, lengths and mask; lengths that do not count are replaced by 1."""
+    if law not in PARAMETERS:
+        raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
     L, t = _table(lengths), np.asarray(time, dtype=float)
     keep: BoolArray = np.ones(L.shape, bool) if mask is None else np.asarray(mask, dtype=bool)
     if t.shape != L.shape[1:] or not (t > 0).all() or not (np.diff(t) > 0).all():

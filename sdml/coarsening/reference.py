@@ -5,7 +5,6 @@ Of chiral domains in data/reference/coarsening.json, written by studies/coarseni
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdml import files
 from sdml.coarsening import growth
 
 FloatArray = NDArray[np.float64]
@@ -251,10 +251,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, History]:
     """Name -> history of every set of a store; ValueError if it is none."""
     target = Path(path)
     try:
-        stored = json.loads(target.read_text())
+        stored = files.loaded(target)
         estimators = tuple(stored["origin"]["lengths"])
         return {row["name"]: _history(row, estimators) for row in stored["sets"]}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {target.name!r} holds no histories ({error!r})") from error
 
 

@@ -15,12 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 from sdml.lattice import Lattice
-from sdml.observables import distance_rings, momentum_rings, spin_correlation, structure_factor
+from sdml.observables import (
+    distance_rings,
+    momentum_rings,
+    site_values,
+    spin_correlation,
+    structure_factor,
+)
 from sdml.spins import SpinArray, real_tensor
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +37,7 @@ def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[Floa
     For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = momentum_rings(lattice), _field(lattice, values)
+    rings, x = momentum_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
     return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
 
 
@@ -41,7 +46,7 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, x = distance_rings(lattice), _field(lattice, values)
+    rings, x = distance_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
     return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
 
 
@@ -120,42 +125,6 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     bounds = ([-np.inf, 0.0, y.min() - 20.0], [np.inf, 8.0, y.min() + 1.0])
     a, exponent, background = least_squares(residual, start, bounds=bounds, x_scale="jac").x
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
-
-
-def structure_factor_along(
-    lattice: Lattice, values: SpinArray, direction: tuple[int, int]
-) -> tuple[FloatArray, FloatArray]:
-    """S(q) on the line of momenta q = n (m1 b1 / Lx + m2 b2 / Ly), n = 1, 2, ...
-
-    Parameters
-    ----------
-    values : (..., N)
-    direction : (m1, m2)
-        Coprime; (0, 1) is the normal of walls along a1, (1, 0) that of walls along a2.
-
-    Returns
-    -------
-    |q| (k,) up to half a reciprocal lattice vector, and S (..., k), numpy.
-    """
-    m, shape = np.array(direction), np.array(lattice.shape)
-    if np.gcd(*m) != 1:
-        raise ValueError(f"direction: must be two coprime integers, got {direction}")
-    period = np.lcm.reduce(shape // np.gcd(m, shape))
-    n = np.arange(1, period // 2 + 1)
-    mx, my = np.outer(m, n) % shape[:, None]
-    q = n * np.linalg.norm((m / shape) @ lattice.reciprocal_vectors)
-    factor = structure_factor(lattice, _field(lattice, values))
-    return q, factor[..., my * shape[0] + mx].cpu().numpy()
-
-
-def _field(lattice: Lattice, values: SpinArray) -> torch.Tensor:
-    x = real_tensor(values, "values")
-    if lattice.n_basis != 1 or x.ndim < 1 or x.shape[-1] != lattice.n_sites:
-        raise ValueError(
-            f"values: must be a field (..., {lattice.n_sites}) on one site a cell, "
-            f"got {tuple(x.shape)} on {lattice.name!r}"
-        )
-    return x.double()
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:

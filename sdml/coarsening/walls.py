@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sdml.lattice import Lattice
-from sdml.spins import SpinArray, like, real_tensor
+from sdml.observables import site_values
+from sdml.spins import SpinArray, like
+
+__all__ = ["opening_angle", "orientation_harmonics", "wall_elements"]
 
 FloatArray = NDArray[np.float64]
 
@@ -42,35 +44,17 @@ def wall_elements(
         Of the wall (not of its normal) against the x axis, which is a row of nearest neighbours.
     length : lattice constants
     """
-    x = _checked(lattice, values, width)
-    q = torch.as_tensor(lattice.momenta, device=x.device)
-    waves = torch.fft.fft2(_grid(lattice, torch.where(x >= 0, 1.0, -1.0).double())).flatten(-2)
-    waves = waves * torch.exp(-((q**2).sum(-1)) * width**2 / 2)
+    x = site_values(lattice, values, one_per_cell=True)
+    _require_size("width", width)
+    sign = torch.where(x >= 0, 1.0, -1.0).double().unflatten(-1, lattice.shape[::-1])
+    q = torch.as_tensor(lattice.momenta, device=x.device).unflatten(0, lattice.shape[::-1])
+    waves = torch.fft.fft2(sign) * torch.exp(-((q**2).sum(-1)) * width**2 / 2)
     gx, gy = (
-        torch.fft.ifft2(_grid(lattice, 1j * q[:, k] * waves)).real.flatten(-2).cpu().numpy()
-        for k in (0, 1)
+        torch.fft.ifft2(1j * q[..., k] * waves).real.flatten(-2).cpu().numpy() for k in (0, 1)
     )
     area = abs(np.linalg.det(lattice.vectors))
     # The wall is the normal turned by a right angle.
     return np.arctan2(gx, -gy) % np.pi, np.hypot(gx, gy) * area / 2
-
-
-def orientation_histogram(
-    lattice: Lattice, values: SpinArray, n_bins: int = 36, width: float = 2.0
-) -> tuple[FloatArray, FloatArray]:
-    """Probability density of the direction of walls, from one map or all maps of a batch together.
-
-    Returns the centres of the bins (n_bins,) in [0, pi), bin 0 centred on the x axis, and the
-    density (n_bins,), whose mean is 1 / pi. Zero where there is no wall.
-    """
-    if n_bins < 1:
-        raise ValueError(f"n_bins: must be at least 1, got {n_bins}")
-    angle, length = wall_elements(lattice, values, width)
-    step = np.pi / n_bins
-    bins = np.floor(angle / step + 0.5).astype(int) % n_bins
-    weight = np.bincount(bins.ravel(), length.ravel(), minlength=n_bins)
-    density: FloatArray = weight / max(weight.sum() * step, np.finfo(float).tiny)
-    return np.linspace(0, np.pi, n_bins, endpoint=False), density
 
 
 def orientation_harmonics(
@@ -108,7 +92,8 @@ def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> F
     radius : float
         Of the disc, lattice constants; other walls should be farther away.
     """
-    x = _checked(lattice, values, radius, "radius")
+    x = site_values(lattice, values, one_per_cell=True)
+    _require_size("radius", radius)
     sign = torch.where(x >= 0, 1.0, -1.0).cpu().numpy()
     steps, vectors = lattice.displacements(radius)
     index = lattice.site_index(lattice.cells[:, None] + steps[:, :2], 0)
@@ -119,17 +104,6 @@ def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> F
     return np.where(at_wall, angle, np.nan)
 
 
-def _checked(lattice: Lattice, values: SpinArray, width: float, argument: str = "width") -> Tensor:
-    x = real_tensor(values, "values")
-    if lattice.n_basis != 1:
-        raise ValueError(f"lattice: needs one site per cell, {lattice.name!r} has several")
-    if x.ndim < 1 or x.shape[-1] != lattice.n_sites:
-        raise ValueError(f"values: shape must be (..., {lattice.n_sites}), got {tuple(x.shape)}")
-    if not 0 <= width < np.inf:
-        raise ValueError(f"{argument}: must be finite and >= 0, got {width}")
-    return x
-
-
-def _grid(lattice: Lattice, x: Tensor) -> Tensor:
-    """(..., N) as (..., Ly, Lx)."""
-    return x.unflatten(-1, (lattice.shape[1], lattice.shape[0]))
+def _require_size(argument: str, size: float) -> None:
+    if not 0 <= size < np.inf:
+        raise ValueError(f"{argument}: must be finite and >= 0, got {size}")

@@ -126,7 +126,7 @@ def overlay(profile: str, declared: Mapping[str, Parameters]) -> dict[str, Param
     """Parameters that `profile` changes, by notebook; `declared` holds those of all notebooks."""
     if results.profile_rank(profile) == 0:
         return {}
-    path = files.profiles() / f"{profile}.yaml"
+    path = files.notebooks() / "profiles" / f"{profile}.yaml"
     if not path.is_file():
         raise ValueError(f"profile={profile!r} needs {path}, which does not exist")
     changes = _mapping(_yaml(path.read_text(encoding="utf-8"), path.name), path.name)

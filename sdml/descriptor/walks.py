@@ -28,7 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdml import files
 from sdml.kpm import FASTMATH
+
+files.prepare_kernel_cache()
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

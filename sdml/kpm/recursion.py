@@ -22,6 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdml import files
+
+files.prepare_kernel_cache()
+
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 LANES = 16

@@ -29,13 +29,11 @@ from sdml.kpm.probes import Probes
 from sdml.kpm.recursion import ComplexArray, Hamiltonian
 from sdml.kpm.series import Interval
 from sdml.lattice import Lattice
-from sdml.model import ElectronicState, SDModel, spin_energy, spin_field
-from sdml.spins import as_tensor, like
+from sdml.model import ElectronicState, SDModel, spin_energy, spin_field, stacked
+from sdml.spins import as_tensor
 
 FloatArray = NDArray[np.float64]
-FIELDS = ("energy", "local_field", "density", "chemical_potential", "field_error")
 PROBINGS = ("coloured", "coloured-plain", "random", "random-plain")
-DTYPES = (torch.complex64, torch.complex128)
 GRID = 128
 """Energy bounds are multiples of the Gershgorin width / GRID: piecewise constant in the spins."""
 LANCZOS_STEPS = 60
@@ -68,7 +66,6 @@ def solve(
     seed: int | np.random.Generator | None = None,
     device: str | torch.device = "cpu",
     *,
-    dtype: torch.dtype | None = None,
     energy_bounds: tuple[float, float] | None = None,
 ) -> EstimatedState:
     """Energy, local field and density of the electrons for given spins.
@@ -77,7 +74,7 @@ def solve(
     ----------
     model : SDModel
     spins : (..., N, 3)
-        One configuration or any batch.
+        One configuration or any batch; float32 is solved in single precision.
     n_moments : int, optional
         Number M of Chebyshev moments, rounded up to even. By default (a / pi kT) ln 1e6 with half
         bandwidth a, and a Jackson width of 0.01 t at electron_kT = 0.
@@ -92,8 +89,6 @@ def solve(
         Phases of the probing vectors, the same for a whole batch. None draws fresh ones.
     device : str or torch.device
         'cpu' runs compiled loops on numba's threads, other devices torch.
-    dtype : torch.complex64 or torch.complex128, optional
-        Precision of the vectors, by default that of the spins.
     energy_bounds : (lower, upper), optional
         Interval that encloses the spectrum; by default from :func:`energy_bounds`.
 
@@ -111,22 +106,13 @@ def solve(
         The spectrum exceeds the energy bounds.
     """
     s = as_tensor(spins, model.lattice.n_sites)
-    if not s.numel():
-        raise ValueError(f"spins: must hold a configuration, got shape {tuple(s.shape)}")
-    _check(n_moments, n_probes, probing, dtype)
-    single = dtype == torch.complex64 or (dtype is None and s.dtype == torch.float32)
-    real = torch.float32 if single else torch.float64
-    probes = _probes(model.lattice, n_probes, probing, seed)
+    probes = _probes(model.lattice, n_moments, n_probes, probing, seed)
+    real = torch.float32 if s.dtype == torch.float32 else torch.float64
     plain = probing.endswith("-plain")
+    given = None if energy_bounds is None else Interval(*energy_bounds)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
-    states = [
-        _solve_one(model, one, n_moments, probes, plain, real, energy_bounds) for one in batch
-    ]
-    fields = {}
-    for field in FIELDS:
-        values = torch.stack([getattr(state, field) for state in states])
-        fields[field] = like(values.reshape(s.shape[:-2] + values.shape[1:]), spins)
-    return EstimatedState(**fields)
+    states = [_solve_one(model, one, n_moments, probes, plain, real, given) for one in batch]
+    return stacked(states, spins)
 
 
 def site_field(
@@ -153,15 +139,14 @@ def site_field(
         As of :func:`solve`.
     """
     s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double()
-    _check(n_moments, n_probes, "coloured", None)
+    probes = _probes(model.lattice, n_moments, n_probes, "coloured", seed)
     if not 0 <= site < model.lattice.n_sites:
         raise ValueError(f"site: must be in [0, {model.lattice.n_sites}), got {site}")
-    interval, kT = Interval(*energy_bounds(model, s)), model.electron_kT
+    interval, kT = _interval(model, s), model.electron_kT
     n = _even(n_moments or series.default_n_moments(interval, kT))
     hamiltonian = _hamiltonian(model, s, interval, torch.float64)
     mu = model.chemical_potential
     if mu is None:
-        probes = _probes(model.lattice, n_probes, "coloured", seed)
         moments, _ = _moments(hamiltonian, probes, n)
         mu = _chemical_potential(model, interval, moments)
     occupation, _ = series.coefficients(interval, kT, n, mu)
@@ -171,20 +156,20 @@ def site_field(
     return spin_field(model, s)[site].numpy() + model.exchange_coupling * found
 
 
-def _check(n_moments: int | None, n_probes: int | None, method: str, dtype: Any) -> None:
+def _probes(
+    lattice: Lattice,
+    n_moments: int | None,
+    n_probes: int | None,
+    method: str,
+    seed: int | np.random.Generator | None,
+) -> Probes:
+    """The probing vectors of a call, after the guard of what it asks for."""
     if method not in PROBINGS:
         raise ValueError(f"probing: must be one of {', '.join(PROBINGS)}, got {method!r}")
     if n_moments is not None and not n_moments >= 2:
         raise ValueError(f"n_moments: must be at least 2, got {n_moments}")
     if n_probes is not None and not n_probes >= 1:
         raise ValueError(f"n_probes: must be at least 1, got {n_probes}")
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype: must be torch.complex64 or torch.complex128, got {dtype}")
-
-
-def _probes(
-    lattice: Lattice, n_probes: int | None, method: str, seed: int | np.random.Generator | None
-) -> Probes:
     if n_probes is None or n_probes >= 2 * lattice.n_sites:
         return probe_sets.all_unit_vectors(lattice.n_sites)
     rng = np.random.default_rng(seed)
@@ -200,9 +185,9 @@ def _solve_one(
     probes: Probes,
     plain: bool,
     real: torch.dtype,
-    bounds: tuple[float, float] | None,
+    bounds: Interval | None,
 ) -> EstimatedState:
-    interval = Interval(*(bounds or energy_bounds(model, spins)))
+    interval = bounds or _interval(model, spins)
     kT, J = model.electron_kT, model.exchange_coupling
     n = _even(n_moments or series.default_n_moments(interval, kT))
     hamiltonian = _hamiltonian(model, spins, interval, real)
@@ -286,7 +271,13 @@ def energy_bounds(model: SDModel, spins: Any) -> tuple[float, float]:
     on the Gershgorin interval +-1.001 (sum |t| + |J|), which encloses the spectrum in any case and
     cuts the margin off. The moments of a run verify the bounds.
     """
-    s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double().numpy()
+    interval = _interval(model, as_tensor(spins, model.lattice.n_sites).detach())
+    return interval.lower, interval.upper
+
+
+def _interval(model: SDModel, spins: Tensor) -> Interval:
+    """The :func:`energy_bounds` of checked spins (N, 3)."""
+    s = spins.cpu().double().numpy()
     hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
     # Rounding must not push a level at the very end of the interval out of it.
     radius = 1.001 * float(abs(hopping).sum(axis=1).max() + abs(model.exchange_coupling)) or 1.0
@@ -294,7 +285,7 @@ def energy_bounds(model: SDModel, spins: Any) -> tuple[float, float]:
     cell = 2 * radius / GRID
     lower = max(-radius, cell * (np.floor(lowest / cell) - 1))
     upper = min(radius, cell * (np.ceil(highest / cell) + 1))
-    return float(lower), float(upper)
+    return Interval(float(lower), float(upper))
 
 
 @lru_cache(maxsize=8)

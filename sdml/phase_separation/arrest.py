@@ -15,6 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from sdml.coarsening import growth
+
+__all__ = ["AREA_EXPONENT", "Late", "late"]
+
 FloatArray = NDArray[np.float64]
 AREA_EXPONENT = 2 / 3
 """Of the number of sites of a cluster; its number falls with the opposite exponent."""
@@ -74,7 +78,11 @@ def late(
     ValueError
         Fewer than two runs or three times in the window, or a mean that is not positive.
     """
-    t, x = _series(time, values)
+    t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
+    if t.ndim != 1 or x.shape[1:] != t.shape or not (np.diff(t) > 0).all():
+        raise ValueError(
+            f"values: shape must be (n_runs, {t.size}) at ascending times, got {x.shape}"
+        )
     inside = (t >= after) & (t <= until) & (t > 0)
     if x.shape[0] < 2 or inside.sum() < 3:
         raise ValueError(
@@ -83,49 +91,20 @@ def late(
         )
     t, x = t[inside], x[:, inside]
     grid = np.linspace(np.log(t[0]), np.log(t[-1]), points)
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(x), size=(N_RESAMPLES, len(x)))
-    slope = _slope(t, x.mean(0), grid)
-    spread = np.std([_slope(t, x[pick].mean(0), grid) for pick in picks])
+
+    def slope(runs: NDArray[np.int64]) -> FloatArray:
+        mean = x[runs].mean(0)
+        if not (np.isfinite(mean) & (mean > 0)).all():
+            raise ValueError(f"values: the mean must be finite and positive, got {mean.min()}")
+        return np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0]
+
+    spread = growth.resampled(slope, len(x), N_RESAMPLES, seed).std()
     levels = x.mean(1)
     return Late(
-        slope=slope,
+        slope=float(slope(np.arange(len(x)))),
         slope_error=float(spread * np.sqrt(len(x) / (len(x) - 1))),
         level=float(levels.mean()),
         level_error=float(levels.std(ddof=1) / np.sqrt(len(x))),
         window=(float(t[0]), float(t[-1])),
         n_runs=len(x),
     )
-
-
-def local_slopes(time: Any, values: Any, factor: float = 2.0) -> tuple[FloatArray, FloatArray]:
-    """Times and slopes d ln(mean over runs) / d ln t, from t / sqrt(factor) to t sqrt(factor)."""
-    if not factor > 1:
-        raise ValueError(f"factor: must be above 1, got {factor}")
-    t, x = _series(time, values)
-    positive = t > 0
-    t, mean = np.log(t[positive]), x.mean(0)[positive]
-    half = np.log(factor) / 2
-    centers = t[(t - half >= t[0] - 1e-12) & (t + half <= t[-1] + 1e-12)]
-    _require_positive(mean)
-    ends = [np.interp(centers + shift, t, np.log(mean)) for shift in (-half, half)]
-    return np.exp(centers), (ends[1] - ends[0]) / (2 * half)
-
-
-def _series(time: Any, values: Any) -> tuple[FloatArray, FloatArray]:
-    t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
-    if t.ndim != 1 or x.ndim != 2 or x.shape[1] != len(t) or not (np.diff(t) > 0).all():
-        raise ValueError(
-            f"values: shape must be (n_runs, {t.size}) at ascending times, got {x.shape}"
-        )
-    return t, x
-
-
-def _require_positive(mean: FloatArray) -> None:
-    if not (np.isfinite(mean) & (mean > 0)).all():
-        raise ValueError(f"values: the mean must be finite and positive, got {mean.min()}")
-
-
-def _slope(t: FloatArray, mean: FloatArray, grid: FloatArray) -> float:
-    _require_positive(mean)
-    return float(np.polyfit(grid, np.interp(grid, np.log(t), np.log(mean)), 1)[0])

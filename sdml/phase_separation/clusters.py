@@ -10,14 +10,15 @@ doi 10.1103/PhysRev.100.675.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.spins import SpinArray, as_tensor, real_tensor
+from sdml.spins import SpinArray
+
+__all__ = ["THRESHOLD", "Clusters", "clusters", "labelled"]
 
 THRESHOLD = 0.5
 SMALLEST = 2
@@ -65,34 +66,17 @@ def clusters(
         Bonds with S_i . S_j above it join two sites.
     """
     labels = observables.cluster_labels(lattice, spins, threshold)
+    if density is None:
+        return labelled(labels)
+    n = observables.site_values(lattice, density, "density", batch=())
+    return labelled(labels, n.detach().cpu().double().numpy())
+
+
+def labelled(labels: NDArray[np.int64], density: NDArray[np.float64] | None = None) -> Clusters:
+    """The :func:`clusters` of sites with known labels (N,), and of a density (N,)."""
     order = np.argsort(labels, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     groups = sorted((g for g in groups if len(g) >= SMALLEST), key=len, reverse=True)
     if density is None:
         return Clusters(groups)
-    holes = 1.0 - site_values(lattice, density, "density")
-    return Clusters(groups, np.array([holes[members].sum() for members in groups]))
-
-
-def site_values(lattice: Lattice, values: Any, argument: str) -> NDArray[np.float64]:
-    """A field (N,) of one number per site; ValueError on another shape."""
-    array = real_tensor(values, argument).detach().cpu().double().numpy()
-    if array.shape != (lattice.n_sites,):
-        raise ValueError(f"{argument}: shape must be ({lattice.n_sites},), got {array.shape}")
-    return array
-
-
-def size_distribution(
-    lattice: Lattice, spins: SpinArray, threshold: float = THRESHOLD
-) -> NDArray[np.float64]:
-    """Mean number of clusters of s sites in a configuration, index s = 0 ... N, (N + 1,).
-
-    Averages over the batch (..., N, 3); the sum over s is the mean number of clusters. A site with
-    no parallel neighbour is no cluster: entries 0 and 1 are zero.
-    """
-    s = as_tensor(spins, lattice.n_sites).reshape(-1, lattice.n_sites, 3)
-    counts = np.zeros(lattice.n_sites + 1)
-    for one in s:
-        sizes = observables.cluster_sizes(lattice, one, threshold, SMALLEST)
-        counts += np.bincount(sizes, minlength=len(counts))
-    return counts / max(len(s), 1)
+    return Clusters(groups, np.array([(1.0 - density[members]).sum() for members in groups]))

@@ -5,7 +5,6 @@ Of the doped square lattice in data/reference/arrest.json, written by studies/ar
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from sdml import files
 from sdml.phase_separation import arrest
 
 FloatArray = NDArray[np.float64]
@@ -131,9 +131,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, Runs]:
     """
     target = Path(path)
     try:
-        rows = json.loads(target.read_text())["sets"]
+        rows = files.loaded(target)["sets"]
         return {row["name"]: _runs(row) for row in rows}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {target.name!r} holds no runs ({error!r})") from error
 
 

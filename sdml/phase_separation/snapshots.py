@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.phase_separation.clusters import THRESHOLD, clusters
+from sdml.phase_separation.clusters import THRESHOLD, labelled
 from sdml.spins import SpinArray, as_tensor, like, real_tensor, transverse
 
 HOLE_DENSITY = 0.80
@@ -60,22 +60,23 @@ def statistics(
         * holes_in_clusters: share of all holes, sum of 1 - n_i, that sits on clusters
         * holes_per_cluster: mean over the clusters, 0 where there is none
     """
-    s = as_tensor(spins, lattice.n_sites)
+    s = real_tensor(spins, "spins")
     bonds = observables.bond_correlation(lattice, s)
+    joined = bonds > threshold
+    n = None
+    if density is not None:
+        n = observables.site_values(lattice, density, "density", s.shape[:-2])
     row = {
         "correlation": bonds.mean(-1),
-        "parallel": (bonds > threshold).to(s).mean(-1),
-        **_cluster_statistics(lattice, s, density, threshold),
+        "parallel": joined.to(s).mean(-1),
+        **_cluster_statistics(lattice, joined, n),
         "neel_order": observables.neel_order(lattice, s),
         "neel_length": observables.neel_length(lattice, s),
     }
     names: tuple[str, ...] = SPIN_STATISTICS
-    if density is not None:
-        n = real_tensor(density, "density").to(s)
-        row |= {
-            "hole_sites": (n < HOLE_DENSITY).to(s).mean(-1),
-            "bimodality": bimodality(n),
-        }
+    if n is not None:
+        n = n.to(s)
+        row |= {"hole_sites": (n < HOLE_DENSITY).to(s).mean(-1), "bimodality": bimodality(n)}
         names += DENSITY_STATISTICS
     return {name: _plain(row[name], spins) for name in names}
 
@@ -107,25 +108,21 @@ def statistics_row(lattice: Lattice, spins: SpinArray) -> Tensor:
 
 
 def _cluster_statistics(
-    lattice: Lattice, s: Tensor, density: SpinArray | None, threshold: float
+    lattice: Lattice, joined: Tensor, density: Tensor | None
 ) -> dict[str, Tensor]:
-    batch = s.shape[:-2]
-    flat = s.detach().reshape(-1, *s.shape[-2:])
-    if density is None:
-        n: list[Tensor | None] = [None] * len(flat)
-    else:
-        values = real_tensor(density, "density")
-        if values.shape != (*batch, lattice.n_sites):
-            expected = (*batch, lattice.n_sites)
-            raise ValueError(f"density: shape must be {expected}, got {tuple(values.shape)}")
-        n = list(values.detach().reshape(-1, lattice.n_sites))
+    """Of bonds (..., n_bonds) that join or do not, and of the density (..., N) if it is known."""
+    batch = joined.shape[:-1]
+    flat = joined.reshape(-1, joined.shape[-1]).cpu().numpy()
+    n: Any = [None] * len(flat)
+    if density is not None:
+        n = density.detach().reshape(-1, lattice.n_sites).cpu().double().numpy()
     rows = []
     for one, own in zip(flat, n, strict=True):
-        found = clusters(lattice, one, own, threshold)
+        found = labelled(observables.joined_sites(lattice, one), own)
         row = [len(found.sites), found.mean_size, max(map(len, found.sites), default=0)]
-        if own is not None and found.holes is not None:
+        if found.holes is not None:
             # Rounded: at half filling the electron number leaves no holes but rounding errors.
-            total = round(float((1 - own.double()).sum()), 9)
+            total = round(float((1 - own).sum()), 9)
             inside = float(found.holes.sum())
             row += [inside / total if total else 0.0, inside / max(len(found.sites), 1)]
         rows.append(row)
@@ -149,12 +146,6 @@ def bimodality(values: SpinArray) -> Any:
     safe = torch.where(spread, second, torch.ones_like(second))
     coefficient = (third**2 / safe**3 + 1) * safe**2 / torch.where(spread, fourth, 1.0)
     return like(torch.where(spread, coefficient, torch.zeros_like(second)), values)
-
-
-def density_structure_factor(lattice: Lattice, density: SpinArray) -> Any:
-    """S_n(q) = (1/N) |sum_r exp(-i q.r) (n_r - <n>)|^2 on ``lattice.momenta``, (..., N)."""
-    n = real_tensor(density, "density")
-    return like(observables.structure_factor(lattice, n - n.mean(-1, keepdim=True)), density)
 
 
 def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> Any:

@@ -1,11 +1,5 @@
 """Draw given arrays in true lattice geometry: maps, curves, panels, and sliders beside them."""
 
-from sdml.plotting.courses import (
-    Course,
-    begun,
-    continued,
-    quench,
-)
 from sdml.plotting.curves import (
     DENSITY_BINS,
     TIME,
@@ -19,11 +13,13 @@ from sdml.plotting.curves import (
     with_errors,
 )
 from sdml.plotting.explorers import (
+    Course,
     course_figure,
     hamiltonian_explorer,
     live_quench,
     map_player,
     parity_figure,
+    short_quench,
     spectrum_figure,
 )
 from sdml.plotting.maps import (
@@ -86,10 +82,8 @@ __all__ = [
     "View",
     "areas",
     "before_and_after",
-    "begun",
     "change_panels",
     "chirality_map",
-    "continued",
     "convergence",
     "correlation_map",
     "course_figure",
@@ -125,11 +119,11 @@ __all__ = [
     "porod",
     "power_law",
     "probing_errors",
-    "quench",
     "relative_changes",
     "selector",
     "separation_energies",
     "shares",
+    "short_quench",
     "show",
     "site_map",
     "spectrum_figure",

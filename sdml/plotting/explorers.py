@@ -6,10 +6,10 @@ The figures draw given arrays; the widgets choose what is computed, and are None
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import ipywidgets
@@ -20,15 +20,16 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
+from sdml import observables
 from sdml import spins as spin_arrays
 from sdml.bands import Spectrum, spectral_function, spectrum
-from sdml.dynamics import LandauLifshitz
+from sdml.dynamics import LandauLifshitz, trajectory
 from sdml.forcefield import ForceField
 from sdml.lattice import Lattice
 from sdml.model import SDModel
 from sdml.plotting import maps
-from sdml.plotting.courses import Course, begun, continued
 from sdml.plotting.widgets import BATCH, picture, player, show
 
 FloatArray = NDArray[np.float64]
@@ -199,6 +200,11 @@ def hamiltonian_explorer(
 
 # --- a quench
 
+MEASURES = {
+    "square": observables.site_correlation,
+    "triangular": observables.site_chirality,
+}
+"""What is shown of every site: the order that the two stories of the paper are about."""
 LOOKS = {
     "square": ("mean $S_i\\cdot S_j$ of a site", 1.0, "order $\\langle|S_i\\cdot S_j|\\rangle$"),
     "triangular": ("site chirality $\\chi$", 0.77, "order $\\langle|\\chi|\\rangle$"),
@@ -206,8 +212,103 @@ LOOKS = {
 """What the values of a course are called, the end of their scale, and the name of their mean."""
 
 
+@dataclass(frozen=True)
+class Course:
+    """A quench so far.
+
+    Attributes
+    ----------
+    lattice : Lattice
+    spins : (N, 3) tensor
+        The last ones, in the precision of the force field.
+    values : (N,)
+        Site chirality (triangular) or mean S_i . S_j with the neighbours (square) of the last ones.
+    time : (T,)
+        hbar / t.
+    order : (T,)
+        Mean of |values| over the sites.
+    energy : (T,)
+        Of the force field, t per site.
+    """
+
+    lattice: Lattice
+    spins: Tensor
+    values: FloatArray
+    time: FloatArray
+    order: FloatArray
+    energy: FloatArray
+
+
+def begun(field: ForceField, length: int, seed: int) -> Course:
+    """Random spins on the ``length`` x ``length`` lattice of a force field, at time 0.
+
+    Raises
+    ------
+    ValueError
+        The force field is neither of a square nor of a triangular lattice.
+    """
+    if field.model.lattice.name not in MEASURES:
+        kinds = sorted(MEASURES)
+        raise ValueError(f"field: must be of one of {kinds}, got {field.model.lattice.name!r}")
+    spins = torch.as_tensor(spin_arrays.random(length**2, seed)).to(field.dtype)
+    return _seen(field, spins, 0.0)
+
+
+def continued(
+    course: Course,
+    field: ForceField,
+    equation: LandauLifshitz | Callable[[int], LandauLifshitz],
+    n_steps: int = 5,
+    rng: torch.Generator | None = None,
+) -> Iterator[Course]:
+    """The course after every ``n_steps`` steps more, without end, each with one more point.
+
+    ``equation`` may be a function of the step, which is asked at each: damping and temperature can
+    change on the way. ``rng`` makes the noise.
+
+    Raises
+    ------
+    ValueError
+        ``n_steps`` below 1.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps: must be at least 1, got {n_steps}")
+    marks = count(n_steps, n_steps)
+    dt = (equation(0) if callable(equation) else equation).dt
+    begun = float(course.time[-1])
+    for step, spins in trajectory(course.spins, field.field, equation, marks, rng):
+        course = _seen(field, spins, begun + step * dt, course)
+        yield course
+
+
+def short_quench(
+    field: ForceField,
+    length: int,
+    equation: LandauLifshitz,
+    n_frames: int = 20,
+    n_steps: int = 5,
+    seed: int = 0,
+) -> Course:
+    """A course from random spins: ``n_frames`` times ``n_steps`` steps of ``equation``.
+
+    ``seed`` gives the spins, and the noise where the equation has a temperature.
+    """
+    course, rng = begun(field, length, seed), torch.Generator().manual_seed(seed)
+    *_, last = course, *islice(continued(course, field, equation, n_steps, rng), n_frames)
+    return last
+
+
+def _seen(field: ForceField, spins: Tensor, time: float, earlier: Course | None = None) -> Course:
+    lattice = field.lattice_of(len(spins))
+    values = MEASURES[lattice.name](lattice, spins).double().numpy()
+    energy = float(field.energy(spins)) / lattice.n_sites
+    now = {"time": time, "order": float(np.abs(values).mean()), "energy": energy}
+    curves = {name: np.append(getattr(earlier, name, ()), value) for name, value in now.items()}
+    return Course(lattice, spins, values, **curves)
+
+
 def course_figure(course: Course) -> Figure:
-    """The last map of a :class:`sdml.plotting.courses.Course`, and its order and energy in time."""
+    """The last map of a :class:`Course`, and its order and energy in time."""
     name, limit, order = LOOKS[course.lattice.name]
     figure, (left, middle, right) = maps.panels(1, 3, height=2.4, width=2.9)
     artist = maps.site_map(
@@ -234,8 +335,6 @@ def live_quench(
 ) -> Any:
     """Play and pause a quench; sliders set damping and kT, "restart" draws new random spins.
 
-    The sliders hold from the next frame on, also while it plays.
-
     Parameters
     ----------
     draw : callable
@@ -244,7 +343,7 @@ def live_quench(
         Shown first, and gone on from.
     field : ForceField
     equation : LandauLifshitz
-        Time step and method; damping and kT at the start.
+        Time step and method; damping and kT at the start, later as the sliders say.
     n_frames, n_steps : int
         Most frames until it pauses by itself, and steps between two of them.
     seed : int
@@ -265,20 +364,20 @@ def live_quench(
     output, rng = ipywidgets.Output(), torch.Generator().manual_seed(seed)
     seeds = count(seed + 1)
 
-    def next_frame() -> Figure:
-        nonlocal course
-        chosen = replace(equation, damping=damping.value, kT=kT.value)
-        course = continued(course, field, chosen, n_steps, rng)
-        return draw(course)
+    def chosen(_: int) -> LandauLifshitz:
+        return replace(equation, damping=damping.value, kT=kT.value)
+
+    frames = continued(course, field, chosen, n_steps, rng)
 
     def first_frame() -> Figure:
-        nonlocal course
-        course = begun(field, course.lattice.length, next(seeds))
-        return draw(course)
+        nonlocal frames
+        start = begun(field, course.lattice.length, next(seeds))
+        frames = continued(start, field, chosen, n_steps, rng)
+        return draw(start)
 
     def counted(change: Any) -> None:
         if change["new"] > 0:  # stopped, or played on from the last number, it returns to 0
-            show(output, next_frame)
+            show(output, lambda: draw(next(frames)))
 
     play.observe(counted, names="value")
     restart.on_click(lambda _: show(output, first_frame))

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = ["Guard", "Limits", "OutsideTrainedRange"]
+
 
 class OutsideTrainedRange(RuntimeError):  # noqa: N818, it is not the program that errs
     """The guard stopped a run; its store ends where it did."""
 
 
-@dataclass(frozen=True)
-class Guard:
-    """What watches over a force field that drives a run.
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a guard lets pass.
 
     Parameters
     ----------
-    forcefield : ForceField or Committee
-        With :meth:`extrapolation` and :meth:`energy`; with :meth:`spread` if it is a committee.
     warn_above : float
         Fraction of sites outside that is worth one warning.
     stop_above : float, optional
@@ -37,10 +37,9 @@ class Guard:
     Raises
     ------
     ValueError
-        A limit that is not allowed or that the force field cannot be held to.
+        No fraction.
     """
 
-    forcefield: Any
     warn_above: float = 0.01
     stop_above: float | None = None
     spread_limit: float | None = None
@@ -50,6 +49,29 @@ class Guard:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}: must be a fraction in [0, 1], got {value}")
+
+
+@dataclass(frozen=True)
+class Guard(Limits):
+    """What watches over a force field that drives a run.
+
+    Parameters
+    ----------
+    forcefield : ForceField or Committee
+        With :meth:`extrapolation` and :meth:`energy`; with :meth:`spread` if it is a committee.
+    **limits
+        The fields of :class:`Limits`.
+
+    Raises
+    ------
+    ValueError
+        A limit that is not allowed or that the force field cannot be held to.
+    """
+
+    forcefield: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.spread_limit is not None and not (self.is_committee and self.spread_limit > 0):
             raise ValueError(
                 f"spread_limit: must be positive and needs a committee, got {self.spread_limit}"
@@ -102,7 +124,7 @@ class Guard:
             warnings.warn(
                 "guard: the force field holds no spread of its training features (whitening is "
                 "None), so the sites outside its trained range are not recorded; train it anew",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def heed(self, readings: dict[str, Tensor], step: int, warned: bool) -> bool:

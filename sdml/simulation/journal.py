@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sdml import files
 from sdml.simulation import store, timetable
 from sdml.simulation.store import Checkpoint, Variable
 from sdml.simulation.timetable import Timetable
+
+__all__ = ["Layout", "Run", "begin", "complete", "extended", "load"]
 
 UNITS = {
     "guard/spread": "t",
@@ -217,16 +220,10 @@ def plain(argument: str, value: Any) -> Any:
     ValueError with the name of the argument for what is not made of numbers, texts, lists, dicts.
     """
     try:
-        return json.loads(json.dumps(value, default=_of_numpy, allow_nan=False))
+        return json.loads(files.json_text(value))
     except (TypeError, ValueError) as error:
         allowed = "finite numbers, texts, lists and dicts"
         raise ValueError(f"{argument}: must be made of {allowed}, got {value!r}") from error
-
-
-def _of_numpy(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    raise TypeError(f"{type(value)} is not plain")
 
 
 def load(path: str | os.PathLike[str]) -> Run:

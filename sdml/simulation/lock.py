@@ -10,11 +10,11 @@ process gives up its POSIX locks on a file whenever it closes that file, if only
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Answers of a file system that has no locks: there it is on the user that one process writes."""
@@ -37,21 +37,24 @@ def held(path: Path) -> Iterator[None]:
         No right to write in the folder.
     """
     beside = _beside(path)
+    # The soft fallback is a file that locks as long as it exists, after a kill too.
+    lock = FileLock(beside, timeout=0, fallback_to_soft=False)
     try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(beside)
-    except BlockingIOError as error:
+        lock.acquire()
+    except Timeout as error:
         said = f"path: {path.name!r} is written by another process, or another call of this one"
         raise ValueError(said) from error
     except OSError as error:
-        reason = f"{error.strerror}: the store of the run cannot be made or written"
-        raise OSError(error.errno, reason, str(beside)) from error
+        if error.errno not in WITHOUT:
+            reason = f"{error.strerror}: the store of the run cannot be made or written"
+            raise OSError(error.errno, reason, str(beside)) from error
     try:
         yield
     finally:
+        # While it is held: who has opened the file by now sees that it is deleted, and gives up.
         with suppress(OSError):  # the folder may be read-only by now
-            beside.unlink()  # while it is held, see `_locked`
-        os.close(file)
+            beside.unlink()
+        lock.release()
 
 
 def sweep(path: Path) -> None:
@@ -63,27 +66,3 @@ def sweep(path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
-
-
-def _locked(beside: Path) -> int:
-    """The open lock file; BlockingIOError if it is held."""
-    while True:
-        file = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(file)
-            # Its last holder may have deleted it meanwhile: then the next one would make another.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), os.stat(beside)):
-                    return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _lock(file: int) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in WITHOUT:
-            raise

@@ -5,6 +5,15 @@ moment it loses what came after its last checkpoint and goes on from there, bit 
 device. A batch of seeds is one run: every configuration has its own noise and gets the observables
 that it would get alone; its spins agree with those of a run of its own to the last bit if the field
 does.
+
+While a store is written its path + '.lock' lies beside it and keeps others away
+(:mod:`sdml.simulation.lock`); reading it is always allowed. Lists of steps for a shorter and a
+longer run must agree up to the end of the shorter; the row at that very end is dropped when the run
+becomes longer and the new list does not have it.
+
+'adams' starts anew at every time of observables or frames, so that what a run is resumed from is
+all it knows. Made longer at a step that is no such time, it starts anew there too, and differs
+within the errors of dt from a run that was longer from the start.
 """
 
 from __future__ import annotations
@@ -12,13 +21,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import operator
 import os
 import sys
 import time as clock
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,76 +40,73 @@ from sdml import dynamics
 from sdml.dynamics import LandauLifshitz, LocalField
 from sdml.lattice import Lattice
 from sdml.simulation import journal, lock, timetable
-from sdml.simulation.guard import Guard, OutsideTrainedRange
-from sdml.simulation.journal import Layout, Run, load
+from sdml.simulation.journal import Layout, Run
+from sdml.simulation.settings import Observable, Settings
 from sdml.simulation.store import Checkpoint, Store
-from sdml.simulation.timetable import (
-    Schedule,
-    Steps,
-    Timetable,
-    logarithmic_steps,
-    require_positive,
-)
+from sdml.simulation.timetable import Steps, Timetable
 from sdml.spins import as_tensor
 
-Observable = Callable[[Lattice, Tensor], Any]
-FRAME_DTYPES = ("float32", "float16")
-__all__ = ["Guard", "OutsideTrainedRange", "Run", "load", "logarithmic_steps", "quench"]
+__all__ = ["quench"]
 
 
 @dataclass
-class _Driver:
-    """What a run is made of."""
+class _Motion:
+    """What a run is made of; refuses what does not belong together."""
 
     lattice: Lattice
     start: Tensor
     local_field: LocalField
     equation: LandauLifshitz
-    schedule: NDArray[np.float64] | None
-    seeds: list[int]
-    observables: dict[str, Observable]
-    frame_dtype: str
-    guard: Guard | None
-    energy: Tensor = field(init=False)  # per site, of the start
+    settings: Settings
 
     def __post_init__(self) -> None:
-        if self.guard is not None:
-            self.energy = self.guard.readings(self.start)["energy_per_site"]
+        seeds, shape = self.settings.seeds, self.start.shape
+        expected = (len(seeds), *shape[-2:]) if self.settings.batched else shape[-2:]
+        if tuple(shape) != tuple(expected) or not seeds:
+            raise ValueError(
+                f"spins: (N, 3) with one seed or (B, N, 3) with a list of B is needed, got "
+                f"{tuple(shape)} with seed = {self.settings.seed}"
+            )
+        if self.settings.schedule is not None and self.equation.kT:
+            given = self.equation.kT
+            raise ValueError(f"equation: kT must be 0 where a schedule gives it, got {given}")
 
-    def generators(self) -> list[torch.Generator]:
-        """One a seed; none if there is no noise."""
-        hottest = self.equation.kT if self.schedule is None else float(self.schedule[:, 1].max())
+    @cached_property
+    def energy(self) -> Tensor:
+        """That of the start, per site, by the force field that is guarded."""
+        assert self.settings.guard is not None
+        return self.settings.guard.readings(self.start)["energy_per_site"]
+
+    def generators(self, state: Checkpoint | None = None) -> list[torch.Generator]:
+        """One a seed, as at the start or in a state; none if there is no noise."""
+        hottest = max([self.equation.kT, *(kT for _, kT in self.settings.schedule or ())])
         warm = dataclasses.replace(self.equation, kT=hottest)
-        made = [dynamics.generator(warm, seed, self.start.device) for seed in self.seeds]
-        return [rng for rng in made if rng is not None]
+        made = [dynamics.generator(warm, k, self.start.device) for k in self.settings.seeds]
+        rngs = [rng for rng in made if rng is not None]
+        if state is not None and rngs:
+            for rng, row in zip(rngs, state.generators, strict=True):
+                rng.set_state(torch.from_numpy(row.copy()))
+        return rngs
+
+    def spins_of(self, state: Checkpoint | Run) -> Tensor:
+        """On the device of the run."""
+        return torch.from_numpy(state.spins).to(self.start)
 
     def equation_at(self, step: int) -> LandauLifshitz:
         """With the temperature at the middle of a step."""
-        if self.schedule is None:
+        if self.settings.schedule is None:
             return self.equation
-        kT = np.interp((step + 0.5) * self.equation.dt, *self.schedule.T)
+        kT = np.interp((step + 0.5) * self.equation.dt, *np.transpose(self.settings.schedule))
         return dataclasses.replace(self.equation, kT=float(kT))
-
-    def advanced(self, spins: Tensor, rngs: list[torch.Generator], step: int, to: int) -> Tensor:
-        """The spins at a later step; raises if they are not finite."""
-        rng = None if not rngs else rngs if spins.ndim == 3 else rngs[0]
-        equations = (self.equation_at(k) for k in range(step, to))
-        broken = f"at step {to} of dt = {self.equation.dt}; the store ends at step {step}"
-        try:
-            spins = dynamics.evolve(spins, self.local_field, equations, rng)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, {broken}") from error
-        if not bool(torch.isfinite(spins).all()):
-            raise FloatingPointError(f"spins: not finite {broken}")
-        return spins
 
     def measured(self, spins: Tensor) -> dict[str, Tensor]:
         """Observables and readings of the guard, a row each."""
-        rows = {f"observables/{k}": self._observed(f, spins) for k, f in self.observables.items()}
+        functions, guard = self.settings.observables or {}, self.settings.guard
+        rows = {f"observables/{k}": self._observed(f, spins) for k, f in functions.items()}
         deviation = torch.linalg.vector_norm(spins.double(), dim=-1) - 1
         rows["guard/norm_drift"] = deviation.abs().amax(-1)
-        if self.guard is not None:
-            readings = self.guard.readings(spins)
+        if guard is not None:
+            readings = guard.readings(spins)
             readings["energy_drift"] = readings["energy_per_site"] - self.energy
             rows |= {f"guard/{name}": value for name, value in readings.items()}
         return rows
@@ -113,7 +118,28 @@ class _Driver:
         return torch.stack([_row(function(self.lattice, s)) for s in spins])
 
     def frame(self, spins: Tensor) -> NDArray[Any]:
-        return spins.to(getattr(torch, self.frame_dtype)).cpu().numpy()
+        return spins.to(getattr(torch, self.settings.frame_dtype)).cpu().numpy()
+
+    def header(self, save_every: Steps) -> dict[str, Any]:
+        """What makes two runs the same run (their length may differ), plain values."""
+        chosen = self.settings
+        header = {
+            "lattice": dataclasses.asdict(self.lattice),
+            "equation": dataclasses.asdict(self.equation),
+            "schedule": chosen.schedule,
+            "save_every": timetable.spacing(save_every),
+            "frames_every": timetable.spacing(chosen.frames_every),
+            "frame_dtype": chosen.frame_dtype,
+            "observables": list(chosen.observables or {}),
+            "guard": [] if chosen.guard is None else sorted(chosen.guard.quantities),
+            "start_sha256": hashlib.sha256(self.start.cpu().numpy().tobytes()).hexdigest(),
+            "dtype": str(self.start.dtype),
+            "seed": chosen.seeds if chosen.batched else chosen.seeds[0],
+            "engine": chosen.engine,
+            "provenance": chosen.provenance,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(header))
+        return plain
 
 
 def _row(value: Any) -> Tensor:
@@ -121,23 +147,6 @@ def _row(value: Any) -> Tensor:
     found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     exact = found.dtype.is_floating_point or found.dtype.is_complex
     return found.detach() if exact else found.detach().double()
-
-
-@dataclass(frozen=True)
-class _State:
-    """A run at one of its marks: all that a checkpoint needs, still on the device."""
-
-    step: int
-    n_saved: int
-    n_frames: int
-    spins: Tensor
-    generators: list[Tensor]
-
-    def checkpoint(self, seconds: float) -> Checkpoint:
-        states = [state.numpy() for state in self.generators]
-        packed = np.stack(states) if states else np.zeros((1, 0), np.uint8)
-        spins = self.spins.cpu().numpy()
-        return Checkpoint(self.step, self.n_saved, self.n_frames, seconds, spins, packed)
 
 
 def quench(
@@ -148,18 +157,7 @@ def quench(
     equation: LandauLifshitz,
     n_steps: int,
     save_every: Steps,
-    observables: Mapping[str, Observable] | None = None,
-    seed: int | Sequence[int] = 0,
-    checkpoint_every: int = 10,
-    report: Callable[[int], None] | None = None,
-    engine: str = "",
-    *,
-    schedule: Schedule | None = None,
-    frames_every: Steps | None = None,
-    frame_dtype: str = "float32",
-    guard: Guard | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    progress: bool | None = None,
+    **settings: Any,
 ) -> Run:
     """Run ``n_steps`` from ``spins`` to the store at ``path``; continue the run found there.
 
@@ -167,8 +165,7 @@ def quench(
     ----------
     path : path
         The HDF5 store. A store of the same run is resumed (or just read, when complete); one of a
-        different run is refused. While it is written ``path`` + '.lock' lies beside it and keeps
-        others away (:mod:`sdml.simulation.lock`); reading it is always allowed.
+        different run is refused.
     lattice : Lattice
     spins : (N, 3) or (B, N, 3)
         Start, of one configuration or one for each seed. The run keeps its dtype; tensors keep
@@ -177,46 +174,23 @@ def quench(
         Tensor -> field of the same shape: ``lambda s: exact.solve(model, s).local_field`` or
         ``forcefield.field``.
     equation : LandauLifshitz
-        'adams' starts anew at every time of observables or frames, so that what a run is resumed
-        from is all it knows. Made longer at a step that is no such time, it starts anew there too,
-        and differs within the errors of dt from a run that was longer from the start.
     n_steps : int
         More than the store holds make its run longer; fewer give all of it, with a warning.
     save_every : int or sequence of int
         Observables are kept at step 0 and every ``save_every`` steps, of which ``n_steps`` is a
-        multiple, or at the steps listed (see :func:`logarithmic_steps`). Lists for a shorter and
-        a longer run must agree up to the end of the shorter; the row at that very end is dropped
-        when the run becomes longer and the new list does not have it.
-    observables : dict, optional
-        Name -> function of (lattice, spins (N, 3)), evaluated on the device of the run. The shape
-        of the result must not change.
-    seed : int or sequence of int
-        Of the noise; a sequence for a batch.
-    checkpoint_every : int
-        Times of observables or frames between two checkpoints.
-    report : callable, optional
-        Gets the number of steps done at every such time.
-    engine : str
-        What ``local_field`` is, for the header; a run under another engine is another run.
-    schedule : sequence of (time, kT), optional
-        Temperature of the bath, linear in between and constant outside; ``equation.kT`` must be 0.
-        A step takes its value at the middle of the step.
-    frames_every : int or sequence of int, optional
-        Frames are kept at step 0 and every so many steps; by default with the observables.
-    frame_dtype : {'float32', 'float16'}
-        Of the frames in the store. Checkpoints hold all digits.
-    guard : Guard, optional
-        Watches the force field at the times of the observables.
-    provenance : dict, optional
-        Plain values for the header, by which runs are told apart; those of numpy are converted.
-    progress : bool, optional
-        A bar with the time left and the rate; by default on a terminal outside CI.
+        multiple, or at the steps listed (see :func:`logarithmic_steps`).
+    **settings
+        ``observables``, ``seed``, ``checkpoint_every``, ``report``, ``engine``, ``schedule``,
+        ``frames_every``, ``frame_dtype``, ``guard``, ``provenance`` and ``progress``: the fields of
+        :class:`Settings`.
 
     Raises
     ------
     ValueError
         Bad argument, or the store at ``path`` belongs to another run, cannot be read, is written
         by another process, or holds the noise of another kind of device.
+    TypeError
+        Unknown keyword.
     FloatingPointError
         The spins are no longer finite; the store keeps the last good state, as it does after all
         that ``local_field``, observables and ``report`` raise.
@@ -228,146 +202,108 @@ def quench(
         Full disk, or no right to write; the last checkpoint is intact. Space for the whole run is
         taken at its start.
     """
-    start, seeds = _batch(as_tensor(spins, lattice.n_sites).detach(), seed)
-    require_positive("checkpoint_every", checkpoint_every)
-    if frame_dtype not in FRAME_DTYPES:
-        raise ValueError(f"frame_dtype: must be one of {FRAME_DTYPES}, got {frame_dtype!r}")
-    plan = timetable.timetable(n_steps, save_every, frames_every)
-    if schedule is not None and equation.kT:
-        raise ValueError(f"equation: kT must be 0 where a schedule gives it, got {equation.kT}")
-    table = None if schedule is None else timetable.temperatures(schedule)
-    parts = (local_field, equation, table, seeds, dict(observables or {}), frame_dtype, guard)
-    driver = _Driver(lattice, start, *parts)
-    header = _header(driver, save_every, frames_every)
-    header |= {"seed": seeds if np.iterable(seed) else seeds[0], "engine": engine}
-    origin = dict(provenance or {})
-    header["provenance"] = {k: journal.plain(f"provenance[{k!r}]", v) for k, v in origin.items()}
-    target, header = Path(path), json.loads(json.dumps(header))
-    layout = Layout(header, plan, equation.dt, str(start.device))
+    chosen = _chosen(settings)
+    start = as_tensor(spins, lattice.n_sites).detach()
+    motion = _Motion(lattice, start, local_field, equation, chosen)
+    plan = timetable.timetable(n_steps, save_every, chosen.frames_every)
+    layout = Layout(motion.header(save_every), plan, equation.dt, str(start.device))
+    return _completed(Path(path), motion, layout)
+
+
+def _chosen(settings: dict[str, Any]) -> Settings:
+    allowed = [field.name for field in dataclasses.fields(Settings)]
+    for name in settings:
+        if name not in allowed:
+            raise TypeError(f"{name}: no keyword of quench, which are {allowed}")
+    return Settings(**settings)
+
+
+def _completed(target: Path, motion: _Motion, layout: Layout) -> Run:
+    """The run of a store, which is begun or made longer where it has to be."""
+    plan, guard = layout.plan, motion.settings.guard
     if guard is not None:
         guard.announce()
     if not (target.exists() and journal.complete(target, layout)):
         with lock.held(target):
-            if _prepared(target, layout, driver):
-                with Store(target) as out, _bar(progress, n_steps, start) as bar:
-                    _run(out, driver, plan, checkpoint_every, report, bar)
-                return load(target)
+            if _prepared(target, layout, motion):
+                with Store(target) as out:
+                    _run(out, motion, plan)
+                return journal.load(target)
     lock.sweep(target)
-    found = load(target)
-    if found.step > n_steps:
+    found = journal.load(target)
+    if found.step > plan.n_steps:
         longer = f"the run at {target.name!r} is longer and comes whole, to step {found.step}"
-        warnings.warn(f"n_steps: {n_steps} are asked for, {longer}", stacklevel=2)
+        warnings.warn(f"n_steps: {plan.n_steps} are asked for, {longer}", stacklevel=3)
     if guard is not None and found.step in plan.saved:  # what was stopped at its end stays so
-        guard.heed(guard.readings(torch.from_numpy(found.spins).to(start)), found.step, True)
+        guard.heed(guard.readings(motion.spins_of(found)), found.step, True)
     return found
 
 
-def _run(
-    out: Store,
-    driver: _Driver,
-    plan: Timetable,
-    checkpoint_every: int,
-    report: Callable[[int], None] | None,
-    bar: Any,
-) -> None:
-    began = clock.monotonic() - out.checkpoint.seconds
-    state, rngs = _restored(out.checkpoint, driver)
-    bar.update(state.step * state.spins[..., 0].numel())
+def _run(out: Store, motion: _Motion, plan: Timetable) -> None:
+    settings, guard = motion.settings, motion.settings.guard
+    state, rngs = out.checkpoint, motion.generators(out.checkpoint)
+    began = clock.monotonic() - state.seconds
+    noise = None if not rngs else rngs if settings.batched else rngs[0]
+    start, marks = motion.spins_of(state), plan.marks[plan.marks > state.step]
+    steps = start, motion.local_field, motion.equation_at, marks, noise, state.step
     warned, uncommitted = False, 0
     try:
         # A run that was stopped does not slip away.
-        if driver.guard is not None and state.step in plan.saved:
-            warned = driver.guard.heed(driver.guard.readings(state.spins), state.step, warned)
-        for mark in plan.marks[plan.marks > state.step]:
-            reached = driver.advanced(state.spins, rngs, state.step, int(mark))
-            saved, framed = mark in plan.saved, mark in plan.frames
-            rows = driver.measured(reached) if saved else {}
-            for name, value in rows.items():
-                out.write(name, state.n_saved, value.cpu().numpy())
-            if framed:
-                out.write("frames", state.n_frames, driver.frame(reached))
-            states = [rng.get_state() for rng in rngs]
-            bar.update((int(mark) - state.step) * reached[..., 0].numel())
-            counts = state.n_saved + saved, state.n_frames + framed
-            state = _State(int(mark), *counts, reached, states)
-            uncommitted += 1
-            if uncommitted >= checkpoint_every or state.step >= plan.n_steps:
-                out.commit(state.checkpoint(clock.monotonic() - began))
-                uncommitted = 0
-            if driver.guard is not None and saved:
-                readings = {name.removeprefix("guard/"): value for name, value in rows.items()}
-                warned = driver.guard.heed(readings, state.step, warned)
-            if report:
-                report(state.step)
+        if guard is not None and state.step in plan.saved:
+            warned = guard.heed(guard.readings(start), state.step, warned)
+        with _bar(settings.progress, plan.n_steps, state) as bar:
+            for mark, spins in dynamics.trajectory(*steps):
+                saved, framed = mark in plan.saved, mark in plan.frames
+                rows = motion.measured(spins) if saved else {}
+                for name, value in rows.items():
+                    out.write(name, state.n_saved, value.cpu().numpy())
+                if framed:
+                    out.write("frames", state.n_frames, motion.frame(spins))
+                bar.update((mark - state.step) * spins[..., 0].numel())
+                counts = mark, state.n_saved + saved, state.n_frames + framed
+                state = _checkpoint(*counts, spins, rngs, clock.monotonic() - began)
+                uncommitted += 1
+                if uncommitted >= settings.checkpoint_every or mark >= plan.n_steps:
+                    out.commit(state)
+                    uncommitted = 0
+                if guard is not None and saved:
+                    readings = {k.removeprefix("guard/"): value for k, value in rows.items()}
+                    warned = guard.heed(readings, mark, warned)
+                if settings.report:
+                    settings.report(mark)
     except BaseException:
         if state.step > out.checkpoint.step and not out.failed:  # what is good is kept
-            out.commit(state.checkpoint(clock.monotonic() - began))
+            out.commit(state)
         raise
 
 
-def _batch(start: Tensor, seed: int | Sequence[int]) -> tuple[Tensor, list[int]]:
-    """The start and a seed for each configuration; ValueError unless they belong together."""
-    seeds = _seeds(seed)
-    expected = (len(seeds), *start.shape[-2:]) if np.iterable(seed) else start.shape[-2:]
-    if tuple(start.shape) != tuple(expected) or not seeds:
-        raise ValueError(
-            f"spins: (N, 3) with one seed or (B, N, 3) with a list of B is needed, got "
-            f"{tuple(start.shape)} with seed = {seed}"
-        )
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seed: must differ from each other, got {seeds}")
-    return start, seeds
-
-
-def _seeds(seed: Any) -> list[int]:
-    try:
-        return [operator.index(one) for one in (seed if np.iterable(seed) else [seed])]
-    except TypeError as error:
-        allowed = "a whole number, or a sequence of them for a batch"
-        raise ValueError(f"seed: must be {allowed}, got {seed!r}") from error
-
-
-def _header(driver: _Driver, save_every: Steps, frames_every: Steps | None) -> dict[str, Any]:
-    """What makes two runs the same run (their length may differ)."""
-    digest = hashlib.sha256(driver.start.cpu().numpy().tobytes()).hexdigest()
-    return {
-        "lattice": dataclasses.asdict(driver.lattice),
-        "equation": dataclasses.asdict(driver.equation),
-        "schedule": None if driver.schedule is None else driver.schedule.tolist(),
-        "save_every": timetable.spacing(save_every),
-        "frames_every": timetable.spacing(frames_every),
-        "frame_dtype": driver.frame_dtype,
-        "observables": list(driver.observables),
-        "guard": [] if driver.guard is None else sorted(driver.guard.quantities),
-        "start_sha256": digest,
-        "dtype": str(driver.start.dtype),
-    }
-
-
-def _prepared(target: Path, layout: Layout, driver: _Driver) -> bool:
+def _prepared(target: Path, layout: Layout, motion: _Motion) -> bool:
     """Make room for the plan at the path; False if the run there is as long already."""
     if target.exists():
         return journal.extended(target, layout)
-    state = _State(0, 1, 1, driver.start, [rng.get_state() for rng in driver.generators()])
-    rows = {name: value.cpu().numpy() for name, value in driver.measured(driver.start).items()}
-    rows["frames"] = driver.frame(driver.start)
-    journal.begin(target, layout, state.checkpoint(0.0), {k: v[None] for k, v in rows.items()})
+    first = _checkpoint(0, 1, 1, motion.start, motion.generators(), 0.0)
+    rows = {name: value.cpu().numpy() for name, value in motion.measured(motion.start).items()}
+    rows["frames"] = motion.frame(motion.start)
+    journal.begin(target, layout, first, {k: v[None] for k, v in rows.items()})
     return layout.plan.n_steps > 0
 
 
-def _restored(checkpoint: Checkpoint, driver: _Driver) -> tuple[_State, list[torch.Generator]]:
-    rngs = driver.generators()
-    states = [torch.from_numpy(row.copy()) for row in checkpoint.generators[: len(rngs)]]
-    for rng, state in zip(rngs, states, strict=True):
-        rng.set_state(state)
-    spins = torch.from_numpy(checkpoint.spins).to(driver.start)
-    counts = checkpoint.step, checkpoint.n_saved, checkpoint.n_frames
-    return _State(*counts, spins, states), rngs
+def _checkpoint(
+    step: int,
+    n_saved: int,
+    n_frames: int,
+    spins: Tensor,
+    rngs: list[torch.Generator],
+    seconds: float,
+) -> Checkpoint:
+    states = [rng.get_state().numpy() for rng in rngs]
+    packed = np.stack(states) if states else np.zeros((1, 0), np.uint8)
+    return Checkpoint(step, n_saved, n_frames, seconds, spins.cpu().numpy(), packed)
 
 
-def _bar(wanted: bool | None, n_steps: int, start: Tensor) -> Any:
+def _bar(wanted: bool | None, n_steps: int, state: Checkpoint) -> Any:
     """Spin-steps with their rate and the time left; for people only, unless asked for."""
     people = sys.stderr.isatty() and not os.environ.get("CI")
-    total = n_steps * start[..., 0].numel()
-    shown = people if wanted is None else wanted
-    return tqdm(total=total, unit=" spin-steps", unit_scale=True, disable=not shown, leave=False)
+    shown, n_spins = people if wanted is None else wanted, state.spins[..., 0].size
+    looks = {"unit": " spin-steps", "unit_scale": True, "disable": not shown, "leave": False}
+    return tqdm(total=n_steps * n_spins, initial=state.step * n_spins, **looks)

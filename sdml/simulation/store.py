@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 
 from sdml import __version__, files
 
+__all__ = ["Checkpoint", "Store", "Variable", "create", "latest", "opened"]
+
 FILE_FORMAT = "sdml-run-2"
 COMMIT = ("step", "n_saved", "n_frames", "milliseconds", "checksum")
 OVERHEAD = 4096

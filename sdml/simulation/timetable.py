@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Schedule", "Steps", "Timetable", "logarithmic_steps", "timetable"]
+
 Steps = int | Sequence[int]
 Schedule = Sequence[tuple[float, float]]
 IntArray = NDArray[np.int64]
@@ -49,14 +51,14 @@ def timetable(n_steps: int, save_every: Steps, frames_every: Steps | None) -> Ti
     """
     if n_steps < 0 or int(n_steps) != n_steps:
         raise ValueError(f"n_steps: must be an integer >= 0, got {n_steps}")
-    saved = _steps("save_every", save_every, n_steps)
+    saved = steps("save_every", save_every, n_steps)
     if spacing(save_every) != LISTED and n_steps % save_every:  # type: ignore[operator]
         raise ValueError(f"n_steps: must be a multiple of save_every = {save_every}, got {n_steps}")
-    frames = saved if frames_every is None else _steps("frames_every", frames_every, n_steps)
+    frames = saved if frames_every is None else steps("frames_every", frames_every, n_steps)
     return Timetable(int(n_steps), saved, frames)
 
 
-def _steps(argument: str, every: Steps, n_steps: int) -> IntArray:
+def steps(argument: str, every: Steps, n_steps: int) -> IntArray:
     if isinstance(every, (int, np.integer)):
         require_positive(argument, int(every))
         return np.arange(0, n_steps + 1, every, dtype=np.int64)
@@ -87,14 +89,14 @@ def logarithmic_steps(n_steps: int, per_decade: int = 10) -> list[int]:
     return [0, *(int(k) for k in steps if k < n_steps), n_steps]
 
 
-def temperatures(schedule: Schedule) -> NDArray[np.float64]:
-    """The table (n, 2) of a piecewise linear kT(t), constant outside; ValueError if it is none."""
+def temperatures(schedule: Schedule) -> Schedule:
+    """Pairs of a piecewise linear kT(t), constant outside, in plain numbers; ValueError if none."""
     table = np.asarray(schedule, dtype=float)
     if table.ndim != 2 or table.shape[1:] != (2,) or not np.isfinite(table).all():
         raise ValueError(f"schedule: must be pairs of a time and a kT, got {schedule}")
     if (np.diff(table[:, 0]) <= 0).any() or (table[:, 1] < 0).any():
         raise ValueError(f"schedule: times must ascend and kT be >= 0, got {schedule}")
-    return table
+    return tuple((time, kT) for time, kT in table.tolist())
 
 
 def require_positive(argument: str, value: int) -> None:

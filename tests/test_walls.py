@@ -34,10 +34,6 @@ def test_straight_walls(lat, wave):
     _, length = walls.wall_elements(lat, x)
     area = abs(np.linalg.det(lat.vectors)) * lat.n_sites
     assert length.sum() == pytest.approx(area * np.linalg.norm(q) / np.pi, rel=0.01)
-    centers, density = walls.orientation_histogram(lat, x, 36)
-    away = np.abs((centers[density.argmax()] - along + np.pi / 2) % np.pi - np.pi / 2)
-    assert away <= np.pi / 72 + 1e-6
-    assert density.sum() * np.pi / 36 == pytest.approx(1)
 
 
 @pytest.mark.parametrize("wave, sign", [((0, 1), 1), ((1, 0), 1), ((1, 1), 1), ((1, -1), -1)])
@@ -57,8 +53,6 @@ def test_a_circle_has_no_preferred_direction(lat, radius):
     assert np.abs(found).max() < 0.05
     _, length = walls.wall_elements(lat, x)
     assert length.sum(-1).mean() == pytest.approx(2 * np.pi * radius, rel=0.02)
-    _, density = walls.orientation_histogram(lat, x, 12)
-    np.testing.assert_allclose(density, 1 / np.pi, rtol=0.25)
 
 
 def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
@@ -75,7 +69,6 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
 def test_no_wall_has_no_direction():
     x = np.ones(TRIANGULAR.n_sites)
     assert np.abs(walls.orientation_harmonics(TRIANGULAR, x)).max() < 1e-9
-    assert walls.orientation_histogram(TRIANGULAR, x)[1].max() < 1
 
 
 def test_rotations_of_the_lattice_turn_the_harmonics():
@@ -112,11 +105,6 @@ def test_batches_and_kinds():
             lambda: walls.orientation_harmonics(SQUARE, np.ones(9216), (3,)),
             "orders",
             3,
-        ),
-        "bins": (
-            lambda: walls.orientation_histogram(SQUARE, np.ones(9216), 0),
-            "n_bins",
-            0,
         ),
     }
 )

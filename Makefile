@@ -9,8 +9,7 @@ PYTHON ?= python3
 # Two test processes with one thread each: threads that outnumber the cores make small solves many times slower.
 WORKERS ?= 2
 TEST_THREADS ?= 1
-# What a reader can repeat in an hour; the other scripts need stores of labels or hours, see data/README.md.
-BENCHMARKS := exact kpm descriptor dynamics locality finite_size
+BENCHMARKS := exact_field kpm_field descriptor_cost time_step
 
 # Extras that requirements.lock serves; `make site` installs its own.
 LOCKED := notebooks cluster dev

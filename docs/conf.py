@@ -23,7 +23,7 @@ include_patterns = [
     *("docs/*.md", "notebooks/*.ipynb", "data/README.md"),
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "VISION.md"),
 ]
-exclude_patterns = [".*", "build", "benchmarks", "dist", "sdml", "tests"]
+exclude_patterns = [".*", "build", "benchmarks", "dist", "sdml", "studies", "tests"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline"]
 myst_heading_anchors = 3

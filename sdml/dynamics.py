@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdml.spins import as_tensor, like, real_tensor
+from sdml.spins import as_tensor, like, real_tensor, transverse_part
 
 LocalField = Callable[[Tensor], Any]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -281,7 +281,7 @@ def _normal(spins: Tensor, rng: torch.Generator | None) -> Tensor:
 
 def angular_velocity(spins: Tensor, field: Tensor, damping: float) -> Tensor:
     """Omega = h_t + alpha S x h_t with dS/dt = Omega x S, h_t the transverse part of the field."""
-    transverse = field - (field * spins).sum(-1, keepdim=True) * spins
+    transverse = transverse_part(spins, field)
     if damping == 0:
         return transverse
     return transverse + damping * torch.linalg.cross(spins, transverse)

@@ -7,7 +7,9 @@ reported on the transverse part too, stage by stage, beside the best pair exchan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +19,28 @@ from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
 from sdml.forcefield import ForceField
 
+__all__ = [
+    "DEPLETED",
+    "STAGES",
+    "Stages",
+    "card",
+    "card_text",
+    "evaluate",
+    "field_errors",
+    "pair_exchange_field",
+    "predict",
+    "report",
+    "stage_errors",
+    "stage_fields",
+    "stage_sites",
+    "stage_table",
+]
+
 FloatArray = NDArray[np.float64]
 SIGNAL = 1e-5
 """Frames with a smaller mean square transverse field are not scored: nothing is left to predict."""
-HOLE_DENSITY = 0.9
-"""Sites with fewer electrons carry the holes of a doped antiferromagnet."""
+DEPLETED = 0.9
+"""Sites with fewer electrons than this carry the holes of a doped antiferromagnet."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,7 @@ def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
     sites = {name: np.broadcast_to(chosen[:, None], shape) for name, chosen in frames.items()}
     if stages.holes:
         quenched = (alive & (data.time > 0))[:, None]
-        sites["holes"] = quenched & (data.density < HOLE_DENSITY)
+        sites["holes"] = quenched & (data.density < DEPLETED)
     return {name: chosen for name, chosen in sites.items() if chosen.any()}
 
 
@@ -111,14 +130,6 @@ def report(forcefield: ForceField, data: Dataset) -> str:
     )
 
 
-def on_lattice_of(data: Dataset, forcefield: ForceField, argument: str = "data") -> ForceField:
-    """The force field on the lattice of the data; ValueError if they are of different models."""
-    ours, theirs = forcefield.model, data.model
-    if replace(ours, lattice=theirs.lattice) != theirs:
-        raise ValueError(f"{argument}: must be snapshots of the model {ours}, got {theirs}")
-    return forcefield.on(theirs.lattice)
-
-
 def predict(
     forcefield: ForceField, data: Dataset, batch_size: int = 16, labelled_mu: bool = False
 ) -> FloatArray:
@@ -127,20 +138,17 @@ def predict(
     With ``labelled_mu`` a grand-canonical force field takes the chemical potential of the labels
     instead of finding its own.
     """
-    forcefield = on_lattice_of(data, forcefield)
-    parts = []
-    for k in range(0, len(data), batch_size):
-        batch = data.select(np.arange(k, min(k + batch_size, len(data))))
-        s = torch.as_tensor(batch.spins).to(forcefield.feature_mean)
-        mu = torch.as_tensor(batch.chemical_potential).to(s)[:, None]
-        given = mu if labelled_mu and forcefield.grand_canonical else None
-        parts.append(forcefield.field(s, mu=given).double().cpu().numpy())
-    return np.concatenate(parts)
+    forcefield = forcefield.on_lattice_of(data.model)
+    s = torch.as_tensor(data.spins).to(forcefield.feature_mean)
+    mu = torch.as_tensor(data.chemical_potential).to(s)[:, None].split(batch_size)
+    given = mu if labelled_mu and forcefield.grand_canonical else ()
+    pairs = zip_longest(s.split(batch_size), given)
+    return np.concatenate([forcefield.field(*pair).double().cpu().numpy() for pair in pairs])
 
 
 def evaluate(forcefield: ForceField, data: Dataset) -> dict[str, float]:
     """Errors of a force field on snapshots; see :func:`field_errors`, plus energy_rms per site."""
-    forcefield = on_lattice_of(data, forcefield)
+    forcefield = forcefield.on_lattice_of(data.model)
     errors = field_errors(data, predict(forcefield, data))
     energies = np.array([forcefield.energy(s) for s in data.spins])
     difference = (energies - data.energy) / data.model.lattice.n_sites
@@ -194,7 +202,69 @@ def pair_exchange_field(training: Dataset, evaluation: Dataset, n_shells: int = 
 
 
 def _shell_fields(data: Dataset, n_shells: int) -> FloatArray:
-    """Transverse part of the sum of neighbours in each shell, (n_shells, n, N, 3)."""
+    """Transverse part of the sum of neighbors in each shell, (n_shells, n, N, 3)."""
     lattice = data.model.lattice
     sums = [data.spins[:, lattice.neighbors(k)].sum(2) for k in range(1, n_shells + 1)]
     return np.stack([spin_arrays.transverse(data.spins, h) for h in sums])
+
+
+def card(
+    forcefield: ForceField,
+    training: Dataset,
+    held_out: Dataset,
+    settings: Any,
+    remark: str = "",
+) -> dict[str, Any]:
+    """What a reader must know of trained weights: data, settings, errors on held-out runs.
+
+    ``settings`` are the :class:`sdml.training.TrainingSettings`.
+    """
+    pairs = pair_exchange_field(training, held_out)
+    return {
+        "remark": remark,
+        "training_snapshots": len(training),
+        "training_sites": training.model.lattice.n_sites,
+        "random_states": int((training.trajectory < 0).sum()),
+        "training_quenches": sorted({k for k in training.trajectory.tolist() if k >= 0}),
+        "held_out_snapshots": len(held_out),
+        "held_out_sites": held_out.model.lattice.n_sites,
+        "held_out_quenches": sorted(set(held_out.trajectory.tolist())),
+        "held_out_times": [float(held_out.time.min()), float(held_out.time.max())],
+        "settings": asdict(settings),
+        "parameters": sum(p.numel() for p in forcefield.parameters()),
+        "held_out_errors": evaluate(forcefield, held_out),
+        "held_out_stages": stage_errors(held_out, predict(forcefield, held_out)),
+        "pair_exchange_errors": field_errors(held_out, pairs),
+        "pair_exchange_stages": stage_errors(held_out, pairs),
+        "data": training.provenance,
+    }
+
+
+def card_text(forcefield: ForceField) -> str:
+    """The card of a force field as a Markdown page."""
+    model, content = forcefield.model, forcefield.card
+    environment = forcefield.descriptor.environment
+    errors = content["held_out_errors"]
+    mode = "grand-canonical" if forcefield.grand_canonical else "canonical"
+    lines = [
+        f"# Force field for the {model.lattice.name} lattice",
+        content["remark"],
+        f"Model: J = {model.exchange_coupling}, filling = {model.filling}, "
+        f"electron_kT = {model.electron_kT}, hopping = {model.hopping}. The weights hold for these "
+        "values only, on any lattice of this kind with L >= 12.",
+        f"Descriptor: {environment}; {mode}; network "
+        f"{forcefield.feature_mean.numel()}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "
+        f"{content['parameters']} parameters.",
+        f"Trained on {content['training_snapshots']} snapshots of {content['training_sites']} "
+        f"sites: {content['random_states']} random states and the quenches of seeds "
+        f"{content['training_quenches']}.",
+        f"Judged on the quenches {content['held_out_quenches']}, "
+        f"{content['held_out_snapshots']} snapshots of {content['held_out_sites']} sites, times "
+        f"{content['held_out_times']}:",
+        stage_table(content["held_out_stages"]),
+        f"All frames: transverse R² {errors['torque_r2']:.3g}, rms error of the energy "
+        f"{errors['energy_rms']:.2g} t a site. Energies in t; MSE are means over the three "
+        "components. The best pair exchange of three shells (it has no longitudinal part):",
+        stage_table(content["pair_exchange_stages"]),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"

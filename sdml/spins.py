@@ -142,7 +142,12 @@ def normalize(vectors: SpinArray) -> Any:
 def transverse(spins: SpinArray, field: SpinArray) -> Any:
     """The part of a field that turns the spins, h - (h.S) S, shape (..., N, 3)."""
     s, h = as_tensor(spins), vectors_as_tensor(field, None, "field")
-    return like(h - (h * s).sum(-1, keepdim=True) * s, spins)
+    return like(transverse_part(s, h), spins)
+
+
+def transverse_part(spins: Any, field: Any) -> Any:
+    """The body of :func:`transverse`: two arrays or two tensors, not checked."""
+    return field - (field * spins).sum(-1)[..., None] * spins
 
 
 def torque(spins: SpinArray, field: SpinArray) -> Any:

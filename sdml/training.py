@@ -1,4 +1,4 @@
-"""Training a force field on labelled snapshots, and the numbers by which it is judged.
+"""Training a force field on labelled snapshots.
 
 The transverse part of the field is what drives the spins, and it is small beside the longitudinal
 part, so the two have separate terms in the loss, each divided by its variance in the training data:
@@ -11,38 +11,38 @@ part, so the two have separate terms in the loss, each divided by its variance i
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
-from sdml import files
-from sdml import spins as spin_arrays
 from sdml.dataset import Dataset
-from sdml.evaluation import (
-    HOLE_DENSITY,
-    evaluate,
-    field_errors,
-    on_lattice_of,
-    pair_exchange_field,
-    predict,
-    stage_errors,
-    stage_table,
-)
-from sdml.forcefield import ForceField, digest
+from sdml.evaluation import DEPLETED, field_errors, predict
+from sdml.forcefield import ForceField, read_tensors, write_tensors
+from sdml.spins import transverse
+
+__all__ = [
+    "Report",
+    "Scales",
+    "TrainingRun",
+    "TrainingSettings",
+    "data_scales",
+    "loss",
+    "train",
+]
 
 Report = Callable[[dict[str, float]], None]
-CHECKPOINT_FORMAT = "sdml-training-2"
+CHECKPOINT_FORMAT = "sdml-training-3"
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,12 @@ class TrainingSettings:
         for name in ("n_epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
-        for name in ("transverse", "longitudinal", "energy", "density", "hole"):
-            if not getattr(self, f"{name}_weight") >= 0:
-                value = getattr(self, f"{name}_weight")
-                raise ValueError(f"{name}_weight: must be >= 0, got {value}")
+        terms = ("transverse", "longitudinal", "energy", "density", "hole")
+        for name in ("patience", *(f"{term}_weight" for term in terms)):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: must be in [0, 1), got {self.averaging}")
-        if self.patience < 0:
-            raise ValueError(f"patience: must be >= 0, got {self.patience}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Scales:
 def data_scales(data: Dataset) -> Scales:
     """Mean square transverse field per component, variances of h . S, E and the density."""
     longitudinal = (data.local_field * data.spins).sum(-1)
-    h_t = spin_arrays.transverse(data.spins, data.local_field)
+    h_t = transverse(data.spins, data.local_field)
     variances = (float(x.var()) for x in (longitudinal, data.energy, data.density))
     return Scales(float((h_t**2).mean()), *(max(v, 1e-8) for v in variances))
 
@@ -147,10 +145,10 @@ def train(
         raise ValueError("training: at least one snapshot is needed, got none")
     if settings.patience and not validation:
         raise ValueError(f"validation: patience {settings.patience} needs snapshots, got none")
-    forcefield = on_lattice_of(training, forcefield, "training")
+    forcefield = forcefield.on_lattice_of(training.model, "training")
     tensors = _as_tensors(forcefield, training)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
-    forcefield.standardise(
+    forcefield.standardize(
         tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"]
     )
     n_steps = settings.n_epochs * -(-len(training) // settings.batch_size)
@@ -160,9 +158,8 @@ def train(
     scales = data_scales(training)
     while not run.finished:
         mean_loss = run.epoch(tensors, scales)
-        with run.averaged():
-            score = _score(forcefield, validation) if validation else None
-            run.close_epoch(mean_loss, score)
+        mean: Any = run.mean.module
+        run.close_epoch(mean_loss, _score(mean, validation) if validation else None)
         if report:
             report(run.history[-1])
         if checkpoint is not None:
@@ -175,30 +172,39 @@ def train(
 
 def _set_energy_zero(forcefield: ForceField, tensors: dict[str, Tensor]) -> None:
     """Fields leave the zero of the energy open: take it from the mean of the training data."""
+    mu = tensors["chemical_potential"][:, None].split(16) if forcefield.grand_canonical else ()
     with torch.no_grad():
-        pairs = zip(tensors["spins"].split(16), _given_mu(forcefield, tensors), strict=True)
-        found = torch.cat([forcefield(s, mu) for s, mu in pairs])
+        pairs = zip_longest(tensors["spins"].split(16), mu)
+        found = torch.cat([forcefield(s, given) for s, given in pairs])
         difference = (tensors["energy"] - found).mean()
         forcefield.output_mean[0] += difference / tensors["spins"].shape[-2]
 
 
-def _given_mu(forcefield: ForceField, tensors: dict[str, Tensor]) -> Sequence[Tensor | None]:
-    parts = tensors["chemical_potential"][:, None].split(16)
-    return parts if forcefield.grand_canonical else [None] * len(parts)
+def _rate(step: int, n_steps: int) -> float:
+    """Share of the peak learning rate in step 0 ... n_steps - 1: a tenth up, a cosine down."""
+    warm_up = max(n_steps // 10, 1)
+    fraction = max(step + 1 - warm_up, 0) / (n_steps + 1 - warm_up)
+    return min((step + 1) / warm_up, 1.0) * (1 + float(np.cos(np.pi * fraction))) / 2
 
 
 class TrainingRun:
     """The state of a training run between epochs: what a checkpoint holds."""
 
     def __init__(self, forcefield: ForceField, settings: TrainingSettings, n_steps: int) -> None:
-        self.forcefield, self.settings, self.n_steps = forcefield, settings, n_steps
-        self.parameters = dict(forcefield.named_parameters())
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
+        self.forcefield, self.settings = forcefield, settings
+        self.parameters = list(forcefield.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+        self.scheduler = LambdaLR(self.optimizer, lambda step: _rate(step, n_steps))
         self.rng = torch.Generator().manual_seed(settings.seed)
-        self.mean = {k: p.detach().clone() for k, p in self.parameters.items()}
-        self.best = {k: p.clone() for k, p in self.mean.items()}
-        self.steps = 0
+        self.mean = AveragedModel(forcefield, avg_fn=self._average)
+        self.mean.update_parameters(forcefield)  # the first mean is the start
+        self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+
+    def _average(self, mean: Tensor, weights: Tensor, n_averaged: Tensor | int) -> Tensor:
+        # Early on the mean reaches back over all steps so far, not to the random start.
+        decay = min(self.settings.averaging, int(n_averaged) / (int(n_averaged) + 10))
+        return mean.lerp(weights, 1 - decay)
 
     @property
     def finished(self) -> bool:
@@ -215,125 +221,79 @@ class TrainingRun:
         """One pass over the snapshots; the mean loss."""
         losses = []
         for batch in _batches(tensors, self.settings.batch_size, self.rng):
-            self.optimizer.param_groups[0]["lr"] = self._rate()
             self.optimizer.zero_grad()
             value = loss(self.forcefield, batch, scales, self.settings)
             # Not in the spins, of which the fields in the loss are derivatives already.
-            value.backward(inputs=list(self.parameters.values()))
+            value.backward(inputs=self.parameters)
             self.optimizer.step()
-            self._average()
+            self.scheduler.step()
+            self.mean.update_parameters(self.forcefield)
             losses.append(value.item())
         return float(np.mean(losses))
-
-    def _rate(self) -> float:
-        """Learning rate of the next step."""
-        warm_up = max(self.n_steps // 10, 1)
-        rise = min((self.steps + 1) / warm_up, 1.0)
-        fraction = max(self.steps + 1 - warm_up, 0) / (self.n_steps + 1 - warm_up)
-        return self.settings.learning_rate * rise * (1 + np.cos(np.pi * fraction)) / 2
-
-    def _average(self) -> None:
-        self.steps += 1
-        # Early on the mean reaches back over all steps so far, not to the random start.
-        decay = min(self.settings.averaging, self.steps / (self.steps + 10))
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                self.mean[name].lerp_(parameter, 1 - decay)
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The force field with the running means as its weights."""
-        current = {k: p.detach().clone() for k, p in self.parameters.items()}
-        self._set(self.mean)
-        try:
-            yield
-        finally:
-            self._set(current)
-
-    def _set(self, values: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(values[name])
 
     def close_epoch(self, mean_loss: float, score: float | None) -> None:
         record = {"epoch": float(len(self.history) + 1), "loss": mean_loss}
         self.history.append(record if score is None else record | {"torque_r2": score})
         if not self.settings.patience or self._best_epoch() == len(self.history):
-            self.best = {k: p.clone() for k, p in self.mean.items()}
+            self.best = copy.deepcopy(self.mean.module.state_dict())
 
     def finish(self) -> None:
-        self._set(self.best)
+        self.forcefield.load_state_dict(self.best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything the next epoch depends on, atomically, under a SHA-256."""
-        tensors = {"rng": self.rng.get_state()}
-        tensors |= {f"scale.{name}": buffer for name, buffer in self._scales().items()}
-        for name, parameter in self.parameters.items():
-            moments = self.optimizer.state[parameter]
-            tensors |= {
-                f"weight.{name}": parameter.detach(),
-                f"mean.{name}": self.mean[name],
-                f"best.{name}": self.best[name],
-                f"first.{name}": moments["exp_avg"],
-                f"second.{name}": moments["exp_avg_sq"],
-            }
-        packed = {k: v.cpu().contiguous() for k, v in tensors.items()}
-        settings = asdict(self.settings)
-        text = json.dumps({"steps": self.steps, "history": self.history, "settings": settings})
-        metadata = {"format": CHECKPOINT_FORMAT, "state": text, "sha256": digest(text, packed)}
-        with files.replacing(Path(path)) as partial:
-            safetensors.torch.save_file(packed, partial, metadata)
+        optimizer = self.optimizer.state_dict()
+        parts = {
+            "weight": self.forcefield.state_dict(),
+            "mean": self.mean.state_dict(),
+            "best": self.best,
+            **{f"moment.{k}": moments for k, moments in optimizer["state"].items()},
+        }
+        tensors = {f"{part}.{k}": x for part, found in parts.items() for k, x in found.items()}
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "settings": asdict(self.settings),
+            "history": self.history,
+            "param_groups": optimizer["param_groups"],
+            "scheduler": self.scheduler.state_dict(),
+        }
+        write_tensors(path, json.dumps(state), tensors | {"rng": self.rng.get_state()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a checkpoint; ValueError if it is damaged or of another run."""
-        name = Path(path).name
+        """Go on from a checkpoint; ValueError if it is damaged, of another run or format."""
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-            if metadata["format"] != CHECKPOINT_FORMAT:
-                raise ValueError(f"format {metadata['format']!r}, need {CHECKPOINT_FORMAT!r}")
-            if metadata["sha256"] != digest(metadata["state"], tensors):
-                raise ValueError("it does not match its checksum")
-            state = json.loads(metadata["state"])
-            self._require_same_run(tensors, state)
-        except (SafetensorError, LookupError, OSError, ValueError) as error:
-            raise ValueError(f"checkpoint: cannot go on from {name!r} ({error})") from error
-        self._restore(tensors, state)
+            state, tensors = read_tensors(path, CHECKPOINT_FORMAT, "checkpoint")
+            self._require_same_run(_part(tensors, "weight"), state)
+        except ValueError as error:
+            raise ValueError(
+                f"checkpoint: cannot go on from {Path(path).name!r} ({error})"
+            ) from error
+        moments = {k: _part(tensors, f"moment.{k}") for k in range(len(self.parameters))}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.forcefield.load_state_dict(_part(tensors, "weight"))
+        self.mean.load_state_dict(_part(tensors, "mean"))
+        self.rng.set_state(tensors["rng"])
+        self.best, self.history = _part(tensors, "best"), state["history"]
 
-    def _require_same_run(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def _require_same_run(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         if state["settings"] != asdict(self.settings):
             raise ValueError(f"it is of a run with other settings, {state['settings']}")
-        expected = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
-        expected |= {f"scale.{name}": buffer for name, buffer in self._scales().items()}
-        for name, ours in expected.items():
-            theirs = tensors.get(name)
-            if theirs is None or (theirs.shape, theirs.dtype) != (ours.shape, ours.dtype):
-                raise ValueError("it is of another force field")
+        ours, learned = self.forcefield.state_dict(), dict(self.forcefield.named_parameters())
+        found, needed = (
+            {name: (x.shape, x.dtype) for name, x in values.items()} for values in (weights, ours)
+        )
+        if found != needed:
+            raise ValueError("it is of another force field")
+        for name in ours.keys() - {*learned, "whitening"}:
             # Sums of another number of threads differ by rounding.
-            if "scale." in name and not torch.allclose(theirs, ours.cpu(), rtol=1e-3, atol=1e-5):
+            if not torch.allclose(weights[name], ours[name].cpu(), rtol=1e-3, atol=1e-5):
                 raise ValueError("it is of a run on other data")
 
-    def _scales(self) -> dict[str, Tensor]:
-        """What the force field took from the training data and the next epoch depends on."""
-        tensors = self.forcefield.state_dict()
-        others = {*self.parameters, "whitening"}
-        return {name: values for name, values in tensors.items() if name not in others}
 
-    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        self._set({name: tensors[f"weight.{name}"] for name in self.parameters})
-        for name, buffer in self._scales().items():
-            buffer.copy_(tensors[f"scale.{name}"])
-        for name, parameter in self.parameters.items():
-            self.mean[name].copy_(tensors[f"mean.{name}"])
-            self.best[name].copy_(tensors[f"best.{name}"])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(state["steps"])),
-                "exp_avg": tensors[f"first.{name}"].to(parameter),
-                "exp_avg_sq": tensors[f"second.{name}"].to(parameter),
-            }
-        self.rng.set_state(tensors["rng"])
-        self.steps, self.history = state["steps"], state["history"]
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with one part, by the rest of their names."""
+    return {k.removeprefix(f"{name}."): x for k, x in tensors.items() if k.startswith(f"{name}.")}
 
 
 def loss(
@@ -352,7 +312,7 @@ def loss(
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=True)
     error = -gradients[0] - batch["local_field"]
     longitudinal = (error * s).sum(-1, keepdim=True)
-    weight = 1 + settings.hole_weight * (batch["density"] < HOLE_DENSITY).to(s)[..., None]
+    weight = 1 + settings.hole_weight * (batch["density"] < DEPLETED).to(s)[..., None]
     transverse = error - longitudinal * s
     value = (
         settings.transverse_weight * (weight * transverse**2).mean() / scales.transverse
@@ -387,62 +347,3 @@ def _batches(
 def _score(forcefield: ForceField, data: Dataset) -> float:
     """torque_r2 at the chemical potential of the labels: defined before the densities are."""
     return field_errors(data, predict(forcefield, data, labelled_mu=True))["torque_r2"]
-
-
-def card(
-    forcefield: ForceField,
-    training: Dataset,
-    held_out: Dataset,
-    settings: TrainingSettings,
-    remark: str = "",
-) -> dict[str, Any]:
-    """What a reader must know of trained weights: data, settings, errors on held-out runs."""
-    pairs = pair_exchange_field(training, held_out)
-    return {
-        "remark": remark,
-        "training_snapshots": len(training),
-        "training_sites": training.model.lattice.n_sites,
-        "random_states": int((training.trajectory < 0).sum()),
-        "training_quenches": sorted({k for k in training.trajectory.tolist() if k >= 0}),
-        "held_out_snapshots": len(held_out),
-        "held_out_sites": held_out.model.lattice.n_sites,
-        "held_out_quenches": sorted(set(held_out.trajectory.tolist())),
-        "held_out_times": [float(held_out.time.min()), float(held_out.time.max())],
-        "settings": dataclasses.asdict(settings),
-        "parameters": sum(p.numel() for p in forcefield.parameters()),
-        "held_out_errors": evaluate(forcefield, held_out),
-        "held_out_stages": stage_errors(held_out, predict(forcefield, held_out)),
-        "pair_exchange_errors": field_errors(held_out, pairs),
-        "pair_exchange_stages": stage_errors(held_out, pairs),
-        "data": training.provenance,
-    }
-
-
-def card_text(forcefield: ForceField) -> str:
-    """The card of a force field as a Markdown page."""
-    model, content = forcefield.model, forcefield.card
-    environment = forcefield.descriptor.environment
-    errors = content["held_out_errors"]
-    mode = "grand-canonical" if forcefield.grand_canonical else "canonical"
-    lines = [
-        f"# Force field for the {model.lattice.name} lattice",
-        content["remark"],
-        f"Model: J = {model.exchange_coupling}, filling = {model.filling}, "
-        f"electron_kT = {model.electron_kT}, hopping = {model.hopping}. The weights hold for these "
-        "values only, on any lattice of this kind with L >= 12.",
-        f"Descriptor: {environment}; {mode}; network "
-        f"{forcefield.feature_mean.numel()}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "
-        f"{content['parameters']} parameters.",
-        f"Trained on {content['training_snapshots']} snapshots of {content['training_sites']} "
-        f"sites: {content['random_states']} random states and the quenches of seeds "
-        f"{content['training_quenches']}.",
-        f"Judged on the quenches {content['held_out_quenches']}, "
-        f"{content['held_out_snapshots']} snapshots of {content['held_out_sites']} sites, times "
-        f"{content['held_out_times']}:",
-        stage_table(content["held_out_stages"]),
-        f"All frames: transverse R² {errors['torque_r2']:.3g}, rms error of the energy "
-        f"{errors['energy_rms']:.2g} t a site. Energies in t; MSE are means over the three "
-        "components. The best pair exchange of three shells (it has no longitudinal part):",
-        stage_table(content["pair_exchange_stages"]),
-    ]
-    return "\n\n".join(line for line in lines if line) + "\n"

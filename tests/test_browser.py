@@ -30,38 +30,35 @@ OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disab
            "--disable-component-update", "--disable-sync")  # fmt: skip
 EXPLORER = """\
 from sdml import lattice, plotting, spins
-from sdml.plotting import explorers
 
 plotting.use_style()
 cases = {"tetrahedral": (lattice.triangular(6), spins.tetrahedral(lattice.triangular(6)))}
-explorers.hamiltonian_explorer(explorers.spectrum_figure, cases)"""
+plotting.hamiltonian_explorer(plotting.spectrum_figure, cases)"""
 PLAYER = """\
 import numpy as np
 
 from sdml import lattice, plotting, spins
-from sdml.plotting import explorers
 
 frames = spins.random(600 * 36, seed=0)[:, 2].reshape(600, 36)  # minutes, on a busy machine too
-explorers.map_player(plotting.correlation_map, lattice.square(6), frames, 2.5 * np.arange(600))"""
+plotting.map_player(plotting.correlation_map, lattice.square(6), frames, 2.5 * np.arange(600))"""
 LIVE = """\
 from dataclasses import replace
 
 from sdml import dynamics, forcefield, plotting, spins
-from sdml.plotting import explorers
 
 plotting.use_style()
 field = forcefield.load("triangular")
-course = explorers.begun(field, 12, seed=0)
+course = plotting.begun(field, 12, seed=0)
 order = spins.as_tensor(spins.tetrahedral(course.lattice), 144).to(field.dtype)
 
 
 def draw(course):
     warm = course.energy[1:].size and course.energy[-1] > course.energy[1] + 0.01
     print(f"time {course.time[-1]:g}:", "heated" if warm else "at rest")
-    return explorers.course_figure(course)
+    return plotting.course_figure(course)
 
 
-explorers.live_quench(
+plotting.live_quench(
     draw, replace(course, spins=order), field, dynamics.LandauLifshitz(0.5, 0.1), n_frames=10000
 )"""
 """From perfect order, which rests until heat moves it."""

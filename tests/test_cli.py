@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from sdml import cli, dataset, files, forcefield, training
+from sdml import cli, dataset, evaluation, files, forcefield
 from sdml.cli import arguments, commands
 from sdml.descriptor.moments import MomentEnvironment
 from sdml.forcefield import committee
@@ -359,19 +359,19 @@ def test_an_unknown_descriptor_is_refused(stores, tmp_path, capsys):
 def test_an_interrupted_training(stores, tmp_path, monkeypatch, capsys, options, goes_on):
     """Goes on where it was told to keep what it had; no crash in either case."""
     monkeypatch.chdir(tmp_path)
-    written, judged = training.card, []
+    written, judged = evaluation.card, []
 
     def interrupted(*arguments):
         judged.append(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "card", interrupted)
+    monkeypatch.setattr(evaluation, "card", interrupted)
     assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 130
     told = capsys.readouterr().err
     assert (
         told.startswith("interrupted") and ("goes on from the last checkpoint" in told) == goes_on
     )
-    monkeypatch.setattr(training, "card", written)
+    monkeypatch.setattr(evaluation, "card", written)
     assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, *options) == 0
     assert ("'epoch'" in capsys.readouterr().out) != goes_on
     assert len(judged) == 1

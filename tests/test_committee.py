@@ -32,7 +32,7 @@ def member(kind="symmetry", seed=0, model=MODEL, environment=None):
     rng = np.random.default_rng(2)
     states = spins.random(4 * 49, rng).reshape(4, 49, 3)
     labels = (states, rng.normal(-120, 2, 4), rng.normal(1.2, 0.1, (4, 49)), rng.uniform(-3, -1, 4))
-    ff.standardise(*map(torch.as_tensor, labels))
+    ff.standardize(*map(torch.as_tensor, labels))
     if grand:
         let_density_grow(ff)
     return ff.double()

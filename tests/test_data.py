@@ -67,7 +67,7 @@ def test_released_weights_hold_on_larger_lattices_and_for_thermal_states(labels)
 def test_shipped_training_labels_are_a_part_of_those_of_the_weights(name):
     shipped = dataset.load(files.data() / "labels" / f"{name}_training.h5")
     field, quenches = forcefield.load(name), {k for k in shipped.trajectory.tolist() if k >= 0}
-    evaluation.on_lattice_of(shipped, field)
+    field.on_lattice_of(shipped.model)
     held_out = {127} if name == "square" else set()  # scored while training, not learned
     assert quenches <= set(field.card["training_quenches"]) | held_out
     assert not quenches & set(field.card["held_out_quenches"])

@@ -30,10 +30,20 @@ def features(kind, s, lat=None):
     return DESCRIPTORS[kind](torch.as_tensor(s), table).numpy()
 
 
+def variables_of(descriptor, s, table):
+    """Bonds and chiralities of the sites (N, V) and of the wedges (N, 2 order).
+
+    Center bonds, pair bonds and chiralities in the order of ``environment.pairs``.
+    """
+    found, wedge = descriptor._variables(descriptor.around(torch.as_tensor(s), table))
+    rows, signs = descriptor.environment.product_rows()
+    return (found[rows].numpy() * signs[:, None]).T, wedge.numpy().T
+
+
 def plain_features(descriptor, s, table):
     """Feature -> (N,), orbit by orbit from the definition."""
     environment, found = descriptor.environment, {}
-    variables, wedge = (x.numpy() for x in descriptor.variables(torch.as_tensor(s), table))
+    variables, wedge = variables_of(descriptor, s, table)
     wedge = dict(zip(("bond", "chirality"), np.split(wedge, 2, axis=-1), strict=True))
     for number, orbit in enumerate(environment.orbits()):
         basis, labels, _ = orbit_coefficients(environment.group, orbit, number)
@@ -67,7 +77,7 @@ def test_variables_are_bonds_and_chiralities(kind):
     bonds = np.einsum("na,nka->nk", s, around)
     pairs = (around[:, j] * around[:, k]).sum(-1)
     chiralities = np.einsum("na,npa->np", s, np.cross(around[:, j], around[:, k]))
-    found = descriptor.variables(torch.as_tensor(s), table)[0]
+    found = variables_of(descriptor, s, table)[0]
     expected = np.concatenate([bonds, pairs, chiralities], axis=-1)
     np.testing.assert_allclose(found, expected, atol=1e-14)
 

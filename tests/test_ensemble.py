@@ -38,7 +38,7 @@ def weights(tmp_path_factory) -> str:
     environment = RawBondEnvironment("square", 1.0, 1.0)
     field = ForceField(SDModel(SITES, 6.0, 0.5), environment, (4,), 1)
     data = torch.stack([torch.as_tensor(spins.random(144, seed=k)) for k in range(4)])
-    field.standardise(data, torch.zeros(4), torch.randn(4, 144), torch.zeros(4))
+    field.standardize(data, torch.zeros(4), torch.randn(4, 144), torch.zeros(4))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     forcefield.save(field, path)
     return str(path)

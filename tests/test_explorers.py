@@ -212,7 +212,7 @@ def test_a_selector_draws_the_chosen_case(interactive):
 def test_the_parity_figure_has_a_panel_for_each_case():
     rng = np.random.default_rng(0)
     cases = {name: (rng.normal(size=(50, 3)),) * 2 for name in ("random", "early", "holes")}
-    figure = explorers.parity_figure(cases, columns=2)
+    figure = plotting.parity_figure(cases, columns=2)
     assert [axes.get_title() for axes in figure.axes] == [*cases, ""]
     plt.close(figure)
 

@@ -53,7 +53,7 @@ def random_force_field(name, **terms):
     states = spins.random(4 * 49, rng).reshape(4, 49, 3)
     energies, longitudinal = rng.normal(-120, 2, 4), rng.normal(1.2, 0.1, (4, 49))
     labels = (states, energies, longitudinal, rng.uniform(-3, -1, 4))
-    ff.standardise(*map(torch.as_tensor, labels))
+    ff.standardize(*map(torch.as_tensor, labels))
     if grand:
         let_density_grow(ff)
     ff.card = {"note": "random weights", "errors": {"torque_r2": 0.0}}
@@ -262,14 +262,6 @@ def test_a_search_without_result_says_so(name):
     ff.mu_range += 50
     with pytest.raises(RuntimeError, match="chemical potential: none in"):
         ff.energy(STATE)
-
-
-def test_fields_can_be_trained_at_a_given_chemical_potential_only():
-    """One that follows from the weights would lack its part in their gradient."""
-    ff, s = random_force_field(GRAND[0]), torch.as_tensor(STATE)
-    mu = ff.chemical_potential(s)[None]
-    assert ff.field(s, create_graph=True, mu=mu).requires_grad
-    laws.assert_refused(lambda: ff.field(s, create_graph=True), "mu", "given", None)
 
 
 def test_weights_are_shared_with_other_shapes():

@@ -30,7 +30,7 @@ def trained_on(*states, seed=0):
     """Weights that know the spread of their features in these states."""
     field, data = untrained(seed), torch.stack([torch.as_tensor(s) for s in states])
     zeros = torch.zeros(len(data))
-    field.standardise(data, zeros, torch.zeros(data.shape[:-1]), zeros)
+    field.standardize(data, zeros, torch.zeros(data.shape[:-1]), zeros)
     return field
 
 

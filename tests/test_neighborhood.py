@@ -51,9 +51,9 @@ def test_cross_product():
 def test_reordered_rows():
     order = torch.tensor([2, 0, 3, 1])
     rows = numbers(2, 4, 3)
-    found = products.reordered(rows, order, order.argsort())
+    found = products._Reordered.apply(rows, order, order.argsort())
     torch.testing.assert_close(found, rows[:, order])
-    assert_differentiable(lambda x: products.reordered(x, order, order.argsort()) ** 2, rows)
+    assert_differentiable(lambda x: products._Reordered.apply(x, order, order.argsort()) ** 2, rows)
 
 
 @every_kind

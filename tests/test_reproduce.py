@@ -15,6 +15,7 @@ import pytest
 from sdml import cli, files
 from sdml.companion import profiles, results, runner
 
+CODE_HASH = results.code_hash
 PARAMETERS = """length = 4  # sites
 damping = 0.1  # per unit time
 sizes = [4, 8]  # sites
@@ -266,6 +267,20 @@ def test_hash_of_files_sees_names_and_contents(tmp_path):
     assert len({first, renamed, files.digest(tmp_path.iterdir(), tmp_path)}) == 3
 
 
+def test_hash_of_the_code_sees_the_folders_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PACKAGE", tmp_path)
+    (tmp_path / "model.py").write_text("t = 1")
+    folder = tmp_path / "kpm"
+    folder.mkdir()
+    found = [CODE_HASH()]
+    for name, text in (("series.py", "a = 1"), ("series.py", "a = 2"), ("probes.py", "a = 1")):
+        (folder / name).write_text(text)
+        found.append(CODE_HASH())
+    (folder / "probes.py").rename(tmp_path / "probes.py")
+    found.append(CODE_HASH())
+    assert len(set(found)) == 5
+
+
 # --- other runs ---------------------------------------------------------------------------------
 
 
@@ -408,6 +423,20 @@ def test_wrong_figures_and_claims_are_refused(running):
     with pytest.raises(ValueError, match="notebook='05' of claim 'a' must be the running notebook"):
         results.save_claim(id="a", quantity="b", paper=1, standing="S", ours=1, error=None,
                           seeds=[], notebook="05", verdict="differs")  # fmt: skip
+    assert not folder.exists()
+
+
+def test_entries_of_a_claim_that_are_missing_or_unknown_are_named(running):
+    folder = running("quick")
+    with pytest.raises(ValueError, match=r"missing or unknown: error, notebok, ours$"):
+        results.save_claim(id="a", quantity="b", paper=1, standing="S", seeds=[], notebok="05",
+                           notebook="01_works", verdict="differs")  # fmt: skip
+    entries = {"id": "a", "quantity": "b", "paper": 1, "standing": "S", "error": None}
+    entries |= {"seeds": [], "notebook": "01_works", "verdict": "differs"}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        results.save_claim(ours=float("nan"), **entries)
+    with pytest.raises(ValueError, match=r"seeds=\[0\.5\] must be a list of integers"):
+        results.save_claim(ours=1, **entries | {"seeds": [0.5]})
     assert not folder.exists()
 
 

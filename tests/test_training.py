@@ -8,6 +8,7 @@ from dataclasses import replace
 import laws
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from sdml import dataset, evaluation, forcefield, lattice, spins, training
@@ -122,7 +123,7 @@ def prepared(made, data):
     ff = made().double()
     tensors = batch_of(data)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
-    ff.standardise(tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"])
+    ff.standardize(tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"])
     return ff
 
 
@@ -288,14 +289,14 @@ def test_the_zero_of_the_energy_is_that_of_the_training_data(snapshots, trained)
 
 def test_the_card_tells_data_and_errors(snapshots, trained):
     ff, _ = trained
-    card = training.card(ff, *snapshots, SETTINGS, remark="a test")
+    card = evaluation.card(ff, *snapshots, SETTINGS, remark="a test")
     assert json.loads(json.dumps(card)) == card
     assert card["held_out_errors"] == evaluation.evaluate(ff, snapshots[1])
     baseline = evaluation.pair_exchange_field(*snapshots)
     assert card["pair_exchange_errors"] == evaluation.field_errors(snapshots[1], baseline)
     described = copy.copy(ff)
     described.card = card
-    text = training.card_text(described)
+    text = evaluation.card_text(described)
     for word in ("a test", "J = 6.0", "0.485", "24 snapshots", "8 snapshots"):
         assert word in text
     assert f"transverse R² {card['held_out_errors']['torque_r2']:.3g}" in text
@@ -447,13 +448,12 @@ def test_an_epoch_without_a_number_is_never_the_best():
     for score in (0.1, 0.3, np.nan, np.nan):
         assert not run.finished
         run.close_epoch(1.0, score)
-        for mean in run.mean.values():
-            mean += 1
+        for mean in run.mean.parameters():
+            mean.data += 1
     assert run.finished
     run.finish()
-    start = TrainingRun(force_field(), SETTINGS, 30)
-    for name, weight in run.parameters.items():  # as it was in the second epoch
-        torch.testing.assert_close(weight.detach(), start.mean[name] + 1)
+    for weight, start in zip(run.parameters, force_field().parameters(), strict=True):
+        torch.testing.assert_close(weight, start + 1)  # as it was in the second epoch
 
 
 def test_weights_are_averaged_over_the_last_steps(snapshots):
@@ -461,18 +461,16 @@ def test_weights_are_averaged_over_the_last_steps(snapshots):
     ff = force_field()
     settings = TrainingSettings(3, batch_size=8, averaging=0.8, seed=1)
     steps, means = [], []
-
-    class Watched(TrainingRun):
-        def _average(self):
-            super()._average()
-            steps.append(weights_of(self.forcefield))
-            with self.averaged():
-                means.append(weights_of(self.forcefield))
-            assert torch.equal(weights_of(self.forcefield), steps[-1])
-
     tensors = training._as_tensors(ff, snapshots[0])
-    run = Watched(ff, settings, 9)
-    start = weights_of(ff)
+    run = TrainingRun(ff, settings, 9)
+    update, start = run.mean.update_parameters, weights_of(ff)
+
+    def watched(current):
+        update(current)
+        steps.append(weights_of(current))
+        means.append(weights_of(run.mean.module))
+
+    run.mean.update_parameters = watched
     for _ in range(3):
         run.epoch(tensors, training.data_scales(snapshots[0]))
         run.close_epoch(0.0, None)
@@ -491,9 +489,16 @@ def test_weights_are_averaged_over_the_last_steps(snapshots):
 def test_the_rate_rises_over_a_tenth_and_falls_to_zero(n_steps):
     """Whatever the number of steps: 10 once divided by zero."""
     run, rates = TrainingRun(force_field(), SETTINGS, n_steps), []
-    for run.steps in range(n_steps):
-        rates.append(run._rate() / SETTINGS.learning_rate)
+    for _ in range(n_steps):
+        rates.append(run.optimizer.param_groups[0]["lr"] / SETTINGS.learning_rate)
+        run.optimizer.step()
+        run.scheduler.step()
     warm_up = max(n_steps // 10, 1)
+    steps = np.arange(1, n_steps + 1)
+    falling = np.cos(np.pi * np.maximum(steps - warm_up, 0) / (n_steps + 1 - warm_up))
+    by_hand = np.minimum(steps / warm_up, 1) * (1 + falling) / 2
+    np.testing.assert_allclose(rates, by_hand, rtol=1e-12)
+    assert abs(run.optimizer.param_groups[0]["lr"]) < 1e-12
     np.testing.assert_allclose(rates[:warm_up], np.arange(1, warm_up + 1) / warm_up)
     assert all(0 < b < a for a, b in zip(rates[warm_up - 1 :], rates[warm_up:], strict=False))
     assert rates[-1] < 0.1 or n_steps < 9
@@ -526,6 +531,20 @@ def test_altered_checkpoints_are_refused(snapshots, checkpoint):
     content[-100] ^= 1
     checkpoint.write_bytes(content)
     laws.assert_refused(lambda: go_on(snapshots, checkpoint), checkpoint.name, "checksum")
+
+
+def test_checkpoints_of_the_format_before_are_refused(snapshots, tmp_path):
+    """They hold the parts of the optimizer one by one."""
+    path = tmp_path / "old.ckpt"
+    metadata = {"format": "sdml-training-2", "state": "{}", "sha256": ""}
+    safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata)
+    laws.assert_refused(
+        lambda: go_on(snapshots, path),
+        "checkpoint",
+        path.name,
+        "sdml-training-2",
+        "sdml-training-3",
+    )
 
 
 def test_foreign_files_are_refused_as_checkpoints(snapshots, tmp_path):

@@ -129,7 +129,7 @@ def test_a_view_holds_coefficients_and_features_of_the_centre_bonds(kind):
     bonds = view.spins[1:] @ view.spins[0]
     assert len(view.covariants) == len(view.covariant_names) == n_bonds
     assert (view.covariants**2).sum() == pytest.approx((bonds**2).sum())  # an orthogonal basis
-    shown = dict(zip(view.feature_names, view.centre_features, strict=True))
+    shown = dict(zip(view.feature_names, view.center_features, strict=True))
     assert shown["$f_{A_1}$ (1)"] == pytest.approx(view.covariants[0])
     size = len(LATTICES[kind].displacements(1)[0])
     assert shown["$f_{A_1}$ (1)"] == pytest.approx(bonds[:size].sum() / np.sqrt(size))
@@ -143,7 +143,7 @@ def test_the_figure_of_the_explorer_shows_both_views():
     after = widgets.view(descriptor, lat, widgets.turned(START, 0, 90, 0))
     figure = plotting.descriptor_figure(descriptor.environment.sites()[1], before, after)
     coefficients, features = figure.axes[2:4]
-    for panel, name in ((coefficients, "covariants"), (features, "centre_features")):
+    for panel, name in ((coefficients, "covariants"), (features, "center_features")):
         drawn = {line.get_label(): line.get_ydata() for line in panel.get_lines()}
         np.testing.assert_array_equal(drawn["before"], getattr(before, name))
         np.testing.assert_array_equal(drawn["after"], getattr(after, name))

@@ -168,7 +168,7 @@ def _add_descriptor_options(command: Parser) -> None:
 
 
 def _add_training_options(command: Parser) -> None:
-    command.add_argument("--epochs", type=int, default=30)
+    command.add_argument("--epochs", dest="n_epochs", type=int, default=30)
     command.add_argument("--batch-size", type=int, default=4)
     command.add_argument("--learning-rate", type=float, default=3e-3)
     command.add_argument("--longitudinal-weight", type=float, default=0.2)

@@ -4,6 +4,7 @@ What a subcommand needs is imported when it runs, so that the physics commands w
 """
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from sdml.forcefield import Environment, ForceField
     from sdml.labelling import Job, RandomStates
     from sdml.model import SDModel
-    from sdml.training import TrainingSettings
 
 Arguments = argparse.Namespace
 
@@ -233,7 +233,7 @@ def _trained(
     given: Arguments, number: int, fitted: "Dataset", held_out: "Dataset", judged: "Dataset"
 ) -> "ForceField":
     """Member 1, 2, ... trained, saved and judged; its seed and files go by its number."""
-    from sdml import forcefield, training
+    from sdml import evaluation, forcefield, training
     from sdml.forcefield import committee
 
     seed, output = given.seed + number - 1, committee.numbered(given.output, number)
@@ -241,7 +241,7 @@ def _trained(
     field = forcefield.ForceField(
         fitted.model, environment, given.hidden_widths, seed, given.grand_canonical
     )
-    settings = _training_settings(given, seed)
+    settings = _from_options(training.TrainingSettings, given, seed=seed)
     training.train(
         field,
         fitted,
@@ -251,26 +251,32 @@ def _trained(
         committee.numbered(given.checkpoint, number) if given.checkpoint else None,
     )
     forcefield.save(field, output)  # judging can fail, the weights must not be lost
-    field.card = training.card(field, fitted, judged, settings, given.remark)
+    field.card = evaluation.card(field, fitted, judged, settings, given.remark)
     forcefield.save(field, output)
-    files.write_text(output.with_suffix(".md"), training.card_text(field))
-    print(training.card_text(field))
+    files.write_text(output.with_suffix(".md"), evaluation.card_text(field))
+    print(evaluation.card_text(field))
     return field
 
 
-def _training_settings(given: Arguments, seed: int) -> "TrainingSettings":
-    from sdml import training
+def _environment(given: Arguments, model: "SDModel") -> "Environment":
+    from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
 
-    return training.TrainingSettings(
-        given.epochs,
-        given.batch_size,
-        given.learning_rate,
-        longitudinal_weight=given.longitudinal_weight,
-        hole_weight=given.hole_weight,
-        averaging=given.averaging,
-        patience=given.patience,
-        seed=seed,
+    named: dict[str, type[Environment]] = {
+        "moments": MomentEnvironment,
+        "symmetry": SymmetryEnvironment,
+        "raw": RawBondEnvironment,
+    }
+    coupling = model.exchange_coupling
+    return _from_options(
+        named[given.descriptor], given, kind=model.lattice.name, exchange_coupling=coupling
     )
+
+
+def _from_options(settings: Any, given: Arguments, **others: Any) -> Any:
+    """A dataclass of settings from the options that have the names of its fields, and others."""
+    values = vars(given) | others
+    names = (field.name for field in dataclasses.fields(settings))
+    return settings(**{name: values[name] for name in names if name in values})
 
 
 def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Dataset") -> None:
@@ -280,16 +286,6 @@ def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Datas
     made = committee.Committee(members).calibrated(judged)
     committee.save(made, given.output)
     print(f"{made.calibration}\n\n{made.reliability(judged).table()}")
-
-
-def _environment(given: Arguments, model: "SDModel") -> "Environment":
-    from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
-
-    kind = model.lattice.name
-    if given.descriptor == "moments":
-        return MomentEnvironment(kind, given.radius, given.n_steps, model.exchange_coupling)
-    bonds = SymmetryEnvironment if given.descriptor == "symmetry" else RawBondEnvironment
-    return bonds(kind, given.bond_radius, given.pair_radius)
 
 
 # --- runs

@@ -18,6 +18,8 @@ from nbformat import NotebookNode
 from sdml import files
 from sdml.companion import results
 
+__all__ = ["Job", "declared_parameters", "parsed_setting", "plan", "prepared", "read_notebook"]
+
 Parameters = dict[str, Any]
 
 
@@ -189,17 +191,14 @@ def plan(
     chosen = _selected(list(declared), list(only))
     values = dict(map(parsed_setting, settings))
     _require_used(values, {name for path in chosen for name in declared[path]})
-    return [
-        _job(path, profile, declared[path], changes.get(path.stem, {}), values) for path in chosen
-    ]
-
-
-def _job(
-    path: Path, profile: str, defaults: Parameters, changes: Parameters, values: Parameters
-) -> Job:
-    values = {name: value for name, value in values.items() if name in defaults}
-    settings = _declared(f"--set, {path.stem}", values, defaults)
-    return Job(path, profile, defaults, defaults | changes | settings, settings)
+    jobs = []
+    for path in chosen:
+        defaults = declared[path]
+        own = {name: value for name, value in values.items() if name in defaults}
+        settings = _declared(f"--set, {path.stem}", own, defaults)
+        parameters = defaults | changes.get(path.stem, {}) | settings
+        jobs.append(Job(path, profile, defaults, parameters, settings))
+    return jobs
 
 
 def _selected(notebooks: list[Path], only: list[str]) -> list[Path]:

@@ -5,10 +5,12 @@ Notebooks call `save_figure`, `save_claim` and `provenance`; they write into `sd
 one of an equal or larger profile. Every file is written beside its place and moved there, whole.
 """
 
+import json
 import os
 import platform
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -20,12 +22,29 @@ from typing import Any
 
 from sdml import __version__, files
 
+__all__ = [
+    "PROFILES",
+    "STANDINGS",
+    "Claim",
+    "claims",
+    "claims_table",
+    "measured_origin",
+    "origin",
+    "provenance",
+    "publish",
+    "row_text",
+    "save_claim",
+    "save_figure",
+    "save_reference",
+]
+
 PROFILES = ("quick", "laptop", "paper")
 STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
 """What a number of the paper stands on, in words."""
 VERDICTS = ("reproduced", "differs", "not tested")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
 FIGURE_FORMATS = ("pdf", "png")
+NONE = "–"
 
 # --- one claim ----------------------------------------------------------------------------------
 
@@ -68,9 +87,8 @@ class Claim:
     def __post_init__(self) -> None:
         _require_name("id", self.id, r"[a-z0-9]+(-[a-z0-9]+)*", "lower-case words and hyphens")
         for name in ("quantity", "notebook"):
-            self._require(
-                name, isinstance(getattr(self, name), str) and getattr(self, name), "text"
-            )
+            text = getattr(self, name)
+            self._require(name, isinstance(text, str) and text, "text")
         for name in ("paper", "ours", "error"):
             plain = type(getattr(self, name)) in (str, int, float, type(None))
             self._require(name, plain, "a number, text or None")
@@ -87,13 +105,15 @@ class Claim:
             raise ValueError(f"claim {self.id!r}: {name}={getattr(self, name)!r} must be {allowed}")
 
 
-def claim_from(entry: object, source: str) -> Claim:
+def _claim_from(entry: object, source: str) -> Claim:
     """Validated `Claim` of one JSON object; `source` names the file in errors."""
     names = [field.name for field in fields(Claim)]
-    if not isinstance(entry, dict) or sorted(entry) != sorted(names):
-        found = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)
-        raise ValueError(f"{source}: a claim has the keys {', '.join(names)}; found {found}")
-    return Claim(**entry)
+    given = entry if isinstance(entry, dict) else {repr(entry): None}
+    if wrong := ", ".join(sorted(given.keys() ^ names)):
+        raise ValueError(
+            f"{source}: a claim has the keys {', '.join(names)}; missing or unknown: {wrong}"
+        )
+    return Claim(**given)
 
 
 def claims(path: Path | None = None) -> list[Claim]:
@@ -104,12 +124,12 @@ def claims(path: Path | None = None) -> list[Claim]:
     ValueError
         If the file is missing, is no JSON list, or an entry breaks the schema of `Claim`.
     """
-    path = files.figures() / "claims.json" if path is None else Path(path)
+    path = path or files.figures() / "claims.json"
     entries = files.loaded(path)
     if not isinstance(entries, list):
         raise ValueError(f"{path}: must hold a list of claims, found {type(entries).__name__}")
-    found = [claim_from(entry, path.name) for entry in entries]
-    repeated = sorted({claim.id for claim in found if [c.id for c in found].count(claim.id) > 1})
+    found = [_claim_from(entry, path.name) for entry in entries]
+    repeated = [name for name, n in Counter(claim.id for claim in found).items() if n > 1]
     if repeated:
         raise ValueError(f"{path}: id {', '.join(repeated)} appears more than once")
     return found
@@ -118,20 +138,18 @@ def claims(path: Path | None = None) -> list[Claim]:
 def claims_table(entries: Iterable[Claim]) -> str:
     """Claims as aligned text, one a line."""
     columns = [field.name for field in fields(Claim) if field.name != "seeds"]
-    spelled = [{**asdict(claim), "standing": STANDINGS[claim.standing]} for claim in entries]
-    rows = [columns, *([_cell(claim[name]) for name in columns] for claim in spelled)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    spelled = [asdict(claim) | {"standing": STANDINGS[claim.standing]} for claim in entries]
+    rows = [columns, *([in_short(claim[name]) for name in columns] for claim in spelled)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def _cell(value: object) -> str:
+def in_short(value: str | float | None) -> str:
+    """A value of a claim in three digits; a dash for None."""
     if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return NONE
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # --- what notebooks call ------------------------------------------------------------------------
@@ -170,49 +188,34 @@ def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
     files.write_text(folder / f"{name}.json", text)
 
 
-def save_claim(
-    *,
-    id: str,
-    quantity: str,
-    paper: str | float | None,
-    standing: str,
-    ours: str | float | None,
-    error: str | float | None,
-    seeds: Iterable[int],
-    notebook: str,
-    verdict: str,
-    profile: str | None = None,
-) -> None:
-    """Write one claim, with the entries of `Claim`, as ``claims/<id>.json`` of this run.
+def save_claim(**entries: Any) -> None:
+    """Write one claim as ``claims/<id>.json`` of this run.
 
-    `profile` is that of the run, unless the number comes from a stored reference result.
+    Parameters
+    ----------
+    **entries
+        Those of `Claim`. `profile` is that of the run, unless the number comes from a stored
+        reference result and bears its own; numpy values become plain ones.
+
+    Raises
+    ------
+    ValueError
+        An entry is missing, unknown or not allowed, or `notebook` is not the running one.
     """
-    running = os.environ.get("SDML_NOTEBOOK", notebook)
-    if notebook != running:
-        raise ValueError(
-            f"notebook={notebook!r} of claim {id!r} must be the running notebook, {running!r}"
-        )
-    claim = Claim(
-        id=id,
-        quantity=quantity,
-        paper=_plain_scalar(paper),
-        standing=standing,
-        ours=_plain_scalar(ours),
-        error=_plain_scalar(error),
-        profile=profile or current_profile(),
-        seeds=[int(seed) for seed in seeds],
-        notebook=notebook,
-        verdict=verdict,
-    )
+    plain = json.loads(files.json_text({"profile": current_profile(), **entries}))
+    claim = _claim_from(plain, "save_claim")
+    running = os.environ.get("SDML_NOTEBOOK", claim.notebook)
+    if claim.notebook != running:
+        where = f"notebook={claim.notebook!r} of claim {claim.id!r}"
+        raise ValueError(f"{where} must be the running notebook, {running!r}")
     files.write_text(files.build() / "claims" / f"{claim.id}.json", files.json_text(asdict(claim)))
 
 
 def provenance() -> str:
     """One line for the end of a notebook: code, Python and library versions, device, profile."""
     found = origin()
-    libraries = ", ".join(
-        f"{name} {found['versions'][name]}" for name in ("python", "torch", "numpy")
-    )
+    known = ("python", "torch", "numpy")
+    libraries = ", ".join(f"{name} {found['versions'][name]}" for name in known)
     return f"sdml {found['code']}, {libraries}, {found['device']}, profile {found['profile']}"
 
 
@@ -281,10 +284,8 @@ def versions() -> dict[str, str]:
     """Version of Python and of each installed library that results depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -308,49 +309,37 @@ def publish(folder: Path, stems: Collection[str]) -> list[str]:
     list of str
         Figures and claims that were published; the others stand already at a larger profile.
     """
-    new = [claim_from(files.loaded(path), path.name) for path in left_by(stems, folder / "claims")]
-    merged = merged_claims(new)
-    published = [path.stem for path in left_by(stems, folder / "figures") if _publish_figure(path)]
-    if merged:
-        entries = [asdict(claim) for claim in merged]
-        files.write_text(files.figures() / "claims.json", files.json_text(entries))
-    return published + [claim.id for claim in new if claim in merged]
-
-
-def merged_claims(new: Iterable[Claim]) -> list[Claim]:
-    """Published claims with `new` merged in, by id; one of a larger profile is kept."""
-    path = files.figures() / "claims.json"
-    standing = {claim.id: claim for claim in (claims(path) if path.exists() else [])}
-    for claim in new:
-        old = standing.get(claim.id)
-        if old is None or profile_rank(claim.profile) >= profile_rank(old.profile):
-            standing[claim.id] = claim
-    return [standing[name] for name in sorted(standing)]
+    new = [_claim_from(files.loaded(path), path.name) for path in left_by(stems, folder / "claims")]
+    place = files.figures() / "claims.json"
+    standing = {claim.id: claim for claim in (claims(place) if place.exists() else [])}
+    better = [
+        claim
+        for claim in new
+        if profile_rank(claim.profile) >= profile_rank(standing.get(claim.id, claim).profile)
+    ]
+    figures = [path.stem for path in left_by(stems, folder / "figures") if _publish_figure(path)]
+    standing |= {claim.id: claim for claim in better}
+    if standing:
+        entries = [asdict(standing[name]) for name in sorted(standing)]
+        files.write_text(place, files.json_text(entries))
+    return figures + [claim.id for claim in better]
 
 
 def left_by(stems: Collection[str], folder: Path) -> list[Path]:
     """JSON files in `folder` that the notebooks `stems` wrote."""
-    return [
-        path
-        for path in sorted(folder.glob("*.json"))
-        if files.loaded(path).get("notebook") in stems
-    ]
+    found = sorted(folder.glob("*.json"))
+    return [path for path in found if files.loaded(path).get("notebook") in stems]
 
 
 def _publish_figure(sidecar: Path) -> bool:
     old = files.figures() / sidecar.name
-    if old.exists() and profile_rank(files.loaded(sidecar)["profile"]) < profile_rank(
-        files.loaded(old)["profile"]
-    ):
+    profiles = [files.loaded(path)["profile"] for path in (sidecar, old) if path.exists()]
+    if profile_rank(profiles[0]) < profile_rank(profiles[-1]):
         return False
     for ending in (*FIGURE_FORMATS, "json"):
         source = sidecar.with_suffix(f".{ending}")
         files.write_bytes(files.figures() / source.name, source.read_bytes())
     return True
-
-
-def _plain_scalar(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _drawn(figure: Any, ending: str) -> bytes:

@@ -27,6 +27,8 @@ from sdml import files
 from sdml.companion import profiles, results
 from sdml.companion.profiles import Job, Parameters, prepared, read_notebook
 
+__all__ = ["NotebookError", "execute", "figures", "is_current", "run", "shared_inputs", "store"]
+
 TIME_LIMITS = {"quick": 600.0, "laptop": 4 * 3600.0, "paper": 48 * 3600.0}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 POLL_SECONDS = 0.25

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sdml import files
 from sdml.companion import profiles, results
-from sdml.companion.profiles import Parameters
-from sdml.companion.results import Claim
+from sdml.companion.profiles import Job, Parameters
+from sdml.companion.results import NONE, Claim, in_short
+
+__all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew", "saved_claims"]
 
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
-NONE = "–"
 
 
 def renew() -> list[Path]:
@@ -70,23 +71,17 @@ def claims_markdown(entries: Iterable[Claim]) -> str:
 
 
 def _claim_row(claim: Claim) -> tuple[str, ...]:
-    notebook = f"[{claim.notebook}](notebooks/{claim.notebook}.ipynb)"
+    ours = in_short(claim.ours)
     return (
         f"`{claim.id}`: {claim.quantity}",
-        _value(claim.paper),
+        in_short(claim.paper),
         results.STANDINGS[claim.standing],
-        _value(claim.ours) + (f" ± {_value(claim.error)}" if claim.error is not None else ""),
+        ours if claim.error is None else f"{ours} ± {in_short(claim.error)}",
         claim.profile,
         ", ".join(map(str, claim.seeds)) or NONE,
-        notebook,
+        f"[{claim.notebook}](notebooks/{claim.notebook}.ipynb)",
         claim.verdict,
     )
-
-
-def _value(value: str | float | None) -> str:
-    if value is None:
-        return NONE
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def saved_claims(path: Path) -> set[str]:
@@ -111,27 +106,22 @@ def _claim_id(call: ast.Call) -> str:
 
 def parameters_markdown() -> str:
     """A section for each notebook: every parameter, its meaning, and its value in each profile."""
-    notebooks = sorted(files.notebooks().glob("*.ipynb"))
-    declared = {path.stem: profiles.declared_parameters(path) for path in notebooks}
-    larger = {name: profiles.overlay(name, declared) for name in results.PROFILES[1:]}
-    sections = []
-    for path in notebooks:
-        changes = [larger[name].get(path.stem, {}) for name in results.PROFILES[1:]]
-        sections.append(f"## {path.stem}\n\n{_parameter_table(path, declared[path.stem], changes)}")
-    return "\n\n".join(sections)
+    plans = [profiles.plan(profile) for profile in results.PROFILES]
+    return "\n\n".join(map(_parameter_section, zip(*plans, strict=True)))
 
 
-def _parameter_table(path: Path, defaults: Parameters, changes: list[Parameters]) -> str:
-    meanings = parameter_comments(path)
+def _parameter_section(jobs: tuple[Job, ...]) -> str:
+    meanings = parameter_comments(jobs[0].notebook)
     rows = (
-        (f"`{name}`", meanings[name], f"`{value!r}`", *(_changed(c, name) for c in changes))
-        for name, value in defaults.items()
+        (f"`{name}`", meanings[name], f"`{value!r}`", *(_changed(job, name) for job in jobs[1:]))
+        for name, value in jobs[0].defaults.items()
     )
-    return _table(("parameter", "meaning, unit", *results.PROFILES), rows)
+    return f"## {jobs[0].stem}\n\n{_table(('parameter', 'meaning, unit', *results.PROFILES), rows)}"
 
 
-def _changed(change: Parameters, name: str) -> str:
-    return f"`{change[name]!r}`" if name in change else ""
+def _changed(job: Job, name: str) -> str:
+    value = job.parameters[name]
+    return "" if value == job.defaults[name] else f"`{value!r}`"
 
 
 def parameter_comments(path: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a network sees of the spins around a site: irreps, moments of walks, or raw products."""
 
-from sdml.descriptor.environment import BondEnvironment, Descriptor, feature_table, neighbor_table
+from sdml.descriptor.environment import BondEnvironment, Descriptor, SiteDescriptor, feature_table
 from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
 from sdml.descriptor.moments import MomentDescriptor, MomentEnvironment
 from sdml.descriptor.orbits import Feature, environment_images, orbit_coefficients
@@ -15,12 +15,12 @@ __all__ = [
     "MomentEnvironment",
     "RawBondDescriptor",
     "RawBondEnvironment",
+    "SiteDescriptor",
     "SymmetryDescriptor",
     "SymmetryEnvironment",
     "Walks",
     "environment_images",
     "feature_table",
     "local_moments",
-    "neighbor_table",
     "orbit_coefficients",
 ]

@@ -1,6 +1,6 @@
 """The spins around every site, and products of them, as differentiable arrays.
 
-Arrays are (3, P, M): spin component, place (the centre and its environment), and last the M sites
+Arrays are (3, P, M): spin component, place (the center and its environment), and last the M sites
 of all states, so that every operation runs along contiguous memory and a choice of bonds is a
 choice of rows. All maps are differentiable any number of times. Their derivatives are gathers and
 products too, never a sum scattered in memory: deterministic on every device, and fast.
@@ -36,22 +36,15 @@ def require_kind(kind: str) -> None:
         raise ValueError(f"kind: must be 'square' or 'triangular', got {kind!r}")
 
 
-def neighbor_table(kind: str, cells: IntArray, lattice: Lattice) -> Tensor:
-    """(N, K) sites at the displacements ``cells`` (K, 2) from every site of a lattice of a kind."""
-    if lattice.name != kind or lattice.n_basis != 1:
-        raise ValueError(f"lattice: must be {kind!r}, got {lattice.name!r}")
-    return torch.as_tensor(lattice.site_index(lattice.cells[:, None] + cells, 0))
-
-
 @dataclass(frozen=True)
 class BondEnvironment:
-    """The sites and pairs of sites whose bonds describe a centre, on one kind of lattice.
+    """The sites and pairs of sites whose bonds describe a center, on one kind of lattice.
 
     Parameters
     ----------
     kind : {'square', 'triangular'}
     bond_radius : float
-        Reach of the centre bonds S_i.S_j.
+        Reach of the center bonds S_i.S_j.
     pair_radius : float
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """
@@ -87,26 +80,50 @@ class BondEnvironment:
         return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
 
-class Descriptor(nn.Module):
-    """What the descriptors made of bonds share: (..., N, 3) spins -> (..., N, F) features.
+class SiteDescriptor(nn.Module):
+    """A map of (..., N, 3) spins to (..., N, F) features of the sites around every site.
 
-    A subclass sets ``features``, one label a column, and maps the spins around M sites to
-    features in :meth:`rows`. Its tables are float64 and are cast to the dtype of the spins.
+    A subclass sets ``features``, one label a column. Call it with the spins and the
+    :meth:`neighbor_table` of their lattice.
 
     Parameters
     ----------
     environment : frozen dataclass with ``kind``
-    corners : (K, 3) int
-        Cell displacements of the environment sites; with each its opposite.
+    corners : (K, 2) or (K, 3) int
+        Cell displacements of the sites that it sees.
     """
 
     features: tuple[Any, ...]
-    opposite: Tensor
 
     def __init__(self, environment: Any, corners: IntArray) -> None:
         super().__init__()
-        self.environment, self.corners = environment, corners
-        places = np.concatenate([[[0, 0]], corners[:, :2]])
+        self.environment, self.cells = environment, corners[:, :2]
+
+    @property
+    def n_features(self) -> int:
+        return len(self.features)
+
+    def neighbor_table(self, lattice: Lattice) -> Tensor:
+        """(N, K) the sites that every site of a lattice of this kind sees."""
+        kind = self.environment.kind
+        if lattice.name != kind or lattice.n_basis != 1:
+            raise ValueError(f"lattice: must be {kind!r}, got {lattice.name!r}")
+        sites = lattice.site_index(lattice.cells[:, None] + self.cells, 0)
+        return torch.as_tensor(sites, device=next((x.device for x in self.buffers()), None))
+
+
+class Descriptor(SiteDescriptor):
+    """What the descriptors made of bonds share.
+
+    A subclass maps the spins around M sites to features in :meth:`rows`. Its tables are float64 and
+    are cast to the dtype of the spins. The sites that it sees come with their opposites.
+    """
+
+    opposite: Tensor
+
+    def __init__(self, environment: Any, corners: IntArray) -> None:
+        super().__init__(environment, corners)
+        places = np.concatenate([[[0, 0]], self.cells])
         meets = (places[:, None] + places[None] == 0).all(-1)
         self._table("opposite", meets.argmax(-1))
 
@@ -125,14 +142,17 @@ class Descriptor(nn.Module):
                 self._buffers[name] = table.to(moved.device)
         return self
 
-    @property
-    def n_features(self) -> int:
-        return len(self.features)
+    def _permutation(self, name: str, order: IntArray) -> None:
+        """A permutation and its inverse; every -1 becomes one of the numbers left over."""
+        order = order.copy()
+        order[order < 0] = np.setdiff1d(np.arange(len(order)), order)
+        self._table(f"{name}_order", order)
+        self._table(f"{name}_inverse", order.argsort())
 
-    def neighbor_table(self, lattice: Lattice) -> Tensor:
-        """(N, K) environment sites of every site of a lattice of this kind."""
-        table = neighbor_table(self.environment.kind, self.corners[:, :2], lattice)
-        return table.to(self.opposite.device)
+    def _permuted(self, name: str, rows: Tensor) -> Tensor:
+        """rows[..., order, :] for a permutation of that name."""
+        order, inverse = (self.get_buffer(f"{name}_{which}") for which in ("order", "inverse"))
+        return _Reordered.apply(rows, order, inverse)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
         """Features (..., N, F); ``table`` must be the :meth:`neighbor_table` of the lattice."""
@@ -304,12 +324,9 @@ class _Cross(Function):
         return on_left.sum_to_size(left.shape), on_right.sum_to_size(right.shape)
 
 
-def reordered(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """rows[..., order, :] for a permutation and its inverse."""
-    return _Reordered.apply(rows, order, inverse)
-
-
 class _Reordered(Function):
+    """rows[..., order, :] for a permutation and its inverse."""
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order, inverse)

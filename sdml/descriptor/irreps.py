@@ -1,6 +1,6 @@
 """From the spins around a site to numbers that no symmetry of the lattice model can change.
 
-Around a centre i the environment holds the bond variables S_i.S_j and S_j.S_k and the scalar
+Around a center i the environment holds the bond variables S_i.S_j and S_j.S_k and the scalar
 chiralities S_i.(S_j x S_k). The point group permutes them (a chirality changes sign when its pair
 is reversed); orbit by orbit they are decomposed into irreps with coefficients f. The features are
 
@@ -33,7 +33,6 @@ from sdml.descriptor.environment import (
     cross,
     pair_products,
     pair_rows,
-    reordered,
 )
 from sdml.descriptor.orbits import (
     Feature,
@@ -61,7 +60,7 @@ class SymmetryEnvironment(BondEnvironment):
     ----------
     kind : {'square', 'triangular'}
     bond_radius : float
-        Reach of the centre bonds S_i.S_j and of the reference sums.
+        Reach of the center bonds S_i.S_j and of the reference sums.
     pair_radius : float
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
@@ -76,10 +75,10 @@ class SymmetryEnvironment(BondEnvironment):
     def orbits(self) -> list[Orbit]:
         """Centre bonds, pair bonds and chiralities, in the order of the variables."""
         images = environment_images(self.group, self.sites()[1])
-        centre = np.stack([np.full(len(self.sites()[1]), -1), np.arange(len(self.sites()[1]))], 1)
+        center = np.stack([np.full(len(self.sites()[1]), -1), np.arange(len(self.sites()[1]))], 1)
         inner = images[:, : self.n_pair_sites]
         return (
-            find_orbits(images, "bond", centre)
+            find_orbits(images, "bond", center)
             + find_orbits(inner, "bond", self.pairs)
             + find_orbits(inner, "chirality", self.pairs)
         )
@@ -131,10 +130,6 @@ class SymmetryDescriptor(Descriptor):
 
     wedges: Tensor
     basis: Tensor
-    variable_order: Tensor
-    variable_inverse: Tensor
-    coefficient_order: Tensor
-    coefficient_inverse: Tensor
 
     def __init__(self, environment: SymmetryEnvironment) -> None:
         corners, vectors = environment.sites()
@@ -161,13 +156,6 @@ class SymmetryDescriptor(Descriptor):
         labels = [found.labels[k] for k in by_section]
         return [labels[first:end] for first, end in pairwise([0, *ends])]
 
-    def _permutation(self, name: str, order: IntArray) -> None:
-        """A permutation and its inverse; every -1 becomes one of the numbers left over."""
-        order = order.copy()
-        order[order < 0] = np.setdiff1d(np.arange(len(order)), order)
-        self._table(f"{name}_order", order)
-        self._table(f"{name}_inverse", order.argsort())
-
     def _add_references(
         self, environment: SymmetryEnvironment, labels: list[list[Feature]]
     ) -> None:
@@ -186,35 +174,24 @@ class SymmetryDescriptor(Descriptor):
         invariants = (self._invariants(f, wedge_variables, d) for d, f in ((1, one), (2, two)))
         return torch.cat([values, *chain(*invariants)])
 
-    def variables(self, spins: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Bonds and chiralities of the sites (..., N, V) and of the wedges (..., N, 2 order).
-
-        Centre bonds, pair bonds and chiralities in the order of ``environment.pairs``.
-        """
-        found, wedge = self._variables(self.around(spins, table))
-        rows, signs = self.environment.product_rows()
-        chosen = found[rows] * torch.as_tensor(signs).to(found)[:, None]
-        variables, wedges = (x.unflatten(-1, spins.shape[:-1]) for x in (chosen, wedge))
-        return variables.movedim(0, -1), wedges.movedim(0, -1)
-
     def _variables(self, around: Tensor) -> tuple[Tensor, Tensor]:
         """All products of pairs, padded to full blocks, and the wedge variables, rows (., M)."""
-        centre, sites = around.split([1, around.shape[1] - 1], 1)
+        center, sites = around.split([1, around.shape[1] - 1], 1)
         inner = sites[:, : self.n_pair_sites]
-        bonds = (sites * centre).sum(0)
+        bonds = (sites * center).sum(0)
         # S_i . (S_j x S_k) = S_j . (S_k x S_i): both kinds of pair variables are one product.
-        pairs = [pair_products(inner, partner) for partner in (inner, cross(inner, centre))]
+        pairs = [pair_products(inner, partner) for partner in (inner, cross(inner, center))]
         padding = bonds.new_zeros(self.n_padding, bonds.shape[-1])
         sums = self.wedges.to(sites) @ sites  # (3, order, M)
         following = sums.roll(-2, 1)  # one rotation C_n further
-        wedge = [(sums * following).sum(0), (sums * cross(following, centre)).sum(0)]
+        wedge = [(sums * following).sum(0), (sums * cross(following, center)).sum(0)]
         return torch.cat([bonds, *pairs, padding]), torch.cat(wedge)
 
     def _coefficients(self, variables: Tensor) -> Tensor:
         """Orbit by orbit, then sorted: bond A1, dimension 1, first and second partners of 2."""
-        ordered = reordered(variables, self.variable_order, self.variable_inverse)
+        ordered = self._permuted("variable", variables)
         blocks = self.basis.to(variables) @ ordered.unflatten(0, self.basis.shape[:2])
-        return reordered(blocks.flatten(0, 1), self.coefficient_order, self.coefficient_inverse)
+        return self._permuted("coefficient", blocks.flatten(0, 1))
 
     def _invariants(self, f: Tensor, wedge_variables: Tensor, dimension: int) -> Any:
         """Amplitudes and phases (n, M) of the coefficients (d, n, M)."""

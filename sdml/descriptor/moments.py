@@ -1,4 +1,4 @@
-"""The far-sighted descriptor: what an environment does to the density of states at its centre.
+"""The far-sighted descriptor: what an environment does to the density of states at its center.
 
 The electrons decide the energy, and they see the spins through closed walks. The moments of the
 local density of states (:mod:`sdml.descriptor.walks`) sum all walks of a length, at a cost that
@@ -28,12 +28,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdml import lattice as lattices
-from sdml.descriptor.environment import neighbor_table, require_kind
+from sdml.descriptor.environment import SiteDescriptor, require_kind
 from sdml.descriptor.walks import Walks, local_moments
-from sdml.lattice import Lattice
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,7 +64,7 @@ class MomentEnvironment:
         Steps of a walk, at least ``radius``, and one more to see the spins at that distance; there
         are 2 n_steps moments.
     exchange_coupling : float
-        J in units of the nearest-neighbour hopping.
+        J in units of the nearest-neighbor hopping.
     """
 
     kind: str
@@ -94,37 +93,31 @@ class MomentEnvironment:
         return MomentDescriptor(self)
 
     @property
-    def lattice(self) -> Lattice:
-        """A small lattice of this kind."""
-        return getattr(lattices, self.kind)(3)
-
-    @property
-    def bipartite(self) -> bool:
-        return self.kind == "square"
+    def bonds(self) -> IntArray:
+        """(z, 2) cells of the nearest neighbors."""
+        return getattr(lattices, self.kind)(3).displacements(1.0)[0][:, :2]
 
     @cached_property
     def shells(self) -> list[IntArray]:
         """Cells (n, 2) that 0, 1, ... radius steps reach first."""
-        steps = self.lattice.displacements(1.0)[0][:, :2]
         shells = [np.zeros((1, 2), dtype=np.int64)]
         seen = {(0, 0)}
         for _ in range(self.radius):
-            reached = (shells[-1][:, None] + steps).reshape(-1, 2).tolist()
+            reached = (shells[-1][:, None] + self.bonds).reshape(-1, 2).tolist()
             new = list(dict.fromkeys((x, y) for x, y in reached if (x, y) not in seen))
             seen.update(new)
             shells.append(np.array(new))
         return shells
 
     def cells(self) -> IntArray:
-        """(K, 2) cells of the cluster relative to its centre, by number of steps."""
+        """(K, 2) cells of the cluster relative to its center, by number of steps."""
         return np.concatenate(self.shells)
 
     def walks(self) -> Walks:
         """The Hamiltonian on the cluster, scaled by the exact bounds of its spectrum."""
         cells = self.cells()
         number = {tuple(cell): k for k, cell in enumerate(cells.tolist())}
-        steps = self.lattice.displacements(1.0)[0][:, :2]
-        joined = (cells[:, None] + steps).tolist()
+        joined = (cells[:, None] + self.bonds).tolist()
         neighbors = np.array([[number.get(tuple(c), len(cells)) for c in row] for row in joined])
         sizes = np.cumsum([len(shell) for shell in self.shells])
         counts = sizes[np.minimum(np.arange(self.n_steps + 1), self.radius)]
@@ -136,26 +129,24 @@ class MomentEnvironment:
 
     def _band(self) -> tuple[float, float]:
         """Center and half width of the interval that -sum cos(k.r) and the exchange span."""
-        steps = self.lattice.displacements(1.0)[0][:, :2]
         # The extrema lie at momenta m / 6 of the reciprocal vectors (Gamma, M, K).
         momenta = np.stack(np.meshgrid(*2 * [np.arange(6) / 6]), axis=-1).reshape(-1, 2)
-        band = -np.cos(2 * np.pi * momenta @ steps.T).sum(axis=1)
+        band = -np.cos(2 * np.pi * momenta @ self.bonds.T).sum(axis=1)
         half_width = (band.max() - band.min()) / 2 + abs(self.exchange_coupling)
         return float((band.max() + band.min()) / 2), float(half_width)
 
 
-class MomentDescriptor(nn.Module):
+class MomentDescriptor(SiteDescriptor):
     """The far-sighted descriptor as a differentiable map (..., N, 3) spins -> (..., N, F) features.
 
     Call it with the spins and the ``neighbor_table`` of their lattice.
     """
 
     def __init__(self, environment: MomentEnvironment) -> None:
-        super().__init__()
-        self.environment = environment
+        super().__init__(environment, environment.cells())  # the site itself first
         self.walks = environment.walks()
         orders = range(FIRST_ORDER, 2 * environment.n_steps + 1)
-        step = 2 if environment.bipartite else 1
+        step = 2 if environment.kind == "square" else 1  # a bipartite lattice
         self.charge_orders, self.spin_orders = orders[step - 1 :: step], orders[::step]
         self.spans = range(min(TILT_SPAN // step + 1, len(self.spin_orders)))
         charges = [MomentFeature("charge", n, n) for n in self.charge_orders]
@@ -166,14 +157,6 @@ class MomentDescriptor(nn.Module):
             for n in self.spin_orders[: len(self.spin_orders) - k]
         ]
         self.features = (*charges, *along, *tilts)
-
-    @property
-    def n_features(self) -> int:
-        return len(self.features)
-
-    def neighbor_table(self, lattice: Lattice) -> Tensor:
-        """(N, K) cluster sites of every site of a lattice of this kind, itself first."""
-        return neighbor_table(self.environment.kind, self.environment.cells(), lattice)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
         moments = local_moments(spins, table, self.walks)

@@ -30,7 +30,7 @@ class Orbit:
     ----------
     variable : {'bond', 'chirality'}
     members : (n, 2) int
-        Pairs of environment sites; -1 stands for the centre.
+        Pairs of environment sites; -1 stands for the center.
     images : (order, n) int
         images[g, m] = the member that g carries member m to.
     signs : (order, n)
@@ -99,7 +99,7 @@ def environment_images(group: PointGroup, vectors: FloatArray) -> IntArray:
 def find_orbits(images: IntArray, variable: str, pairs: IntArray) -> list[Orbit]:
     """Split (P, 2) pairs, closed under the group, into orbits in order of first appearance."""
     order = len(images)
-    extended = np.column_stack([images, np.full(order, -1)])  # index -1, the centre, stays
+    extended = np.column_stack([images, np.full(order, -1)])  # index -1, the center, stays
     moved = extended[:, pairs]
     reversed_pair = moved[..., 0] > moved[..., 1]
     reversed_pair &= moved[..., 1] >= 0
@@ -134,19 +134,16 @@ def wedges(group: PointGroup, vectors: FloatArray) -> FloatArray:
     return weights
 
 
-def wedge_pairs(group: PointGroup) -> IntArray:
-    """(order, 2): every wedge with the wedge one rotation C_n further, a regular orbit of pairs."""
-    m = np.arange(group.order)
-    return np.stack([m, (m + 2) % group.order], axis=-1)
-
-
 def reference_irreps(group: PointGroup, variable: str) -> dict[str, FloatArray]:
     """Irrep -> (d, order): coefficients of the wedge-pair variables, the first copy of each."""
     centers = (np.arange(group.order) + 0.5) * np.pi / group.n_fold + group.mirror_angle
     directions = np.stack([np.cos(centers), np.sin(centers)], axis=-1)
     images = environment_images(group, directions)
-    ordered = np.sort(wedge_pairs(group), axis=-1)
-    flipped = np.where(ordered[:, 0] != wedge_pairs(group)[:, 0], -1.0, 1.0)
+    wedge = np.arange(group.order)
+    # Every wedge with the wedge one rotation C_n further: a regular orbit of pairs.
+    pairs = np.stack([wedge, (wedge + 2) % group.order], axis=-1)
+    ordered = np.sort(pairs, axis=-1)
+    flipped = np.where(ordered[:, 0] != pairs[:, 0], -1.0, 1.0)
     (orbit,) = find_orbits(images, variable, ordered)
     # find_orbits sorts pairs; undo the order and the orientation it chose.
     column = np.array([np.flatnonzero((ordered == m).all(1))[0] for m in orbit.members])

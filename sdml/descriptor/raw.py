@@ -1,13 +1,13 @@
 """Raw products of spins in a fixed order: the descriptor of the published code's kind.
 
-The features are the products S_i.S_j of the centre with its environment, S_j.S_k of all pairs near
+The features are the products S_i.S_j of the center with its environment, S_j.S_k of all pairs near
 it, and one scalar chirality S_i.(S_j x S_k) for every site j of the environment, k the next site
 counter-clockwise at the same distance. Rotations of all spins leave them unchanged. Nothing else
 is built in: an operation of the lattice permutes the columns, so that a network has to learn the
 symmetry of the energy, and time reversal changes the sign of the chiralities.
 
 It is a baseline for :mod:`sdml.descriptor`, written for this project. The published code
-(zhangpuhan/ML_double_exchange, square lattice) has 88 centre bonds within sqrt(26), 378 pair bonds
+(zhangpuhan/ML_double_exchange, square lattice) has 88 center bonds within sqrt(26), 378 pair bonds
 within 3 and 88 chiralities; radii sqrt(26) and 3 give these numbers here.
 """
 
@@ -27,14 +27,13 @@ from sdml.descriptor.environment import (
     cross,
     pair_products,
     pair_rows,
-    reordered,
 )
 
 IntArray = NDArray[np.int64]
 
 
 class RawFeature(NamedTuple):
-    """One product: its variable, and the environment sites in it; -1 is the centre."""
+    """One product: its variable, and the environment sites in it; -1 is the center."""
 
     variable: str
     first: int
@@ -49,7 +48,7 @@ class RawBondEnvironment(BondEnvironment):
     ----------
     kind : {'square', 'triangular'}
     bond_radius : float
-        Reach of the centre bonds S_i.S_j and of the chiralities.
+        Reach of the center bonds S_i.S_j and of the chiralities.
     pair_radius : float
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """
@@ -70,26 +69,18 @@ class RawBondEnvironment(BondEnvironment):
 class RawBondDescriptor(Descriptor):
     """Raw products as a differentiable map (..., N, 3) spins -> (..., N, F) features.
 
-    Columns: centre bonds by distance, pair bonds j < k, chiralities; see ``features``.
+    Columns: center bonds by distance, pair bonds j < k, chiralities; see ``features``.
     Not invariant under operations of the lattice, chiralities odd under time reversal.
     """
-
-    following: Tensor
-    preceding: Tensor
-    pair_order: Tensor
-    pair_inverse: Tensor
 
     def __init__(self, environment: RawBondEnvironment) -> None:
         super().__init__(environment, environment.sites()[0])
         self.n_pair_sites, pairs = environment.n_pair_sites, environment.pairs
         following = environment.following()
-        self._table("following", following)
-        self._table("preceding", following.argsort())
+        self._permutation("following", following)
         rows, _ = pair_rows(pairs, self.n_pair_sites)
-        unused = np.setdiff1d(np.arange(self.n_pair_sites**2 // 2), rows)
-        order = np.concatenate([rows, unused])
-        self._table("pair_order", order)
-        self._table("pair_inverse", order.argsort())
+        unused = np.full(self.n_pair_sites**2 // 2 - len(rows), -1)
+        self._permutation("pair", np.concatenate([rows, unused]))
         self.n_pairs = len(pairs)
         self.features = (
             *(RawFeature("bond", -1, j) for j in range(len(following))),
@@ -98,9 +89,9 @@ class RawBondDescriptor(Descriptor):
         )
 
     def rows(self, around: Tensor) -> Tensor:
-        centre, sites = around.split([1, around.shape[1] - 1], 1)
+        center, sites = around.split([1, around.shape[1] - 1], 1)
         inner = sites[:, : self.n_pair_sites]
-        products = reordered(pair_products(inner, inner), self.pair_order, self.pair_inverse)
-        following = reordered(sites, self.following, self.preceding)
-        chiralities = (cross(sites, following) * centre).sum(0)
-        return torch.cat([(sites * centre).sum(0), products[: self.n_pairs], chiralities])
+        products = self._permuted("pair", pair_products(inner, inner))
+        following = self._permuted("following", sites)
+        chiralities = (cross(sites, following) * center).sum(0)
+        return torch.cat([(sites * center).sum(0), products[: self.n_pairs], chiralities])

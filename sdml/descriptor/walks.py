@@ -46,19 +46,19 @@ CHUNK = 2**14
 
 @dataclass(frozen=True)
 class Walks:
-    """The cluster of sites around a centre, and the scaled H on it.
+    """The cluster of sites around a center, and the scaled H on it.
 
     Attributes
     ----------
     counts : (n_steps + 1,) int
         Number of cluster sites that 0, 1, ... steps can reach; sites are ordered accordingly, the
-        centre is the first.
+        center is the first.
     neighbors : (K, z) int
         Cluster sites joined to each cluster site, K for none; z is even and at least 4.
     amplitudes : (K, z)
         Matrix elements of H along those bonds.
     opposite : (K,) int
-        Where the centre lies in the cluster around each cluster site.
+        Where the center lies in the cluster around each cluster site.
     onsite, exchange : float
         H on a site is onsite + exchange S . sigma.
     """
@@ -146,13 +146,16 @@ class _Adjoint(torch.autograd.Function):
 
 
 def _compiled_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    arguments = _arguments(spins, table, walks)
-    return torch.from_numpy(_forward(*arguments)).reshape(*spins.shape[:-1], -1, 4)
+    nowhere = np.empty((0, 0, 3), _flat(spins).dtype)
+    return _compiled_forward(nowhere, spins, table, walks)
 
 
 def _compiled_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    arguments = *_arguments(spins, table, walks), _flat(direction)
-    found = _forward_tangent(*arguments)
+    return _compiled_forward(_flat(direction), spins, table, walks)
+
+
+def _compiled_forward(direction: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
+    found = _forward(*(*_arguments(spins, table, walks), direction))
     return torch.from_numpy(found).reshape(*spins.shape[:-1], -1, 4)
 
 
@@ -212,7 +215,7 @@ def _add_onsite(out, x, k, s, exchange, onsite):
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _load(s, spins, table, first):
-    """s (K, 3 lanes) = the spins around the centres first ... first + lanes - 1."""
+    """s (K, 3 lanes) = the spins around the centers first ... first + lanes - 1."""
     n_sites, n = spins.shape[1], LANES
     for v in range(LANES):
         center = min(first + v, spins.shape[0] * n_sites - 1)
@@ -259,7 +262,7 @@ def _add_block(out, x, y, count):
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _store(found, moments, first):
-    """found (centres, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
+    """found (centers, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
     for v in range(min(LANES, found.shape[0] - first)):
         for m in range(found.shape[1]):
             for a in range(4):
@@ -267,68 +270,49 @@ def _store(found, moments, first):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _doubled(moments, x, y, counts):
-    """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments."""
+def _doubled(moments, x, y, counts, tangent):
+    """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments.
+
+    y = x; or the change of x of which the moments are the ``tangent``.
+    """
     n_steps = counts.shape[0] - 1
     for order in range(n_steps + 1, 2 * n_steps + 1):
         low, high = order // 2, order - order // 2
         row = moments[order]
         row[:] = 0
+        if tangent:
+            _add_block(row, y[low], x[high], counts[low])
         _add_block(row, x[low], y[high], counts[low])
         for c in range(4 * LANES):
             row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange):
-    n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
+def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction):
+    """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
+    n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
         x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
         x[0, 0, :LANES] = 1
+        y = np.zeros_like(x) if tangent else x
         s = np.empty((n_cluster, 3 * LANES), spins.dtype)
+        d = np.empty_like(s)
         out = np.empty(ROW, spins.dtype)
         moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
-        moments[0, :LANES] = 1
+        moments[0, :LANES] = 0 if tangent else 1
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
             _load(s, spins, table, block * LANES)
             _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
-            for m in range(1, n_steps + 1):
-                moments[m, :LANES] = x[m, 0, :LANES]
-                moments[m, LANES:] = x[m, 0, 2 * LANES : 5 * LANES]
-            _doubled(moments, x, x, counts)
-            _store(found, moments, block * LANES)
-    return found
-
-
-@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward_tangent(
-    n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction
-):
-    """Derivative of :func:`_forward` along a direction in the spins."""
-    n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
-    total = spins.shape[0] * spins.shape[1]
-    n_blocks = -(-total // LANES)
-    found = np.empty((total, 2 * n_steps, 4), spins.dtype)
-    for thread in numba.prange(n_threads):
-        x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, :LANES] = 1
-        y = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        s = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        d = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        out = np.empty(ROW, spins.dtype)
-        moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
-        for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
-            _load(s, spins, table, block * LANES)
-            _load(d, direction, table, block * LANES)
-            _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
-            _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            if tangent:
+                _load(d, direction, table, block * LANES)
+                _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out)
             for m in range(1, n_steps + 1):
                 moments[m, :LANES] = y[m, 0, :LANES]
                 moments[m, LANES:] = y[m, 0, 2 * LANES : 5 * LANES]
-            _doubled_tangent(moments, x, y, counts)
+            _doubled(moments, x, y, counts, tangent)
             _store(found, moments, block * LANES)
     return found
 
@@ -347,19 +331,6 @@ def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, o
             else:
                 for c in range(ROW):
                     y[m + 1, k, c] = TWO * out[c] - y[m - 1, k, c]
-
-
-@numba.njit(cache=True, fastmath=FASTMATH)
-def _doubled_tangent(moments, x, y, counts):
-    n_steps = counts.shape[0] - 1
-    for order in range(n_steps + 1, 2 * n_steps + 1):
-        low, high = order // 2, order - order // 2
-        row = moments[order]
-        row[:] = 0
-        _add_block(row, y[low], x[high], counts[low])
-        _add_block(row, x[low], y[high], counts[low])
-        for c in range(4 * LANES):
-            row[c] = TWO * row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
@@ -408,7 +379,7 @@ def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, ex
     """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
 
     From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
-    2 n +- 1 the products with x[n] and x[n+-1], and at the centre the moment of order n.
+    2 n +- 1 the products with x[n] and x[n+-1], and at the center the moment of order n.
     """
     n_steps = counts.shape[0] - 1
     for m in range(n_steps, 0, -1):
@@ -483,7 +454,7 @@ def _gathered(parts, spins, table, opposite):
     return found
 
 
-# --- torch, on any device: the same steps on (centres, K, 8)
+# --- torch, on any device: the same steps on (centers, K, 8)
 
 
 def _torch_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
@@ -510,7 +481,7 @@ def _torch_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks
 
 
 def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
-    """Spins (centres, K, 3) around the centres of all configurations, a chunk at a time."""
+    """Spins (centers, K, 3) around the centers of all configurations, a chunk at a time."""
     flat = spins.detach().reshape(-1, *spins.shape[-2:])
     n_sites = flat.shape[1]
     for centers in torch.arange(flat.shape[0] * n_sites, device=spins.device).split(CHUNK):
@@ -518,7 +489,7 @@ def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
 
 
 def _cluster_moments(s: Tensor, walks: Walks) -> Tensor:
-    """(centres, 2 n_steps, 4) from the spins (centres, K, 3) of their clusters."""
+    """(centers, 2 n_steps, 4) from the spins (centers, K, 3) of their clusters."""
     x = [torch.zeros(*s.shape[:2], 8, dtype=s.dtype, device=s.device)]
     x[0][:, 0, 0] = 1
     for m in range(walks.n_steps):
@@ -547,7 +518,7 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
 
 
 def _block(x: Tensor, y: Tensor) -> Tensor:
-    """(centres, 4): the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
+    """(centers, 4): the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
     a, b, c, d = x[..., 2:5], x[..., 5:], y[..., 2:5], y[..., 5:]
     vector = x[..., :1] * c + x[..., 1:2] * d + y[..., :1] * a + y[..., 1:2] * b
     vector = vector - torch.linalg.cross(a, d) + torch.linalg.cross(b, c)

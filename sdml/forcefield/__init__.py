@@ -1,12 +1,12 @@
 """Energies and fields from a neural network, released weights, committees."""
 
 from sdml.forcefield.committee import Calibration, Committee
+from sdml.forcefield.container import digest, read_tensors, write_tensors
 from sdml.forcefield.network import (
     ENVIRONMENTS,
     Environment,
     ForceField,
     checksum,
-    digest,
     load,
     locate,
     save,
@@ -22,5 +22,7 @@ __all__ = [
     "digest",
     "load",
     "locate",
+    "read_tensors",
     "save",
+    "write_tensors",
 ]

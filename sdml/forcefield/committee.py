@@ -36,9 +36,10 @@ from torch import Tensor, nn
 
 from sdml.forcefield import network
 from sdml.forcefield.network import ForceField
+from sdml.forcefield.potential import Potential
 from sdml.lattice import Lattice
 from sdml.model import SDModel, spin_energy
-from sdml.spins import as_tensor, like
+from sdml.spins import as_tensor, transverse_part
 
 FloatArray = NDArray[np.float64]
 QUANTITIES = ("energy", "field")
@@ -103,7 +104,7 @@ class Reliability(NamedTuple):
         return "\n".join(["| spread | error | sites |", "|---|---|---|", *rows])
 
 
-class Committee(nn.Module):
+class Committee(Potential):
     """Mean energy and field of several force fields, and how far these differ.
 
     Parameters
@@ -126,6 +127,8 @@ class Committee(nn.Module):
         super().__init__()
         _require_alike(members)
         self._members = nn.ModuleList(members)
+        self.model = members[0].model
+        self.grand_canonical = all(member.grand_canonical for member in members)
         self.calibration = calibration or Calibration()
 
     @property
@@ -133,65 +136,39 @@ class Committee(nn.Module):
         return tuple(self._members)  # type: ignore[arg-type]
 
     @property
-    def model(self) -> SDModel:
-        return self.members[0].model
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.members[0].dtype
+    def feature_mean(self) -> Tensor:  # type: ignore[override]
+        return self.members[0].feature_mean
 
     def on(self, lattice: Lattice) -> Committee:
-        """The same committee (weights shared) for a lattice of another shape."""
         return Committee([member.on(lattice) for member in self.members], self.calibration)
 
-    def forward(self, spins: Tensor) -> Tensor:
-        """Mean total energy (...) in the members' dtype; spins of any length, no guard."""
-        return torch.stack(self._energies(spins)).mean(0)
-
-    def _energies(self, spins: Tensor) -> list[Tensor]:
-        """Total energies (...) of all members from one evaluation of the descriptor."""
-        square = (spins * spins).sum(-1)  # (..., N)
-        features = self._features(spins * square.rsqrt().unsqueeze(-1))
-        exact = spin_energy(self.model, spins)
-        return [member.electron_energy(features, square) + exact for member in self.members]
-
-    def _features(self, spins: Tensor) -> Tensor:
+    def features(self, spins: Tensor) -> Tensor:
         return self.members[0].features(spins)
 
-    def field(self, spins: Tensor) -> Tensor:
-        """-dE/dS (..., N, 3) of a tensor in the members' dtype, no guard: for inner loops."""
-        with torch.enable_grad():
-            leaf = spins.detach().requires_grad_(True)
-            # The members' slopes in the features add up before they reach the descriptor.
-            (gradient,) = torch.autograd.grad(self(leaf).sum(), leaf)
-        return -gradient
+    def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
+        # The members' slopes in the features add up before they reach the descriptor.
+        return torch.stack([m.electron_energy(features, square, mu) for m in self.members]).mean(0)
+
+    def site_energies(self, features: Tensor) -> Tensor:
+        return self._members_site_energies(features).mean(0)
+
+    def _members_site_energies(self, features: Tensor) -> Tensor:
+        """Local energies (n, ..., N) of all members."""
+        return torch.stack([member.site_energies(features) for member in self.members])
+
+    def feature_distance(self, features: Tensor) -> Tensor:
+        return torch.stack([member.feature_distance(features) for member in self.members]).amax(0)
 
     def member_fields(self, spins: Tensor) -> Tensor:
         """The fields (n, ..., N, 3) of all members: one adjoint pass each, no guard."""
         with torch.enable_grad():
             leaf = spins.detach().requires_grad_(True)
+            described, exact = self.described(leaf), spin_energy(self.model, leaf)
+            energies = [member.electron_energy(*described) + exact for member in self.members]
             slopes = [
-                torch.autograd.grad(energy.sum(), leaf, retain_graph=True)[0]
-                for energy in self._energies(leaf)
+                torch.autograd.grad(energy.sum(), leaf, retain_graph=True)[0] for energy in energies
             ]
         return -torch.stack(slopes)
-
-    def energy(self, spins: Any) -> Any:
-        """Mean total energy (...), in the kind and dtype of ``spins``."""
-        s = as_tensor(spins)
-        with torch.no_grad():
-            return like(self(self._own(s)).to(s), spins)
-
-    def local_field(self, spins: Any) -> Any:
-        """h_i = -dE/dS_i of the mean energy, (..., N, 3), in the kind and dtype of ``spins``."""
-        s = as_tensor(spins)
-        return like(self.field(self._own(s)).to(s), spins)
-
-    def local_energies(self, spins: Any) -> Any:
-        """Mean energy of every site, (..., N)."""
-        s = as_tensor(spins)
-        with torch.no_grad():
-            return like(self._site_energies(self._own(s)).mean(0).to(s), spins)
 
     def spread(self, spins: Any, of: str = "energy") -> Any:
         """Calibrated standard deviation of the members on every site, (..., N), in t.
@@ -204,16 +181,16 @@ class Committee(nn.Module):
             length of the vector), at that of a field a member.
         """
         factor = getattr(self.calibration, _known(of))
-        s = as_tensor(spins)
-        own = self._own(s)
-        with torch.no_grad():
-            if of == "energy":
-                deviation = self._site_energies(own).std(0)
-            else:
-                fields = _transverse(own, self.member_fields(own))
-                # The components' variances add up to that of the vector.
-                deviation = fields.var(0).sum(-1).sqrt()
-        return like((factor * deviation).to(s), spins)
+        body = self._energy_spread if of == "energy" else self._field_spread
+        return self._checked(lambda s: factor * body(s), spins)
+
+    def _energy_spread(self, spins: Tensor) -> Tensor:
+        return self._members_site_energies(self.features(spins)).std(0)
+
+    def _field_spread(self, spins: Tensor) -> Tensor:
+        fields = transverse_part(spins, self.member_fields(spins))
+        # The components' variances add up to that of the vector.
+        return fields.var(0).sum(-1).sqrt()
 
     def most_uncertain(self, spins: Any, n_frames: int) -> NDArray[np.int64]:
         """Numbers of the ``n_frames`` frames (of B, N, 3) with the largest rms :meth:`spread`.
@@ -226,26 +203,10 @@ class Committee(nn.Module):
                 f"n_frames: must be in 1 ... {len(s)} of spins (B, N, 3), got {n_frames} "
                 f"of {tuple(s.shape)}"
             )
-        squares = [self.spread(part, "field").double().square().mean(-1) for part in s.split(16)]
+        parts = s.detach().to(self.feature_mean).split(BATCH_SIZE)
+        squares = [self._field_spread(part).double().square().mean(-1) for part in parts]
         order = torch.cat(squares).argsort(descending=True, stable=True)
         return order[:n_frames].cpu().numpy()
-
-    def _site_energies(self, spins: Tensor) -> Tensor:
-        """Local energies (n, ..., N) of all members."""
-        features = self._features(spins)
-        return torch.stack([member.site_energies(features) for member in self.members])
-
-    def extrapolation(self, spins: Any) -> Any:
-        """How far the environments are from the training data, (..., N); outside where above 1.
-
-        The largest :meth:`sdml.forcefield.ForceField.extrapolation` of the members. ValueError if
-        one was saved without it.
-        """
-        s = as_tensor(spins)
-        with torch.no_grad():
-            features = self._features(self._own(s))
-            distances = [member.feature_distance(features) for member in self.members]
-            return like(torch.stack(distances).amax(0).to(s), spins)
 
     def calibrated(self, data: Labelled) -> Committee:
         """The committee with both spreads scaled to its errors on labelled snapshots.
@@ -287,9 +248,8 @@ class Committee(nn.Module):
         """|dh| (n, N) of the mean transverse field against the labels."""
         committee, parts = self._on_lattice_of(data), []
         for s, exact in _batches(data):
-            error = torch.as_tensor(committee.local_field(s) - exact)
-            across = _transverse(torch.as_tensor(s), error)
-            parts.append(torch.linalg.vector_norm(across, dim=-1).numpy())
+            across = transverse_part(s, committee.local_field(s) - exact)
+            parts.append(np.linalg.norm(across, axis=-1))
         return np.concatenate(parts)
 
     def _spreads(self, data: Labelled, of: str) -> FloatArray:
@@ -298,15 +258,9 @@ class Committee(nn.Module):
         return np.concatenate([committee.spread(s, of) for s, _ in _batches(data)])
 
     def _on_lattice_of(self, data: Labelled) -> Committee:
-        lattice = data.model.lattice
-        if dataclasses.replace(self.model, lattice=lattice) != data.model:
-            raise ValueError(f"data: must be snapshots of {self.model}, got {data.model}")
         if not len(data.spins):
             raise ValueError("data: at least one snapshot is needed, got none")
-        return self.on(lattice)
-
-    def _own(self, spins: Tensor) -> Tensor:
-        return spins.detach().to(self.members[0].feature_mean)
+        return self.on_lattice_of(data.model)
 
 
 def _require_alike(members: Sequence[ForceField]) -> None:
@@ -328,11 +282,6 @@ def _known(of: str) -> str:
     if of not in QUANTITIES:
         raise ValueError(f"of: must be one of {list(QUANTITIES)}, got {of!r}")
     return of
-
-
-def _transverse(spins: Tensor, field: Tensor) -> Tensor:
-    """h - (h.S) S of fields (..., N, 3) with any further axes first."""
-    return field - (field * spins).sum(-1, keepdim=True) * spins
 
 
 def _rms(values: FloatArray) -> float:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -34,18 +33,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sdml import files
 from sdml import lattice as lattices
 from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
 from sdml.forcefield import equilibration
+from sdml.forcefield.container import digest, read_tensors, write_tensors
+from sdml.forcefield.potential import Potential
 from sdml.lattice import Lattice
-from sdml.model import SDModel, describe, from_description, spin_energy
-from sdml.spins import as_tensor, like
+from sdml.model import SDModel, describe, from_description
 
 FILE_FORMAT = "sdml-forcefield-2"
 ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
@@ -59,11 +57,11 @@ and of large lattices on so many of them."""
 CHARGE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Error of the mean number of electrons a site; float32 sums carry 1e-7."""
 VARIANCE_FLOOR = 1e-4
-"""Added to the variances of standardised features: what float32 resolves, and what hardly varies
+"""Added to the variances of standardized features: what float32 resolves, and what hardly varies
 among the training data still counts when it does elsewhere."""
 
 
-class ForceField(nn.Module):
+class ForceField(Potential):
     """Energy and local field of spins on a lattice of the kind of ``model.lattice``.
 
     Parameters
@@ -86,7 +84,6 @@ class ForceField(nn.Module):
     ``.double()``.
     """
 
-    feature_mean: Tensor
     feature_scale: Tensor
     output_mean: Tensor
     output_scale: Tensor
@@ -131,10 +128,6 @@ class ForceField(nn.Module):
         self._lattice: Lattice | None = None
         self._tables: dict[Any, Tensor] = {}
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.feature_mean.dtype
-
     def on(self, lattice: Lattice) -> ForceField:
         """The same force field (weights shared) for a lattice of another shape."""
         self.descriptor.neighbor_table(lattice)  # refuses another kind of lattice
@@ -162,7 +155,6 @@ class ForceField(nn.Module):
         return self._tables[key]
 
     def features(self, spins: Tensor) -> Tensor:
-        """Descriptors (..., N, F) of unit spins, not standardised."""
         table = self.neighbor_table(spins.shape[-2], spins.device)
         return self.descriptor(spins, table)
 
@@ -193,30 +185,7 @@ class ForceField(nn.Module):
     def _electrons_per_site(self) -> float:
         return 2 * float(self.model.filling or 0)
 
-    def forward(self, spins: Tensor, mu: Tensor | None = None) -> Tensor:
-        """Total energy (...) in the network's dtype; spins of any length, no guard.
-
-        ``mu`` (..., 1) or (..., N) fixes the chemical potential of a grand-canonical force field;
-        by default it follows from the number of electrons, and second derivatives are not defined.
-        """
-        if mu is not None and not self.grand_canonical:
-            raise ValueError("mu: must be None, the force field is not grand-canonical")
-        square = (spins * spins).sum(-1)  # (..., N)
-        features = self.features(spins * square.rsqrt().unsqueeze(-1))
-        return self.electron_energy(features, square, mu) + spin_energy(self.model, spins)
-
     def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
-        """Total energy (...) without the model's Zeeman and easy-axis terms.
-
-        Parameters
-        ----------
-        features : (..., N, F)
-            Of the directions of the spins, see :meth:`features`.
-        square : (..., N)
-            |S|^2.
-        mu : (..., 1) or (..., N), optional
-            As in :meth:`forward`.
-        """
         first_layer = self.first_layer(features)
         if self.grand_canonical and mu is None:
             mu = self._equilibrated(first_layer)[..., None]
@@ -269,34 +238,7 @@ class ForceField(nn.Module):
         start = self._electrons_per_site + self.compressibility * (mu - self.feature_mean[-1])
         return start[..., None] - slope[..., 0] * self.output_scale[0]
 
-    def field(self, spins: Tensor, create_graph: bool = False, mu: Tensor | None = None) -> Tensor:
-        """-dE/dS (..., N, 3) of a tensor in the network's dtype, no guard: for inner loops.
-
-        ValueError for ``create_graph`` where mu would follow from the spins and the weights.
-        """
-        if create_graph and self.grand_canonical and mu is None:
-            raise ValueError("mu: must be given with create_graph=True, got None")
-        with torch.enable_grad():
-            leaf = spins if create_graph and spins.requires_grad else spins.detach()
-            leaf.requires_grad_(True)
-            energy = self(leaf, mu).sum()
-            (gradient,) = torch.autograd.grad(energy, leaf, create_graph=create_graph)
-        return -gradient
-
-    def energy(self, spins: Any) -> Any:
-        """Total energy (...), in the kind and dtype of ``spins``."""
-        s = as_tensor(spins)
-        with torch.no_grad():
-            return like(self(self._own(s)).to(s), spins)
-
-    def local_energies(self, spins: Any) -> Any:
-        """Energy of every site, (..., N): eps, or omega + mu n of a grand-canonical force field."""
-        s = as_tensor(spins)
-        with torch.no_grad():
-            return like(self.site_energies(self.features(self._own(s))).to(s), spins)
-
     def site_energies(self, features: Tensor) -> Tensor:
-        """The :meth:`local_energies` (..., N) of features (..., N, F), no guard."""
         first_layer = self.first_layer(features)
         if not self.grand_canonical:
             return self.site_outputs(first_layer)[0]
@@ -306,58 +248,32 @@ class ForceField(nn.Module):
 
     def density(self, spins: Any) -> Any:
         """Electrons on every site, (..., N), of a grand-canonical force field."""
-        if not self.grand_canonical:
-            raise ValueError("density: needs a grand-canonical force field, this one is not")
-        s = as_tensor(spins)
-        with torch.no_grad():
-            first_layer = self.first_layer(self.features(self._own(s)))
-            found = self._density(first_layer, self._equilibrated(first_layer))
-            return like(found.to(s), spins)
+        return self._checked(lambda s: self._density(*self._filled(s)), spins)
 
     def chemical_potential(self, spins: Any) -> Any:
         """mu (...) of a grand-canonical force field."""
+        return self._checked(lambda s: self._filled(s)[1], spins)
+
+    def _filled(self, spins: Tensor) -> tuple[Tensor, Tensor]:
+        """First layer (..., N, width) and chemical potential (...)."""
         if not self.grand_canonical:
-            raise ValueError("chemical_potential: needs a grand-canonical force field")
-        s = as_tensor(spins)
-        with torch.no_grad():
-            first_layer = self.first_layer(self.features(self._own(s)))
-            return like(self._equilibrated(first_layer).to(s), spins)
-
-    def local_field(self, spins: Any) -> Any:
-        """h_i = -dE/dS_i, the full vector (..., N, 3), in the kind and dtype of ``spins``."""
-        s = as_tensor(spins)
-        return like(self.field(self._own(s)).to(s), spins)
-
-    def extrapolation(self, spins: Any) -> Any:
-        """How far the environments are from the training data, (..., N); outside where above 1.
-
-        The Mahalanobis distance d of the standardised features z with covariance C among all sites
-        of the training data, in units of the largest distance among them:
-
-            d_i^2 = z_i . (C + 1e-4)^-1 z_i,     d_i / max_training d.
-
-        De Maesschalck, Jouan-Rimbaud and Massart, Chemom. Intell. Lab. Syst. 50, 1 (2000),
-        doi 10.1016/S0169-7439(99)00047-7. ValueError if the weights were saved without it.
-        """
-        s = as_tensor(spins)
-        with torch.no_grad():
-            return like(self.feature_distance(self.features(self._own(s))).to(s), spins)
+            raise ValueError(
+                "density, chemical_potential: need a grand-canonical force field, this one is not"
+            )
+        first_layer = self.first_layer(self.features(spins))
+        return first_layer, self._equilibrated(first_layer)
 
     def feature_distance(self, features: Tensor) -> Tensor:
-        """The :meth:`extrapolation` (..., N) of features (..., N, F), no guard of the spins."""
         if self.whitening is None:
             raise ValueError(
                 "extrapolation: the force field holds no spread of its training features, "
                 "got whitening = None; train it anew"
             )
         n = self.descriptor.n_features  # a grand-canonical network has one more input
-        standardised = (features - self.feature_mean[:n]) / self.feature_scale[:n]
-        return torch.linalg.vector_norm(standardised @ self.whitening, dim=-1)
+        standardized = (features - self.feature_mean[:n]) / self.feature_scale[:n]
+        return torch.linalg.vector_norm(standardized @ self.whitening, dim=-1)
 
-    def _own(self, spins: Tensor) -> Tensor:
-        return spins.detach().to(self.feature_mean)
-
-    def standardise(
+    def standardize(
         self,
         spins: Tensor,
         energies: Tensor,
@@ -394,12 +310,12 @@ class ForceField(nn.Module):
             self.output_scale.copy_(longitudinal.std().clamp_min(1e-3).expand(2))
 
 
-def _whitening(standardised: Tensor) -> Tensor:
+def _whitening(standardized: Tensor) -> Tensor:
     """W (F, F) with |z W| the Mahalanobis distance over its largest value among the rows (n, F)."""
-    rows = standardised.split(1 << 14)  # in double precision all rows at once would be large
+    rows = standardized.split(1 << 14)  # in double precision all rows at once would be large
     products = torch.stack([z.double().T @ z.double() for z in rows])
-    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardised))
-    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardised)
+    variances, axes = torch.linalg.eigh(products.sum(0) / len(standardized))
+    whitening = (axes * (variances.clamp_min(0) + VARIANCE_FLOOR).rsqrt()).to(standardized)
     farthest = max(float(torch.linalg.vector_norm(z @ whitening, dim=-1).max()) for z in rows)
     return (whitening / max(farthest, 1.0)).contiguous()
 
@@ -409,7 +325,7 @@ def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> N
     hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
     if hopping.tolist() != [1.0]:
         raise ValueError(
-            f"model: hopping must be 1.0 to nearest neighbours for moments, got {model.hopping}"
+            f"model: hopping must be 1.0 to nearest neighbors for moments, got {model.hopping}"
         )
     if coupling != environment.exchange_coupling:
         raise ValueError(
@@ -434,10 +350,7 @@ def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
     The description holds the model, the environment, the widths and the card; a SHA-256 covers it
     and the weights.
     """
-    text, tensors = _packed(forcefield)
-    metadata = {"description": text, "sha256": digest(text, tensors)}
-    with files.replacing(Path(path)) as partial:
-        safetensors.torch.save_file(tensors, partial, metadata)
+    write_tensors(path, *_packed(forcefield))
 
 
 def checksum(forcefield: ForceField) -> str:
@@ -446,7 +359,6 @@ def checksum(forcefield: ForceField) -> str:
 
 
 def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
-    tensors = {k: v.detach().cpu().contiguous() for k, v in forcefield.state_dict().items()}
     description = {
         "format": FILE_FORMAT,
         "model": describe(forcefield.model),
@@ -455,7 +367,7 @@ def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
         "grand_canonical": forcefield.grand_canonical,
         "card": forcefield.card,
     }
-    return json.dumps(description), tensors
+    return json.dumps(description), forcefield.state_dict()
 
 
 def load(name_or_path: str | os.PathLike[str]) -> ForceField:
@@ -509,25 +421,4 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        description = json.loads(metadata["description"])
-        checksum, found_format = metadata["sha256"], description["format"]
-    except (SafetensorError, LookupError, TypeError, OSError, ValueError) as error:
-        raise ValueError(f"path: {path.name!r} is not a readable force field ({error})") from error
-    if found_format != FILE_FORMAT:
-        raise ValueError(f"path: {path.name!r} has format {found_format!r}, need {FILE_FORMAT!r}")
-    if checksum != digest(metadata["description"], tensors):
-        raise ValueError(f"path: {path.name!r} does not match its checksum")
-    return description, tensors
-
-
-def digest(description: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of a text and of tensors with their names."""
-    sha = hashlib.sha256(description.encode())
-    for name in sorted(tensors):
-        sha.update(name.encode())
-        sha.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
+    return read_tensors(path, FILE_FORMAT, "force field")

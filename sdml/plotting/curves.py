@@ -13,24 +13,43 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
+from sdml.plotting.style import TIME, Style
+
+__all__ = [
+    "DENSITY_BINS",
+    "areas",
+    "electron_histogram",
+    "estimates",
+    "heated",
+    "overlaps",
+    "porod",
+    "shares",
+    "transition",
+    "with_errors",
+]
+
 FloatArray = NDArray[np.float64]
+Pair = tuple[FloatArray, FloatArray]
 Series = tuple[FloatArray, FloatArray, FloatArray]
+POINTS: Style = {"ms": 3, "lw": 1}
 DENSITY_BINS = np.linspace(0.4, 1.1, 36).tolist()
-TIME = r"time ($\hbar/t$)"
 
 
 def with_errors(axes: Axes, series: Mapping[str, Series], legend: bool = True) -> Axes:
     """(x, mean, standard error) by label; the error is left out where it is nan."""
     for k, (label, (x, mean, error)) in enumerate(series.items()):
-        style: dict[str, Any] = {
-            "fmt": "o-" if k % 2 == 0 else "s--",
-            "ms": 3,
-            "lw": 1,
-            "elinewidth": 0.8,
-        }
-        axes.errorbar(x, mean, error if np.isfinite(error).any() else None, label=label, **style)
+        bars, mark = error if np.isfinite(error).any() else None, ("o-", "s--")[k % 2]
+        axes.errorbar(x, mean, bars, fmt=mark, elinewidth=0.8, label=label, **POINTS)
     if legend:
         axes.legend(fontsize="xx-small")
+    return axes
+
+
+def estimates(axes: Axes, x: Any, found: Sequence[Any]) -> Axes:
+    """Values with their intervals (:class:`growth.Estimate`) as a line in a band."""
+    low, high = np.transpose([estimate.interval for estimate in found])
+    axes.plot(x, [estimate.value for estimate in found], "o-", ms=3)
+    axes.fill_between(x, low, high, alpha=0.2, lw=0)
     return axes
 
 
@@ -42,30 +61,24 @@ def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float,
     axes.set_ylim(low - 0.25 * room, high + 0.35 * room)  # for the bars and the legend
     for k, times in enumerate(warm):
         height = 0.03 + 0.04 * k
-        bar: dict[str, Any] = {"lw": 4, "alpha": 0.5, "solid_capstyle": "butt", "color": f"C{k}"}
+        bar: Style = {"lw": 4, "alpha": 0.5, "solid_capstyle": "butt", "color": f"C{k}"}
         axes.plot(times, [height] * 2, transform=axes.get_xaxis_transform(), **bar)
     return axes
 
 
 def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Sequence[Axes]:
-    """Columns of a table against kT, a panel each: a colour a size, open symbols on cooling.
+    """Columns of a table against kT, a panel each: a color a size, open symbols on cooling.
 
     ``table`` (pandas) has the columns length, way, kT and, for every one of ``names`` (column ->
     label of the axis), its standard error as ``<column>_error``.
     """
     for k, (length, rows) in enumerate(table.groupby("length")):
         for way, part in rows.groupby("way"):
-            style: dict[str, Any] = {
-                "fmt": "o-" if way == "heating" else "s:",
-                "ms": 3,
-                "lw": 1,
-                "color": f"C{k}",
-            }
-            style["mfc"] = f"C{k}" if way == "heating" else "white"
+            mark, face = ("o-", f"C{k}") if way == "heating" else ("s:", "white")
+            style: Style = {"fmt": mark, "color": f"C{k}", "mfc": face} | POINTS
             for panel, name in zip(axes, names, strict=True):
-                label = f"${length}^2$, {way}"
                 x, y, error = part[["kT", name, f"{name}_error"]].to_numpy(float).T
-                panel.errorbar(x, y, error, label=label, **style)
+                panel.errorbar(x, y, error, label=f"${length}^2$, {way}", **style)
     for panel, label in zip(axes, names.values(), strict=True):
         panel.set(xlabel="$kT$ (t)", ylabel=label)
     axes[0].legend(fontsize="xx-small")
@@ -93,12 +106,10 @@ def porod(axes: Axes, length: float, tail: Any) -> Axes:
     return axes
 
 
-def overlaps(
-    axes: Axes, since: Mapping[str, tuple[FloatArray, FloatArray]], style: str = "o-"
-) -> Axes:
+def overlaps(axes: Axes, since: Mapping[str, Pair], style: str = "o-") -> Axes:
     """Two-time overlaps against the time that has passed since the waiting time."""
     for k, (label, (passed, overlap)) in enumerate(since.items()):
-        axes.semilogx(passed, overlap, style, color=f"C{k}", ms=3, lw=1, label=label)
+        axes.semilogx(passed, overlap, style, color=f"C{k}", label=label, **POINTS)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -107,7 +118,7 @@ def overlaps(
     return axes
 
 
-def shares(axes: Axes, sizes: Mapping[str, tuple[FloatArray, FloatArray]]) -> Axes:
+def shares(axes: Axes, sizes: Mapping[str, Pair]) -> Axes:
     """Share of clusters of s sites or more against s."""
     for label, (size, share) in sizes.items():
         axes.step(size, share, where="mid", lw=1, label=label)

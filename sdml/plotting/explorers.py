@@ -15,7 +15,6 @@ from typing import Any
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,11 +28,20 @@ from sdml.dynamics import LandauLifshitz, trajectory
 from sdml.forcefield import ForceField
 from sdml.lattice import Lattice
 from sdml.model import SDModel
-from sdml.plotting import maps
+from sdml.plotting import maps, style
 from sdml.plotting.widgets import BATCH, picture, player, show
 
+__all__ = [
+    "Course",
+    "course_figure",
+    "hamiltonian_explorer",
+    "live_quench",
+    "map_player",
+    "short_quench",
+    "spectrum_figure",
+]
+
 FloatArray = NDArray[np.float64]
-Pair = tuple[FloatArray, FloatArray]
 
 
 # --- frames of a run
@@ -49,27 +57,9 @@ def map_player(
 
     def drawn(k: int) -> Figure:
         title = f"$t$ = {times[k]:g} $\\hbar/t$"
-        return maps.figure_of(draw, lattice, values[k], title=title)
+        return style.figure_of(draw, lattice, values[k], title=title)
 
     return player(drawn, len(times), times=times)
-
-
-# --- predicted against exact
-
-
-def parity_figure(cases: Mapping[str, Pair], columns: int = 4) -> Figure:
-    """Panels of predicted against exact field components in t, by name, each on its own scale.
-
-    Colour is the logarithm of the number of components, from few (dark) to many (bright).
-    """
-    rows = -(-len(cases) // columns)
-    figure, axes = maps.panels(rows, columns, height=2.4, width=2.5)
-    for panel, (name, (exact, predicted)) in zip(axes, cases.items(), strict=False):
-        maps.parity(panel, exact, predicted)
-        panel.set_title(name)
-    for panel in axes[len(cases) :]:
-        panel.set_axis_off()
-    return figure
 
 
 # --- electrons
@@ -77,7 +67,7 @@ def parity_figure(cases: Mapping[str, Pair], columns: int = 4) -> Figure:
 
 def spectrum_figure(found: Spectrum) -> Figure:
     """Spins, bands, levels and local fields of a :class:`sdml.bands.Spectrum`, four panels."""
-    figure = plt.figure(figsize=(maps.PAGE_WIDTH, 5.2))
+    figure = plt.figure(figsize=(style.PAGE_WIDTH, 5.2))
     # A fixed layout: to find one takes as long as all the rest of a redraw. Set here, for a figure
     # made without one is given that of the style when it is saved.
     figure.set_layout_engine("none")
@@ -104,16 +94,12 @@ def spectrum_figure(found: Spectrum) -> Figure:
 
 
 def _spin_map(axes: Axes, lattice: Lattice, spins: FloatArray) -> Any:
-    """Spins (N, 3) on their sites: arrows for x and y, colour for z."""
+    """Spins (N, 3) on their sites: arrows for x and y, color for z."""
     places = maps.wrapped_positions(lattice)
     axes.scatter(places[:, 0], places[:, 1], s=7, color="0.7")
-    artist = axes.quiver(
-        *places.T, *spins.T, pivot="mid", cmap=maps.SEQUENTIAL, clim=(-1, 1), angles="xy",
-        scale_units="xy", scale=1.2, width=0.015,
-    )  # fmt: skip
-    (left, bottom), (right, top) = places.min(0) - 0.7, places.max(0) + 0.7
-    axes.set(aspect="equal", xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
-    sns.despine(ax=axes, left=True, bottom=True)
+    artist = maps.arrows(axes, places, spins, scale=1.2, width=0.015)
+    xlim, ylim = zip(places.min(0) - 0.7, places.max(0) + 0.7, strict=True)
+    style.unframed(axes, xlim=xlim, ylim=ylim)
     return artist
 
 
@@ -142,10 +128,8 @@ def _sideways_levels(axes: Axes, levels: FloatArray, chemical_potential: float) 
     axes.fill_betweenx(middle, density, where=occupied, step="mid", color="C0")
     if np.isfinite(chemical_potential):
         axes.axhline(chemical_potential, color="C3", lw=1)
-        axes.annotate(
-            r"$\mu$", (1, chemical_potential), xycoords=("axes fraction", "data"),
-            xytext=(-2, 1), textcoords="offset points", ha="right", va="bottom", color="C3",
-        )  # fmt: skip
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        style.note(axes, r"$\mu$", (1, chemical_potential), (-2, 1), color="C3", **place)
     axes.set(xlabel="levels (1/$t$)", xlim=(0, None))
 
 
@@ -207,7 +191,7 @@ MEASURES = {
 """What is shown of every site: the order that the two stories of the paper are about."""
 LOOKS = {
     "square": ("mean $S_i\\cdot S_j$ of a site", 1.0, "order $\\langle|S_i\\cdot S_j|\\rangle$"),
-    "triangular": ("site chirality $\\chi$", 0.77, "order $\\langle|\\chi|\\rangle$"),
+    "triangular": ("site chirality $\\chi$", maps.ORDERED, "order $\\langle|\\chi|\\rangle$"),
 }
 """What the values of a course are called, the end of their scale, and the name of their mean."""
 
@@ -310,9 +294,9 @@ def _seen(field: ForceField, spins: Tensor, time: float, earlier: Course | None 
 def course_figure(course: Course) -> Figure:
     """The last map of a :class:`Course`, and its order and energy in time."""
     name, limit, order = LOOKS[course.lattice.name]
-    figure, (left, middle, right) = maps.panels(1, 3, height=2.4, width=2.9)
+    figure, (left, middle, right) = style.panels(1, 3, height=2.4, width=2.9)
     artist = maps.site_map(
-        left, course.lattice, course.values, cmap=maps.DIVERGING, clim=(-limit, limit)
+        left, course.lattice, course.values, cmap=style.DIVERGING, clim=(-limit, limit)
     )
     figure.colorbar(artist, ax=left, label=name, shrink=0.9)
     left.set_title(f"$t$ = {course.time[-1]:g} $\\hbar/t$")

@@ -19,6 +19,20 @@ from sdml import spins as spin_arrays
 from sdml.descriptor import Feature, SymmetryDescriptor, orbit_coefficients
 from sdml.lattice import Lattice
 
+__all__ = [
+    "BATCH",
+    "View",
+    "descriptor_explorer",
+    "loss_picture",
+    "operations",
+    "picture",
+    "player",
+    "selector",
+    "show",
+    "turned",
+    "view",
+]
+
 FloatArray = NDArray[np.float64]
 Operation = Callable[[FloatArray], FloatArray]
 BATCH = "SDML_BATCH"
@@ -137,15 +151,15 @@ class View(NamedTuple):
     Attributes
     ----------
     spins : (1 + K, 3)
-        The centre, and the environment by distance.
+        The center, and the environment by distance.
     covariants : (n,)
-        Irrep coefficients of the centre bonds, orbit by orbit: they move with the operations.
+        Irrep coefficients of the center bonds, orbit by orbit: they move with the operations.
     covariant_names : n names
         Irrep (d of them for dimension d), and in brackets the number of the orbit.
     features : (F,)
         All invariants.
-    centre_features : (m,)
-        Those of the centre bonds.
+    center_features : (m,)
+        Those of the center bonds.
     feature_names : m names
     """
 
@@ -153,7 +167,7 @@ class View(NamedTuple):
     covariants: FloatArray
     covariant_names: tuple[str, ...]
     features: FloatArray
-    centre_features: FloatArray
+    center_features: FloatArray
     feature_names: tuple[str, ...]
 
 
@@ -165,14 +179,14 @@ def view(descriptor: SymmetryDescriptor, lattice: Lattice, spins: FloatArray) ->
     parts = [orbit_coefficients(environment.group, orbit, k) for k, orbit in enumerate(orbits)]
     bonds = [around[1:][orbit.members[:, 1]] @ around[0] for orbit in orbits]
     features = descriptor(torch.as_tensor(spins), table)[0].numpy()
-    of_centre = [k for k, label in enumerate(descriptor.features) if label.orbit < len(orbits)]
-    labels = [descriptor.features[k] for k in of_centre]
+    of_center = [k for k, label in enumerate(descriptor.features) if label.orbit < len(orbits)]
+    labels = [descriptor.features[k] for k in of_center]
     return View(
         around,
         np.concatenate([part.basis @ b for part, b in zip(parts, bonds, strict=True)]),
         tuple(_name("value", label) for part in parts for label in part.labels),
         features,
-        features[of_centre],
+        features[of_center],
         tuple(_name(label.invariant, label) for label in labels),
     )
 

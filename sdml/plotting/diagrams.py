@@ -1,0 +1,391 @@
+"""Diagrams of single notebooks on given axes: electrons, descriptors, force fields, energies.
+
+Arrays and tables in, axes out; no physics is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from sdml.plotting.maps import environment, spins_around
+from sdml.plotting.style import MARKERS, PAGE_WIDTH, SEQUENTIAL, TIME, Style, note, panels
+
+__all__ = [
+    "before_and_after",
+    "change_panels",
+    "convergence",
+    "descriptor_change",
+    "descriptor_figure",
+    "distances",
+    "droplet_energies",
+    "error_band",
+    "irrep_patterns",
+    "learning_curves",
+    "level_density",
+    "locality_floors",
+    "parity",
+    "parity_figure",
+    "power_law",
+    "probing_errors",
+    "relative_changes",
+    "separation_energies",
+    "spin_scale",
+    "training_history",
+    "twin_runs",
+]
+
+FloatArray = NDArray[np.float64]
+REFERENCE: Style = {"color": "0.5", "lw": 0.8}
+"""A thin grey line to compare with."""
+
+# --- electrons
+
+
+def level_density(
+    axes: Axes, eigenvalues: NDArray[Any], chemical_potential: float, n_bins: int = 80
+) -> Axes:
+    """Histogram of one-electron levels, normalized to one; those up to mu are filled in blue."""
+    density, edges = np.histogram(np.ravel(eigenvalues), n_bins, density=True)
+    n_filled = int(np.searchsorted(edges, chemical_potential))
+    axes.stairs(density, edges, fill=True, color="0.75")
+    axes.stairs(density[:n_filled], edges[: n_filled + 1], fill=True, color="C0")
+    axes.axvline(chemical_potential, color="C3", lw=1)
+    style = {"xycoords": ("data", "axes fraction"), "ha": "left", "va": "top", "color": "C3"}
+    note(axes, r"$\mu$", (chemical_potential, 1), (3, -3), **style)
+    axes.set(xlabel=r"$\epsilon$ ($t$)", ylabel=r"density of states (1/$t$)")
+    return axes
+
+
+def convergence(
+    axes: Axes, n_moments: Sequence[int], errors: Mapping[str, Sequence[tuple[float, float]]]
+) -> Axes:
+    """Errors of the field and of the energy per site, in t, of a series by its length.
+
+    ``errors`` holds for every case the pair of them at every length.
+    """
+    for k, (name, found) in enumerate(errors.items()):
+        field, energy = np.transpose(found)
+        style = {"color": f"C{k}", "marker": MARKERS[k], "ms": 4}
+        axes.semilogy(n_moments, field, **style, label=name)
+        axes.semilogy(n_moments, energy, **style, ls="--", mfc="w")
+    axes.plot([], [], "o-", ms=4, color="0.5", label="field, rms of a component")
+    axes.plot([], [], "o--", ms=4, color="0.5", mfc="w", label="energy per site")
+    axes.set(xlabel="Chebyshev moments", ylabel="error ($t$)")
+    _raise_top(axes, 0.28)
+    axes.legend(fontsize="x-small", loc="upper right")
+    return axes
+
+
+def _raise_top(axes: Axes, share: float) -> None:
+    """Room for the legend: a logarithmic axis is made longer by ``share`` of its length."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=high * (high / low) ** share)
+
+
+def probing_errors(
+    axes: Axes, n_probes: Sequence[int], errors: Mapping[str, Sequence[float]], n_exact: int
+) -> Axes:
+    """Relative errors by method against the number of vectors, of which ``n_exact`` are exact."""
+    for marker, (name, found) in zip(MARKERS, errors.items(), strict=False):
+        axes.loglog(n_probes, found, marker=marker, ms=4, label=name)
+    axes.axhline(1, color="0.5", lw=0.6)
+    axes.axvline(n_exact, ls="--", **REFERENCE)
+    style = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "top"}
+    note(axes, "exact", (n_exact, 1), (-2, -3), fontsize="x-small", color="0.4", **style)
+    axes.set(xlabel="probing vectors", ylabel="relative error, transverse field")
+    axes.set_xticks([*n_probes, n_exact])
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    axes.legend(fontsize="x-small", loc="lower left")
+    return axes
+
+
+def power_law(axes: Axes, x: NDArray[Any], y: Sequence[float], power: float) -> Axes:
+    """A thin grey line of the given slope below the last three points, named in the middle."""
+    line = 0.4 * y[-1] * (x[-3:] / x[-1]) ** power
+    axes.plot(x[-3:], line, color="0.6", lw=0.8, zorder=0)
+    name, style = f"$N^{power:g}$" if power != 1 else "$N$", {"ha": "left", "va": "top"}
+    note(axes, name, (x[-2], line[1]), (3, -2), fontsize="x-small", color="0.4", **style)
+    return axes
+
+
+# --- descriptors
+
+
+def irrep_patterns(vectors: FloatArray, basis: Mapping[str, Any]) -> Figure:
+    """Rows of the first copy of every irrep on the sites (K, 2) of one orbit, on one scale.
+
+    ``basis`` is that of :func:`sdml.symmetry.irrep_basis`; partners are numbered.
+    """
+    rows = {
+        f"${name[0]}_{name[1:]}" + (f"^{{({k})}}$" if len(copies[0]) > 1 else "$"): row
+        for name, copies in basis.items()
+        for k, row in enumerate(copies[0], start=1)
+    }
+    figure, axes = panels(1, len(rows), height=1.5, width=1.2)
+    limit = max(float(np.abs(row).max()) for row in rows.values())
+    for panel, (name, row) in zip(axes, rows.items(), strict=True):
+        artist = environment(panel, vectors, row, name, limit)
+    figure.colorbar(artist, ax=axes, label="pattern (norm 1)", shrink=0.9, ticks=[-0.5, 0, 0.5])
+    return figure
+
+
+def before_and_after(
+    axes: Axes, before: FloatArray, after: FloatArray, names: Sequence[str], ylabel: str = ""
+) -> Axes:
+    """Named numbers, open circles before and dots after a change, joined where they moved."""
+    place = np.arange(len(before))
+    axes.vlines(place, before, after, color="0.6", lw=0.8)
+    axes.plot(place, before, "o", ms=5, mfc="w", mec="0.4", label="before")
+    axes.plot(place, after, "o", ms=2.6, color="C3", label="after")
+    axes.set_xticks(place, names, rotation=90, fontsize="x-small")
+    axes.set(ylabel=ylabel)
+    axes.margins(x=0.03)
+    return axes
+
+
+def change_panels(rows: int) -> tuple[Figure, Any]:
+    """A figure with rows of four panels for :func:`descriptor_change`; axes (rows, 4).
+
+    The two pictures of spins stand on top of each other; names are written in the last row only.
+    """
+    figure = plt.figure(figsize=(PAGE_WIDTH, 2.7 * rows + 0.5))
+    grid = figure.add_gridspec(2 * rows, 3, width_ratios=(1.3, 1.9, 2.3))
+    places = [
+        [grid[k, 0], grid[k + 1, 0], grid[k : k + 2, 1], grid[k : k + 2, 2]]
+        for k in range(0, 2 * rows, 2)
+    ]
+    axes = np.array([[figure.add_subplot(place) for place in row] for row in places])
+    for panel in axes[:-1, 2:].flat:
+        panel.tick_params(labelbottom=False)
+    return figure, axes
+
+
+def descriptor_change(
+    axes: Sequence[Axes], vectors: FloatArray, before: Any, after: Any, title: str = ""
+) -> Any:
+    """A row of :func:`change_panels`: spins, covariant and invariant numbers before and after.
+
+    ``before`` and ``after`` are two :class:`sdml.plotting.widgets.View`.
+    """
+    spins_around(axes[0], vectors, before.spins, "before")
+    arrows = spins_around(axes[1], vectors, after.spins, title or "after")
+    names = before.covariant_names
+    before_and_after(axes[2], before.covariants, after.covariants, names, "coefficient")
+    names = before.feature_names
+    before_and_after(axes[3], before.center_features, after.center_features, names, "feature")
+    change = _two_digits(np.abs(after.features - before.features).max())
+    axes[2].set_title("coefficients, centre bonds")
+    axes[3].set_title(f"largest change of all {len(before.features)}: {change}")
+    axes[2].legend(fontsize="small", ncols=2, loc="upper center")
+    for panel in axes[2:4]:
+        panel.margins(y=0.2)
+    return arrows
+
+
+def _two_digits(value: float) -> str:
+    """0.12, 1.0 or 1.2e-15, the last as a power of ten."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if abs(int(exponent)) < 3:
+        return f"{value:#.2g}"
+    return rf"${mantissa}\cdot10^{{{int(exponent)}}}$"
+
+
+def spin_scale(figure: Figure, axes: Any, arrows: Any) -> Any:
+    """The color bar of the arrows below the pictures of spins of :func:`change_panels`."""
+    place: Style = {"location": "bottom", "shrink": 0.8, "aspect": 12}
+    return figure.colorbar(arrows, ax=axes[-1, 1], label="$S^z$", ticks=[-1, 0, 1], **place)
+
+
+def descriptor_figure(vectors: FloatArray, before: Any, after: Any) -> Figure:
+    """A new figure of :func:`descriptor_change`, for the explorer."""
+    figure, axes = change_panels(1)
+    spin_scale(figure, axes, descriptor_change(axes[0], vectors, before, after))
+    return figure
+
+
+def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -> Axes:
+    """Relative changes by operation, one column of ``changes`` a descriptor, and a tolerance."""
+    markers = ("o", "^", "x")
+    for shift, (name, column) in enumerate(changes.items()):
+        # Zeros are drawn at the lower edge.
+        values, place = np.maximum(column, 1e-17), np.arange(len(column)) + 0.2 * (shift - 1)
+        axes.semilogy(place, values, markers[shift % 3], color=f"C{shift}", ms=4, label=name)
+    axes.axhline(1, color="0.5", lw=0.6, zorder=0)
+    axes.axhline(tolerance, ls="--", label="tolerance", **REFERENCE)
+    axes.set_xticks(np.arange(len(column)), column.index, rotation=90)
+    axes.set(ylabel="largest relative change", ylim=(3e-18, 300))
+    axes.set_yticks([1e-15, 1e-10, 1e-5, 1])
+    return axes
+
+
+def distances(above: Axes, below: Axes, table: Any) -> Axes:
+    """Columns of a DataFrame, zero but for rounding the first, on one broken logarithmic scale."""
+    for axes in (above, below):
+        for k, (name, column) in enumerate(table.items()):
+            place = np.arange(len(column)) + 0.2 * (k - 2) * (k > 0)
+            axes.semilogy(place, column, MARKERS[k], ms=3.5, color=f"C{k}", label=name)
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(-0.6, len(table) - 0.4)
+    above.set(ylim=(3e-3, 300), yticks=[1e-2, 1, 1e2], ylabel="distance from start", xticks=[])
+    below.set(ylim=(1e-17, 1e-14), yticks=[1e-16])
+    below.set_xticks(np.arange(len(table)), table.index, rotation=90)
+    above.spines["bottom"].set_visible(False)
+    below.spines["top"].set_visible(False)
+    above.legend(fontsize="x-small", ncols=2, loc="upper center", columnspacing=1)
+    return above
+
+
+# --- force fields
+
+
+def locality_floors(axes: Axes, floors: Any) -> Axes:
+    """Floors of the transverse field of one model against the cutoff.
+
+    ``floors`` is a DataFrame with rows of data/reference/locality.json: mean squares per component,
+    t^2. Color is the kind of states; full symbols and lines are the higher of two electron
+    temperatures, open symbols and dashed lines the lower; squares are at fixed filling; the dotted
+    lines are mean square fields. The legend of the axes names all but the colors and squares.
+    """
+    model, warm = floors.case.iloc[0].split("-")[0], floors.case.max()
+    for (case, states, ensemble), rows in floors.groupby(["case", "states", "ensemble"]):
+        color = {"random": "C0", "quench": "C1"}[states]
+        filling, is_warm = ensemble == "finite", case == warm
+        fixed, marker = ("filling", "s") if filling else (r"$\mu$", "o")
+        label, line = (f"{states}, fixed {fixed}", "-") if is_warm else (None, "--")
+        if is_warm and not filling:
+            axes.axhline(rows.signal.iloc[0], color=color, ls=":", lw=0.8, zorder=0)
+        style: Style = {"marker": marker, "ms": 4, "mfc": color if is_warm else "w", "lw": 1}
+        style |= {"color": color, "ls": "none" if filling else line, "label": label}
+        axes.errorbar(rows.radius + 0.1 * filling, rows.floor, rows.floor_error, **style)
+    axes.set(yscale="log", title=model, ylabel="unknown mean square field ($t^2$)")
+    axes.set(xlabel=r"cutoff $r_c$ (lattice constants)")
+    axes.add_artist(_floor_legend(axes, [case.split("-")[1] for case in floors.case.unique()]))
+    return axes
+
+
+def _floor_legend(axes: Axes, temperatures: Sequence[str]) -> Legend:
+    """What lines and symbols mean, in grey."""
+    ordered = sorted(temperatures, key=float, reverse=True)
+    lines = [
+        Line2D([], [], c="0.4", lw=1, ls=ls, marker="o", ms=4, mfc=face, label=f"$k_BT={kT}\\,t$")
+        for kT, ls, face in zip(ordered, ("-", "--"), ("0.4", "w"), strict=False)
+    ]
+    lines.append(Line2D([], [], color="0.4", ls=":", lw=0.8, label="mean square field"))
+    names = [str(line.get_label()) for line in lines]
+    return Legend(axes, lines, names, fontsize="x-small", loc="upper right", ncols=2)
+
+
+def error_band(axes: Axes, low: float, high: float, label: str) -> Axes:
+    """A grey band across the axes, named at its left end."""
+    axes.axhspan(low, high, color="0.88", zorder=0)
+    style: Style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "x-small"}
+    axes.text(0.02, (low * high) ** 0.5, label, color="0.25", **style)
+    return axes
+
+
+def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Loss, and transverse R² of what is held out, against the epoch; name -> records."""
+    figure, (left, right) = panels(1, 2)
+    for name, history in histories.items():
+        epochs = [row["epoch"] for row in history]
+        left.semilogy(epochs, [row["loss"] for row in history], ".-", label=name)
+        right.plot(epochs, [row.get("torque_r2", np.nan) for row in history], ".-", label=name)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="transverse $R^2$, held-out quench", ylim=(0, 1))
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend()
+    return figure
+
+
+def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
+    """Transverse mean square error by stage against the number of snapshots, and a floor.
+
+    ``curve`` maps numbers of snapshots to errors by stage (:func:`sdml.evaluation.stage_errors`).
+    """
+    numbers = sorted(curve)
+    for stage in curve[numbers[-1]]:
+        axes.loglog(numbers, [curve[n][stage]["torque_mse"] for n in numbers], "o-", label=stage)
+    axes.axhline(floor, ls="--", label="floor, random states", **REFERENCE)
+    axes.set(xlabel="snapshots learned", ylabel="transverse MSE ($t^2$)")
+    _raise_top(axes, 0.45)
+    axes.legend(fontsize="x-small", ncols=2, loc="upper center")
+    return axes
+
+
+def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str = "$t$") -> Any:
+    """Predicted against exact values as a density of points, with the diagonal."""
+    low, high = np.percentile(exact, [0.05, 99.95])
+    dots: Style = {"bins": "log", "gridsize": 60, "cmap": SEQUENTIAL, "linewidths": 0, "mincnt": 1}
+    extent = (low, high, low, high)
+    artist = axes.hexbin(np.ravel(exact), np.ravel(predicted), extent=extent, **dots)
+    axes.plot([low, high], [low, high], color="0.3", lw=0.8)
+    axes.set(aspect="equal", xlabel=f"exact ({unit})", ylabel=f"network ({unit})")
+    axes.set(xlim=(low, high), ylim=(low, high))
+    return artist
+
+
+def parity_figure(cases: Mapping[str, tuple[FloatArray, FloatArray]], columns: int = 4) -> Figure:
+    """Panels of predicted against exact field components in t, by name, each on its own scale.
+
+    Color is the logarithm of the number of components, from few (dark) to many (bright).
+    """
+    figure, axes = panels(-(-len(cases) // columns), columns, height=2.4, width=2.5)
+    for panel, (name, (exact, predicted)) in zip(axes, cases.items(), strict=False):
+        parity(panel, exact, predicted)
+        panel.set_title(name)
+    for panel in axes[len(cases) :]:
+        panel.set_axis_off()
+    return figure
+
+
+def twin_runs(axes: Axes, runs: Sequence[Mapping[str, Any]], column: str) -> Axes:
+    """One observable of the same quenches by exact fields and by a force field.
+
+    ``runs`` are the entries of data/reference/twins_*.json; bars are standard errors over them.
+    """
+    for kind, style in (("exact", "k--"), ("force field", "C0o-")):
+        values = np.array([run[kind][column] for run in runs])
+        error = values.std(0, ddof=1) / np.sqrt(len(values))
+        axes.errorbar(runs[0]["time"], values.mean(0), error, fmt=style, ms=3, label=kind)
+    axes.set_xlabel(TIME)
+    return axes
+
+
+# --- polarons
+
+
+def droplet_energies(axes: Axes, energies: Any, limits: Mapping[str, float]) -> Axes:
+    """Energy per hole of droplets, a Series by number of holes, and named limits, in t."""
+    axes.plot(energies.index, energies, "o-", label="droplet")
+    for k, (label, value) in enumerate(limits.items()):
+        axes.axhline(value, color=f"C{k + 1}", ls="--", lw=0.9, label=label)
+    axes.set(xlabel="holes in the droplet", ylabel="energy per hole ($t$)")
+    axes.legend(fontsize="x-small")
+    return axes
+
+
+def separation_energies(axes: Axes, rows: Sequence[Mapping[str, Any]], alone: float) -> Axes:
+    """Energy per hole of two polarons against their distance, and of one alone.
+
+    ``rows`` are the separations of data/reference/polarons.json.
+    """
+    distance = np.linalg.norm([row["displacement"] for row in rows], axis=1)
+    axes.plot(distance, [row["energy_per_hole"] for row in rows], "o", ms=3)
+    axes.axhline(alone, color="0.5", ls="--", lw=0.9, label="one alone")
+    axes.set(xlabel="distance of two polarons (sites)", ylabel="energy per hole ($t$)")
+    axes.legend(fontsize="x-small")
+    return axes

@@ -1,0 +1,80 @@
+"""The one style of all figures: sizes, colors and marks, figures with panels, and small helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["MARKERS", "TIME", "figure_of", "mosaic", "panels", "use_style"]
+
+Style = dict[str, Any]
+"""What matplotlib is told of lines, marks and texts, by keyword."""
+DIVERGING = "RdBu_r"
+SEQUENTIAL = "viridis"
+COLUMN_WIDTH = 3.4
+"""Width of one column of a journal page, inches."""
+PAGE_WIDTH = 7.0
+"""Width of both columns, inches."""
+MARKERS = ("o", "s", "^", "D")
+"""Of the curves of one panel, so that they can be told apart in grey."""
+TIME = r"time ($\hbar/t$)"
+
+
+def use_style() -> None:
+    """The one style of all figures: color-blind safe, readable at the width of a column."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "pdf.fonttype": 42,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def panels(
+    rows: int, columns: int, height: float = 2.6, width: float = COLUMN_WIDTH, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure with a grid of axes of the given size in inches; axes as a flat array.
+
+    ``options`` are those of ``matplotlib.pyplot.subplots``, such as ``sharey``.
+    """
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+    return figure, axes.ravel()
+
+
+def mosaic(layout: str, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """A figure of the given size in inches, its axes by the letters of ``layout``, as "ab;ac"."""
+    return plt.subplot_mosaic(layout, figsize=size, **options)
+
+
+def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
+    """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
+    figure, (axes,) = panels(1, 1, height=3.0)
+    draw(axes, *arrays)
+    axes.set_title(title)
+    return figure
+
+
+def unframed(axes: Axes, margin: float = 0.15, **properties: Any) -> None:
+    """Make axes a picture of sites: true proportions, no ticks, no frame."""
+    axes.set(aspect="equal", xticks=[], yticks=[], **properties)
+    axes.margins(margin)
+    sns.despine(ax=axes, left=True, bottom=True)
+
+
+def note(
+    axes: Axes, text: str, place: tuple[Any, Any], offset: tuple[int, int], **style: Any
+) -> None:
+    """Write ``text`` beside a place, ``offset`` points away from it."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", **style)

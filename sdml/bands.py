@@ -225,7 +225,8 @@ def chern_number(model: SDModel, spins: Any, n_phases: int = 12) -> int:
         np.linalg.det(filled.conj().swapaxes(-1, -2) @ np.roll(filled, -1, axis)) for axis in (0, 1)
     )
     around = u_x * np.roll(u_y, -1, 0) * np.roll(u_x, -1, 1).conj() * u_y.conj()
-    return round(float(np.angle(around).sum() / (2 * np.pi)))
+    # The phases follow the vectors: theirs may be the other way around.
+    return model.lattice.orientation * round(float(np.angle(around).sum() / (2 * np.pi)))
 
 
 def _grid(n_phases: int, smallest: int = 3) -> FloatArray:

@@ -50,7 +50,8 @@ class Lattice:
     shape : (int, int)
         Number of cells along a1 and a2.
     triangles : tuple
-        Oriented plaquettes as three corners (x, y, basis) relative to a cell.
+        Plaquettes as three corners (x, y, basis) relative to a cell, counter-clockwise in the
+        plane: ValueError for others.
     """
 
     name: str
@@ -70,12 +71,41 @@ class Lattice:
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
         if self._coinciding_sites():
             raise ValueError(f"basis: two sites of the crystal coincide, got {self.basis}")
+        if self.triangles:
+            self._require_triangles()
+
+    def _require_triangles(self) -> None:
+        """ValueError unless all go around counter-clockwise, with corners of the crystal."""
+        corners = np.array(self.triangles)
+        if corners.shape[1:] != (3, 3) or corners.dtype.kind not in "iu":
+            raise ValueError(
+                f"triangles: must be three corners (x, y, basis) of integers each, got "
+                f"{self.triangles}"
+            )
+        basis = corners[..., 2]
+        if basis.min() < 0 or basis.max() >= self.n_basis:
+            raise ValueError(
+                f"triangles: basis indices must be in [0, {self.n_basis}), got {self.triangles}"
+            )
+        points = corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[basis]
+        area = np.linalg.det(points[:, 1:] - points[:, :1]) / 2
+        for triangle, signed in zip(self.triangles, area, strict=True):
+            if signed <= 1e-9 * abs(np.linalg.det(self.vectors)):
+                raise ValueError(
+                    "triangles: corners must go around counter-clockwise (signed area > 0), got "
+                    f"{triangle} of area {signed:.3g}"
+                )
 
     def _coinciding_sites(self) -> bool:
         cells = np.array(self.basis) @ np.linalg.inv(np.array(self.vectors))
         difference = cells[:, None] - cells[None]
         distance = np.abs(difference - np.round(difference)).max(axis=-1)
         return bool((distance < 1e-6).sum() > len(cells))
+
+    @property
+    def orientation(self) -> int:
+        """1 if a2 lies counter-clockwise from a1, else -1."""
+        return 1 if np.linalg.det(self.vectors) > 0 else -1
 
     @property
     def n_basis(self) -> int:

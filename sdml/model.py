@@ -19,8 +19,12 @@ from torch import Tensor
 from sdml.lattice import Lattice
 from sdml.spins import SpinArray, as_tensor, like
 
-DEGENERACY = 1e-9
-"""Levels closer than this (in units of t) form one shell at electron_kT = 0."""
+DEGENERACY = 5e-10
+"""Levels closer than this share of the bandwidth, some 1e-9 t, are one shell at electron_kT = 0."""
+BISECTIONS = 2200
+"""From the bandwidth down to the smallest kT; a bracket around a level ends much sooner."""
+MISSED = 1e-9
+"""Share of the electrons that a chemical potential may miss."""
 EMPTY = 1e-18
 """Occupations below this do not change a float64 sum of 2N <= 1e5 terms."""
 PAPER_CASES: dict[str, dict[str, Any]] = {
@@ -74,12 +78,15 @@ class SDModel:
             ("electron_kT", 0, np.inf),
             ("easy_axis", -np.inf, np.inf),
         ):
-            if (value := getattr(self, name)) is not None:
-                if not (np.isfinite(value) and lowest <= value <= highest):
-                    allowed = f"finite and from {lowest} to {highest}"
-                    raise ValueError(f"{name}: must be {allowed}, got {value}")
-                # Numpy scalars would not go into the JSON headers of stores.
-                object.__setattr__(self, name, float(value))
+            value = getattr(self, name)
+            if value is None and name in ("filling", "chemical_potential"):
+                continue  # one of the two
+            number = _finite_tuple(name, value)[0] if np.ndim(value) == 0 else np.nan
+            if not lowest <= number <= highest:
+                allowed = f"a finite number from {lowest} to {highest}"
+                raise ValueError(f"{name}: must be {allowed}, got {value}")
+            # Numpy scalars would not go into the JSON headers of stores.
+            object.__setattr__(self, name, number)
         object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
         object.__setattr__(self, "zeeman", _finite_tuple("zeeman", self.zeeman, length=3))
 
@@ -118,11 +125,12 @@ def paper_model(lattice: Lattice, **changed: Any) -> SDModel:
 
 
 def _finite_tuple(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
-    values = tuple(float(x) for x in np.atleast_1d(value))
-    if not values or not np.isfinite(values).all() or length not in (None, len(values)):
-        expected = "finite numbers" if length is None else f"{length} finite numbers"
+    array = np.atleast_1d(value)
+    real = array.ndim == 1 and array.dtype.kind in "biuf" and bool(np.isfinite(array).all())
+    if not real or not len(array) or length not in (None, len(array)):
+        expected = "finite real numbers" if length is None else f"{length} finite real numbers"
         raise ValueError(f"{name}: must be {expected}, got {value}")
-    return values
+    return tuple(float(x) for x in array)
 
 
 @dataclass(frozen=True)
@@ -188,32 +196,59 @@ def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") 
 
 
 def fermi_function(eigenvalues: Tensor, chemical_potential: Tensor, electron_kT: float) -> Tensor:
-    """1 / (exp((e - mu) / kT) + 1); at kT = 0 a step, 1/2 within 1e-9 of mu."""
+    """1 / (exp((e - mu) / kT) + 1); at kT = 0 a step, 1/2 within 5e-10 bandwidths of mu."""
     excess = eigenvalues - chemical_potential.unsqueeze(-1)
     if electron_kT > 0:
         return torch.sigmoid(-excess / electron_kT)
-    below = (excess < -DEGENERACY).to(excess)
-    return below + 0.5 * (excess.abs() <= DEGENERACY)
+    width = _shell_width(eigenvalues)
+    below = (excess < -width).to(excess)
+    return below + 0.5 * (excess.abs() <= width)
+
+
+def _shell_width(eigenvalues: Tensor) -> Tensor:
+    """(..., 1): how close the levels (..., 2N) of one shell are, by bandwidth or by rounding."""
+    low, high = eigenvalues.amin(-1, keepdim=True), eigenvalues.amax(-1, keepdim=True)
+    return DEGENERACY * (high - low) + 1e-14 * torch.maximum(low.abs(), high.abs())
 
 
 def occupations(model: SDModel, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
-    """Occupation numbers (..., 2N) of ascending levels and the chemical potential (...)."""
+    """Occupation numbers (..., 2N) of ascending levels and the chemical potential (...).
+
+    RuntimeError with the last estimate if the occupations miss the electrons.
+    """
     if model.chemical_potential is not None:
         mu = torch.full_like(eigenvalues[..., 0], model.chemical_potential)
         return fermi_function(eigenvalues, mu, model.electron_kT), mu
     assert model.filling is not None  # __post_init__ guarantees it
-    mu = chemical_potential(eigenvalues, model.filling, model.electron_kT)
     if model.electron_kT == 0 or model.filling in (0, 1):
+        mu = chemical_potential(eigenvalues, model.filling, model.electron_kT)
         return _lowest_filled(eigenvalues, model.filling), mu
-    return fermi_function(eigenvalues, mu, model.electron_kT), mu
+    # From the top level: at a small kT mu lies so close to it that their sum would round it away.
+    top = _top(eigenvalues, model.filling)
+    above = eigenvalues - top.unsqueeze(-1)
+    mu = _bisect(above, model.filling, model.electron_kT)
+    filled = fermi_function(above, mu, model.electron_kT)
+    _require_electrons(filled, mu + top, model.filling)
+    return filled, mu + top
+
+
+def _require_electrons(filled: Tensor, mu: Tensor, filling: float) -> None:
+    wanted = filled.shape[-1] * filling
+    missed = (filled.sum(-1) - wanted).abs()
+    if not bool((missed <= MISSED * (1 + wanted)).all()):
+        worst = missed.argmax()
+        raise RuntimeError(
+            f"chemical potential: the last estimate, {float(mu.flatten()[worst]):.6g}, misses "
+            f"{float(missed.flatten()[worst]):.1e} of {wanted:g} electrons"
+        )
 
 
 def _lowest_filled(eigenvalues: Tensor, filling: float) -> Tensor:
     """Ground-state occupations; the top shell takes the remaining electrons evenly."""
-    n_electrons = _electron_number(eigenvalues, filling)
-    top = eigenvalues[..., [_top_level(n_electrons)]]
-    below = eigenvalues < top - DEGENERACY
-    shell = (eigenvalues - top).abs() <= DEGENERACY
+    n_electrons, width = _electron_number(eigenvalues, filling), _shell_width(eigenvalues)
+    top = _top(eigenvalues, filling).unsqueeze(-1)
+    below = eigenvalues < top - width
+    shell = (eigenvalues - top).abs() <= width
     rest = n_electrons - below.sum(-1, keepdim=True).to(eigenvalues)
     return below.to(eigenvalues) + shell * (rest / shell.sum(-1, keepdim=True))
 
@@ -224,9 +259,10 @@ def _electron_number(eigenvalues: Tensor, filling: float) -> float:
     return float(round(number)) if abs(number - round(number)) < 1e-9 * (1 + number) else number
 
 
-def _top_level(n_electrons: float) -> int:
-    """Index of the highest level that holds electrons."""
-    return max(int(np.ceil(n_electrons)) - 1, 0)
+def _top(eigenvalues: Tensor, filling: float) -> Tensor:
+    """The highest level (...) that holds electrons."""
+    number = max(int(np.ceil(_electron_number(eigenvalues, filling))) - 1, 0)
+    return eigenvalues[..., number]
 
 
 def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
@@ -241,14 +277,16 @@ def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) 
         return torch.full_like(eigenvalues[..., 0], sign * torch.inf)
     if electron_kT == 0:
         return _middle_of_gap(eigenvalues, filling)
-    return _bisect(eigenvalues, filling, electron_kT)
+    top = _top(eigenvalues, filling)
+    return top + _bisect(eigenvalues - top.unsqueeze(-1), filling, electron_kT)
 
 
 def _middle_of_gap(eigenvalues: Tensor, filling: float) -> Tensor:
-    top = eigenvalues[..., _top_level(_electron_number(eigenvalues, filling))]
+    top = _top(eigenvalues, filling)
     filled = _lowest_filled(eigenvalues, filling) > 1 - 1e-6
     next_level = torch.where(filled, torch.inf, eigenvalues).amin(-1)
-    return torch.where(next_level <= top + DEGENERACY, top, (top + next_level) / 2)
+    touching = next_level <= top + _shell_width(eigenvalues)[..., 0]
+    return torch.where(touching, top, (top + next_level) / 2)
 
 
 def _bisect(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
@@ -258,11 +296,11 @@ def _bisect(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
     upper = eigenvalues[..., -1] + shift
     # Starting from the middle of the gap gives the right answer where all exponentials underflow.
     middle = _middle_of_gap(eigenvalues, filling).clamp(lower, upper)
-    for _ in range(200):
+    for _ in range(BISECTIONS):
         excess = _excess_electrons(eigenvalues, middle, filling, electron_kT)
         lower = torch.where(excess <= 0, middle, lower)
         upper = torch.where(excess >= 0, middle, upper)
-        if bool(((upper - lower) <= 4e-16 * (1 + middle.abs())).all()):
+        if bool(((upper - lower) <= 4e-16 * (electron_kT + middle.abs())).all()):
             return middle
         middle = (lower + upper) / 2
     raise RuntimeError(f"chemical potential: not converged, last bracket {lower} to {upper}")

@@ -28,6 +28,8 @@ class Cells(Protocol):
     def cells(self) -> NDArray[np.int64]: ...
     @property
     def n_sites(self) -> int: ...
+    @property
+    def orientation(self) -> int: ...
 
 
 def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spins") -> Tensor:
@@ -47,7 +49,7 @@ def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spi
     ValueError
         Wrong shape, not finite, or not of unit length.
     """
-    tensor = vectors_as_tensor(spins, n_sites, argument)
+    tensor = _shaped(_floating(spins, argument), n_sites, argument)
     deviation = (torch.linalg.vector_norm(tensor.detach().double(), dim=-1) - 1).abs()
     worst = float(deviation.max()) if deviation.numel() else 0.0
     if not worst <= UNIT_TOLERANCE:
@@ -59,8 +61,11 @@ def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spi
 
 
 def vectors_as_tensor(vectors: SpinArray, n_sites: int | None, argument: str) -> Tensor:
-    """A (..., N, 3) array of any length as a floating tensor; ValueError on a wrong shape."""
-    tensor = real_tensor(vectors, argument)
+    """A finite (..., N, 3) array of any length as a floating tensor; ValueError for another."""
+    return _shaped(real_tensor(vectors, argument), n_sites, argument)
+
+
+def _shaped(tensor: Tensor, n_sites: int | None, argument: str) -> Tensor:
     if tensor.ndim < 2 or tensor.shape[-1] != 3 or n_sites not in (None, tensor.shape[-2]):
         expected = "N" if n_sites is None else n_sites
         raise ValueError(
@@ -70,19 +75,48 @@ def vectors_as_tensor(vectors: SpinArray, n_sites: int | None, argument: str) ->
 
 
 def real_tensor(values: Any, argument: str) -> Tensor:
-    """Real numbers of any shape as a floating tensor (integers become float64).
+    """Finite real numbers of any shape as a floating tensor.
 
-    Shares memory with a numpy array where torch can; ValueError for complex numbers and text.
+    float32 and float64 stay what they are; integers, float16 and longer floats become float64.
+    Shares memory with a numpy array where torch can.
+
+    Raises
+    ------
+    ValueError
+        Complex numbers, text, ragged lists, a masked array with a set mask, nan or infinity; names
+        the argument.
     """
+    tensor = _floating(values, argument)
+    if not bool(torch.isfinite(tensor.detach()).all()):
+        n_bad = int((~torch.isfinite(tensor.detach())).sum())
+        raise ValueError(f"{argument}: must be finite, got {n_bad} nan or infinite values")
+    return tensor
+
+
+def _floating(values: Any, argument: str) -> Tensor:
+    """As of :func:`real_tensor`, nan and infinity included."""
     if not isinstance(values, Tensor):
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{argument}: must be real numbers, got {array.dtype}")
-        # Torch takes neither negative strides nor, without a warning, read-only memory.
-        values = torch.as_tensor(np.require(array, requirements=["C", "W"]))
+        values = torch.as_tensor(_real_array(values, argument))
     if values.is_complex():
         raise ValueError(f"{argument}: must be real numbers, got {values.dtype}")
-    return values if values.is_floating_point() else values.to(torch.float64)
+    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float64)
+
+
+def _real_array(values: Any, argument: str) -> NDArray[Any]:
+    """Real numbers as an array that torch can take as it is."""
+    if np.ma.is_masked(values):
+        n_masked = np.ma.count_masked(values)
+        raise ValueError(f"{argument}: must have no masked values, got {n_masked}")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{argument}: must be an array of real numbers ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{argument}: must be real numbers, got {array.dtype}")
+    # Torch knows neither the other order of bytes nor floats of more than 64 bits.
+    known = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+    # It takes neither negative strides nor, without a warning, read-only memory.
+    return np.require(array, known, requirements=["C", "W"])
 
 
 def like(result: Tensor, example: SpinArray) -> Any:
@@ -183,7 +217,7 @@ def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
     """Three-sublattice 120 degree order in the xy plane of the triangular lattice."""
     _require(lattice, "triangular", "coplanar_120", multiple=3)
     # Neighbours along a1, a2 and a2 - a1 must differ by 120 degrees: sublattice n1 - n2 mod 3.
-    angle = 2 * np.pi / 3 * (lattice.cells[:, 0] - lattice.cells[:, 1])
+    angle = 2 * np.pi / 3 * lattice.orientation * (lattice.cells[:, 0] - lattice.cells[:, 1])
     return np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1)
 
 
@@ -205,7 +239,8 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
     if chirality not in (-1, 1):
         raise ValueError(f"chirality: must be 1 or -1, got {chirality}")
     waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1), (1, 1))]
-    return -chirality * np.stack(waves, axis=-1) / np.sqrt(3)
+    # Exchanged vectors exchange two waves, which is a mirror.
+    return -chirality * lattice.orientation * np.stack(waves, axis=-1) / np.sqrt(3)
 
 
 TEXTURES: dict[str, Callable[[Cells], NDArray[np.float64]]] = {

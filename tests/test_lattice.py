@@ -6,7 +6,8 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import lattice
+from sdml import bands, lattice, observables, spins
+from sdml.model import SDModel
 
 ROOT3 = np.sqrt(3)
 HONEYCOMB = ([[ROOT3, 0], [ROOT3 / 2, 1.5]], [[0, 0], [0, 1]])
@@ -252,3 +253,55 @@ def square_cell(vectors=((1, 0), (0, 1)), basis=((0, 0),), shape=(4, 4)):
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+TURNED = (((0, 0, 0), (0, 1, 0), (1, 0, 0)), ((1, 0, 0), (0, 1, 0), (1, 1, 0)))
+"""The triangles of the triangular lattice with its vectors exchanged."""
+
+
+def exchanged(length, triangles=TURNED):
+    plain = lattice.triangular(length)
+    return lattice.Lattice("triangular", plain.vectors[::-1], plain.basis, plain.shape, triangles)
+
+
+def test_signs_do_not_depend_on_the_order_of_the_vectors():
+    plain, other = lattice.triangular(4), exchanged(4)
+    for chirality in (-1, 1):
+        expected = chirality * observables.TETRAHEDRAL_CHIRALITY
+        for lat in (plain, other):
+            found = observables.scalar_chirality(lat, spins.tetrahedral(lat, chirality))
+            np.testing.assert_allclose(found, expected)
+    # The same points of the plane bear the same spins: y * Lx + x becomes x * Lx + y.
+    state = spins.random(16, 0)
+    carried = state.reshape(4, 4, 3).swapaxes(0, 1).reshape(16, 3)
+    there = observables.site_chirality(other, carried).reshape(4, 4).T.ravel()
+    np.testing.assert_allclose(there, observables.site_chirality(plain, state), atol=1e-12)
+
+
+def test_the_helicity_of_120_degrees_does_not_depend_on_the_order_of_the_vectors():
+    for lat in (lattice.triangular(3), exchanged(3)):
+        s = spins.coplanar_120(lat)
+        i, j, k = s[lat.plaquettes[: lat.n_sites]].swapaxes(0, 1)
+        helicity = np.cross(i, j) + np.cross(j, k) + np.cross(k, i)
+        np.testing.assert_allclose(helicity[:, 2], 1.5 * np.sqrt(3), atol=1e-12)
+
+
+def test_the_chern_number_does_not_depend_on_the_order_of_the_vectors():
+    found = []
+    for lat in (lattice.triangular(2), exchanged(2)):
+        model = SDModel(lat, 3.0, filling=0.25)
+        found.append(bands.chern_number(model, spins.tetrahedral(lat)))
+    assert found[0] == found[1] != 0
+
+
+def test_corners_are_counter_clockwise_and_of_the_crystal():
+    clockwise = lattice.TRIANGULAR_TRIANGLES
+    laws.assert_refused(lambda: exchanged(4, clockwise), "triangles", "counter-clockwise")
+    collinear = (((0, 0, 0), (1, 0, 0), (2, 0, 0)),)
+    laws.assert_refused(lambda: exchanged(4, collinear), "triangles", collinear[0])
+    repeated = (((0, 0, 0), (1, 0, 0), (1, 0, 0)),)
+    laws.assert_refused(lambda: exchanged(4, repeated), "triangles", repeated[0])
+    beyond = (((0, 0, 0), (0, 1, 1), (1, 0, 0)),)
+    laws.assert_refused(lambda: exchanged(4, beyond), "triangles", "[0, 1)")
+    halves = (((0, 0, 0), (0, 0.5, 0), (1, 0, 0)),)
+    laws.assert_refused(lambda: exchanged(4, halves), "triangles", "integers")

@@ -291,3 +291,49 @@ LATTICE = lattice.square(4)
 )
 def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("electron_kT", [0, 0.05])
+@pytest.mark.parametrize("filling", [0.3, 0.37, 0.5])
+def test_the_unit_of_energy_does_not_matter(scale, electron_kT, filling):
+    lat, s = lattice.square(6), spins.random(36, 0)
+    plain = SDModel(lat, 2.0, filling, electron_kT=electron_kT, zeeman=(0, 0.1, 0))
+    scaled = SDModel(
+        lat, 2.0 * scale, filling, electron_kT=electron_kT * scale, hopping=scale,
+        zeeman=(0, 0.1 * scale, 0),
+    )  # fmt: skip
+    expected, found = exact.solve(plain, s), exact.solve(scaled, s)
+    np.testing.assert_allclose(found.energy / scale, expected.energy, rtol=1e-12)
+    np.testing.assert_allclose(found.local_field / scale, expected.local_field, atol=1e-11)
+    np.testing.assert_allclose(found.density, expected.density, atol=1e-11)
+    mu = found.chemical_potential / scale
+    np.testing.assert_allclose(mu, expected.chemical_potential, atol=1e-12)
+
+
+@pytest.mark.parametrize("electron_kT", [1e-300, 1e-16, 1e-14, 1e-10])
+@pytest.mark.parametrize("filling", [0.3, 0.37])
+def test_a_cold_metal_keeps_its_electrons(electron_kT, filling):
+    """Where kT is below the rounding of mu, levels are taken from the top one."""
+    lat = lattice.square(6)
+    cold = SDModel(lat, 0.0, filling, electron_kT=electron_kT)
+    found = exact.solve(cold, spins.random(36, 0))
+    assert found.density.sum() == pytest.approx(cold.n_electrons, abs=1e-10)
+    ground = exact.solve(SDModel(lat, 0.0, filling), spins.random(36, 0))
+    assert found.energy == pytest.approx(ground.energy, abs=1e-8)
+
+
+def test_a_search_that_misses_the_electrons_raises_with_its_estimate(monkeypatch):
+    monkeypatch.setattr(model, "_bisect", lambda e, filling, kT: torch.full_like(e[..., 0], 0.5))
+    m = SDModel(lattice.square(4), 1.0, 0.3, electron_kT=0.1)
+    with pytest.raises(RuntimeError, match=r"last estimate, .*, misses .* of 9.6 electrons"):
+        exact.solve(m, spins.random(16, 0))
+
+
+@pytest.mark.parametrize(
+    "name", ["exchange_coupling", "filling", "electron_kT", "hopping", "easy_axis", "zeeman"]
+)
+@pytest.mark.parametrize("value", [0.3j, "0.3", None, (1, 0.3j), ((1, 2),)])
+def test_what_is_no_real_number_is_refused_by_name(name, value):
+    arguments = {"exchange_coupling": 1.0, "filling": 0.5} | {name: value}
+    laws.assert_refused(lambda: SDModel(lattice.square(4), **arguments), name)

@@ -127,8 +127,7 @@ def train(
     Parameters
     ----------
     forcefield : ForceField
-        Its input and output scales are fixed from ``training`` first, and its ``model`` gets the
-        lattice of ``training``.
+        Its scales are fixed from ``training`` first, and its ``model`` gets the lattice of that.
     training, validation : Dataset
         Split by whole trajectories (:func:`sdml.dataset.split`).
     report : callable, optional
@@ -144,20 +143,10 @@ def train(
 
     Raises
     ------
-    ValueError
-        Bad argument, or a checkpoint of another run.
-    FloatingPointError
-        The loss or a weight is no longer finite; the checkpoint is that of the epoch before.
+    ValueError, FloatingPointError
+        A bad argument or another run's checkpoint; a loss or a weight that is no longer finite.
     """
-    if not len(training):
-        raise ValueError("training: at least one snapshot is needed, got none")
-    if settings.patience and not validation:
-        raise ValueError(f"validation: patience {settings.patience} needs snapshots, got none")
-    if settings.patience and validation and not _has_torque(validation):
-        raise ValueError(
-            f"validation: patience {settings.patience} needs a transverse field, got none in "
-            f"{len(validation)} snapshots"
-        )
+    _require_snapshots(training, settings, validation)
     original, forcefield = forcefield, forcefield.on_lattice_of(training.model, "training")
     original.model = training.model
     tensors = _as_tensors(forcefield, training)
@@ -184,8 +173,18 @@ def train(
     return run.history
 
 
-def _has_torque(data: Dataset) -> bool:
-    return "torque_r2" in field_errors(data, data.local_field)
+def _require_snapshots(
+    training: Dataset, settings: TrainingSettings, validation: Dataset | None
+) -> None:
+    """ValueError without snapshots to learn, or without a torque to be patient for."""
+    if not len(training):
+        raise ValueError("training: at least one snapshot is needed, got none")
+    if settings.patience:
+        needs = f"validation: patience {settings.patience} needs"
+        if not validation:
+            raise ValueError(f"{needs} snapshots, got none")
+        if "torque_r2" not in field_errors(validation, validation.local_field):
+            raise ValueError(f"{needs} a transverse field, got none in {len(validation)} snapshots")
 
 
 def _set_energy_zero(forcefield: ForceField, tensors: dict[str, Tensor]) -> None:

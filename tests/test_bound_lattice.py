@@ -122,6 +122,20 @@ def test_a_run_refuses_the_field_of_another_lattice(tmp_path, made, method):
     run(tmp_path / "free.h5", oblong, torch.zeros_like)
 
 
+@pytest.mark.parametrize("made", [force_field, pair])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_run_keeps_the_dtype_of_its_spins(tmp_path, made, dtype):
+    """Whatever that of the weights is, with the unchecked field as with the other."""
+    field, sites = made(lattice.square(12)).float(), lattice.square(12)
+    start = torch.as_tensor(spins.random(144, seed=0)).to(dtype)
+    ends = [
+        simulation.quench(tmp_path / f"{k}.h5", sites, start, given, EQUATION, 2, 1).spins
+        for k, given in enumerate((field.field, field.local_field))
+    ]
+    assert {end.dtype for end in ends} == {start.numpy().dtype}
+    np.testing.assert_array_equal(*ends)
+
+
 def test_a_run_of_another_size_or_crystal_names_the_field(tmp_path):
     field = force_field(lattice.square(12))
     bound = field.on(lattice.square(13))

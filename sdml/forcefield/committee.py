@@ -256,11 +256,9 @@ class Committee(Potential):
 
     def _errors(self, data: Labelled) -> FloatArray:
         """|dh| (n, N) of the mean transverse field against the labels."""
-        committee, parts = self._on_lattice_of(data), []
-        for s, exact in _batches(data):
-            across = transverse_part(s, committee.local_field(s) - exact)
-            parts.append(np.linalg.norm(across, axis=-1))
-        return np.concatenate(parts)
+        field = self._on_lattice_of(data).local_field
+        errors = [transverse_part(s, field(s) - exact) for s, exact in _batches(data)]
+        return np.linalg.norm(np.concatenate(errors), axis=-1)
 
     def _spreads(self, data: Labelled, of: str) -> FloatArray:
         """Spreads (n, N) of the snapshots."""

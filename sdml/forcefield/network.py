@@ -377,10 +377,11 @@ def checksum(forcefield: ForceField) -> str:
 
 
 def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
+    environment = forcefield.descriptor.environment
     description = {
         "format": FILE_FORMAT,
         "model": describe(forcefield.model),
-        "environment": _describe_environment(forcefield.descriptor.environment),
+        "environment": {"type": type(environment).__name__, **dataclasses.asdict(environment)},
         "hidden_widths": forcefield.hidden_widths,
         "grand_canonical": forcefield.grand_canonical,
         "card": forcefield.card,
@@ -398,7 +399,7 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
         Nothing is unpickled.
     """
     path = locate(name_or_path)
-    description, tensors = _read(path)
+    description, tensors = read_tensors(path, FILE_FORMAT, "force field")
     require_finite(tensors, f"path: {path.name!r}")
     try:
         forcefield = ForceField(
@@ -415,10 +416,6 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"path: {path.name!r} is incomplete or does not fit ({error})") from error
     return forcefield
-
-
-def _describe_environment(environment: Any) -> dict[str, Any]:
-    return {"type": type(environment).__name__, **dataclasses.asdict(environment)}
 
 
 def _environment(description: dict[str, Any]) -> Environment:
@@ -438,7 +435,3 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     raise ValueError(
         f"name_or_path: must be one of {names} or a file, got {os.fspath(name_or_path)!r}"
     )
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    return read_tensors(path, FILE_FORMAT, "force field")

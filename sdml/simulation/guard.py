@@ -106,18 +106,15 @@ class Guard(Limits):
         Without ``outside`` where the force field cannot tell, see :meth:`announce`.
         """
         optional = {"extrapolation": self.knows_its_range, "spread": self.is_committee}
-        names = ["energy", *(name for name, known in optional.items() if known)]
-        read = self.forcefield.readings(spins, *names)
+        limits = {"extrapolation": 1.0, "spread": self.spread_limit}
+        names = [name for name, known in optional.items() if known]
+        read = self.forcefield.readings(spins, "energy", *names)
         found = {"energy_per_site": read["energy"].double() / spins.shape[-2]}
-        flagged = torch.zeros(spins.shape[:-1], dtype=torch.bool, device=spins.device)
-        if "extrapolation" in read:
-            flagged |= read["extrapolation"] > 1
         if "spread" in read:
             found["spread"] = read["spread"].double().square().mean(-1).sqrt()
-            if self.spread_limit is not None:
-                flagged |= read["spread"] > self.spread_limit
-        if "outside" in self.quantities:
-            found["outside"] = flagged.double().mean(-1)
+        flags = [read[name] > limits[name] for name in names if limits[name] is not None]
+        if flags:
+            found["outside"] = torch.stack(flags).any(0).double().mean(-1)
         return found
 
     def announce(self) -> None:

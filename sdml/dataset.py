@@ -160,7 +160,8 @@ def quench(
     The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
     to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
     a force field, the ``driver``: then only the kept frames cost a label, and they are the states
-    that this force field visits. 'adams' starts anew at every frame.
+    that this force field visits. It must be of the model's lattice, see ``forcefield.on``. 'adams'
+    starts anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
     found there goes on after its last frame, bit for bit on the same machine. ValueError if the
@@ -172,6 +173,7 @@ def quench(
     if texture != "random":
         recipe["start"] = texture
     if driver is not None:
+        model.lattice.require_of(driver, "driver")
         recipe["force_field"] = forcefield.checksum(driver)
     rng = dynamics.generator(equation, seed)
     data = None

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdml import forcefield, lattice, observables, simulation, spins
+from sdml import forcefield, observables, simulation, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.forcefield import committee
 from sdml.lattice import Lattice
@@ -121,7 +121,7 @@ def quench(
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
     require_device(asked.device)
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
-    sites = getattr(lattice, loaded.model.lattice.name)(asked.length)
+    sites = replace(loaded.model.lattice, shape=(asked.length, asked.length))
     driver = loaded.on(sites).to(asked.device)
     start = torch.as_tensor(_start(asked.initial, sites, seed))
     settings = replace(
@@ -176,7 +176,8 @@ def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
         return spins.start(initial, sites, seed)
     found = simulation.load(initial)
     held, last = found.header["lattice"], found.spins
-    if (held["name"], tuple(held["shape"])) != (sites.name, sites.shape):
+    begun = Lattice(held["name"], held["vectors"], held["basis"], held["shape"])
+    if begun.shape != sites.shape or not begun.same_crystal(sites):
         raise ValueError(
             f"initial: must hold a run of the {sites.name} lattice of shape {sites.shape}, got the "
             f"{held['name']} one of {tuple(held['shape'])}"

@@ -37,6 +37,9 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 SIGNAL = 1e-5
 """Frames with a smaller mean square transverse field are not scored: nothing is left to predict."""
+FLAT = 1e-8
+"""Fields whose transverse part has less than this share of the mean square have none: what is left
+is rounding."""
 DEPLETED = 0.9
 """Sites with fewer electrons than this carry the holes of a doped antiferromagnet."""
 
@@ -103,7 +106,10 @@ def stage_fields(data: Dataset, field: FloatArray) -> dict[str, tuple[FloatArray
 
 
 def stage_table(errors: dict[str, dict[str, float]]) -> str:
-    """Errors by stage as a Markdown table; MSE per component, three times that per spin."""
+    """Errors by stage as a Markdown table; MSE per component, three times that per spin.
+
+    A dash stands where R² or the correlation has no meaning (:func:`field_errors`).
+    """
     lines = [
         "| stage | sites | transverse MSE | per spin | R² | correlation | full-field MSE |",
         "|---|---|---|---|---|---|---|",
@@ -111,10 +117,14 @@ def stage_table(errors: dict[str, dict[str, float]]) -> str:
     for name, row in errors.items():
         lines.append(
             f"| {name} | {row['sites']:.0f} | {row['torque_mse']:.2e} | "
-            f"{3 * row['torque_mse']:.2e} | {row['torque_r2']:.3f} | "
-            f"{row['torque_correlation']:.3f} | {row['field_mse']:.2e} |"
+            f"{3 * row['torque_mse']:.2e} | {_shown(row, 'torque_r2', '.3f')} | "
+            f"{_shown(row, 'torque_correlation', '.3f')} | {row['field_mse']:.2e} |"
         )
     return "\n".join(lines)
+
+
+def _shown(errors: dict[str, float], name: str, digits: str) -> str:
+    return format(errors[name], digits) if name in errors else "–"
 
 
 def report(forcefield: ForceField, data: Dataset) -> str:
@@ -169,22 +179,35 @@ def field_errors(
         ``sites``: their number; ``field_mse`` and ``torque_mse``: mean over them and the 3
         Cartesian components of the squared error of the full and of the transverse field ("per
         spin" is 3 times that); ``torque_r2`` = 1 - torque_mse / mean square of the transverse
-        field; ``torque_correlation``: Pearson's, over the components of the transverse field.
+        field; ``torque_correlation``: Pearson's, over the components of the transverse field. The
+        last two are not there where they have no meaning: the transverse fields of the labels, for
+        the correlation also those of ``field``, are below 1e-4 of the full ones, or all the same.
+
+    Raises
+    ------
+    ValueError
+        Another shape than that of the labels, or no site.
     """
     if field.shape != data.local_field.shape:
         raise ValueError(f"field: shape must be {data.local_field.shape}, got {field.shape}")
     chosen = np.ones(field.shape[:2], dtype=bool) if sites is None else sites
+    if not chosen.any():
+        raise ValueError(f"sites: at least one must count, got none of {chosen.shape}")
     exact, found = data.local_field[chosen], field[chosen]  # (n_chosen, 3)
     exact_t = spin_arrays.transverse(data.spins[chosen], exact)
     found_t = spin_arrays.transverse(data.spins[chosen], found)
-    torque_mse = float(((found_t - exact_t) ** 2).mean())
-    return {
+    torque_mse, flat = float(((found_t - exact_t) ** 2).mean()), FLAT * (exact**2).mean()
+    errors = {
         "sites": float(len(exact)),
         "field_mse": float(((found - exact) ** 2).mean()),
         "torque_mse": torque_mse,
-        "torque_r2": 1 - torque_mse / float((exact_t**2).mean()),
-        "torque_correlation": float(np.corrcoef(found_t.ravel(), exact_t.ravel())[0, 1]),
     }
+    if (exact_t**2).mean() > flat:
+        errors["torque_r2"] = 1 - torque_mse / float((exact_t**2).mean())
+    if min(exact_t.var(), found_t.var()) > flat:
+        correlation = np.corrcoef(found_t.ravel(), exact_t.ravel())
+        errors["torque_correlation"] = float(correlation[0, 1])
+    return errors
 
 
 def pair_exchange_field(training: Dataset, evaluation: Dataset, n_shells: int = 3) -> FloatArray:
@@ -249,7 +272,7 @@ def card_text(forcefield: ForceField) -> str:
         content["remark"],
         f"Model: J = {model.exchange_coupling}, filling = {model.filling}, "
         f"electron_kT = {model.electron_kT}, hopping = {model.hopping}. The weights hold for these "
-        "values only, on any lattice of this kind with L >= 12.",
+        f"values only, on any lattice of this kind with L >= {forcefield.least_length}.",
         f"Descriptor: {environment}; {mode}; network "
         f"{forcefield.feature_mean.numel()}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "
         f"{content['parameters']} parameters.",
@@ -260,7 +283,7 @@ def card_text(forcefield: ForceField) -> str:
         f"{content['held_out_snapshots']} snapshots of {content['held_out_sites']} sites, times "
         f"{content['held_out_times']}:",
         stage_table(content["held_out_stages"]),
-        f"All frames: transverse R² {errors['torque_r2']:.3g}, rms error of the energy "
+        f"All frames: transverse R² {_shown(errors, 'torque_r2', '.3g')}, rms error of the energy "
         f"{errors['energy_rms']:.2g} t a site. Energies in t; MSE are means over the three "
         "components. The best pair exchange of three shells (it has no longitudinal part):",
         stage_table(content["pair_exchange_stages"]),

@@ -8,6 +8,7 @@ multiplicities (two sites can be joined twice through the boundary).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,38 @@ class Lattice:
         if self.shape[0] != self.shape[1]:
             raise ValueError(f"shape: needs equal lengths, got {self.shape}")
         return self.shape[0]
+
+    def same_crystal(self, other: Lattice) -> bool:
+        """Whether vectors and basis are the same, up to the origin, by whatever name and shape."""
+        if self.n_basis != other.n_basis:
+            return False
+        mine, theirs = (
+            np.concatenate([x.vectors, np.subtract(x.basis, x.basis[0])]) for x in (self, other)
+        )
+        return np.allclose(mine, theirs, rtol=0, atol=1e-6)
+
+    def is_a(self, kind: str) -> bool:
+        """Whether it is 'square' or 'triangular', by its vectors; of another kind by its name."""
+        made = {"square": square, "triangular": triangular}.get(kind)
+        return self.name == kind if made is None else self.same_crystal(made(1))
+
+    def require_of(self, field: Any, argument: str) -> None:
+        """ValueError where ``field`` says by its ``lattice_of(N)`` that it is of another lattice.
+
+        Vectors, basis and shape count, the name does not.
+        """
+        if not hasattr(field, "lattice_of"):
+            return
+        expected = f"{argument}: must be of the {self.name} lattice of shape {self.shape}"
+        try:
+            bound = field.lattice_of(self.n_sites)
+        except ValueError as error:
+            raise ValueError(f"{expected}, use .on(lattice) ({error})") from error
+        if bound.shape != self.shape or not bound.same_crystal(self):
+            raise ValueError(
+                f"{expected}, got the {bound.name} one of {bound.shape} with the vectors "
+                f"{bound.vectors}; use .on(lattice)"
+            )
 
     @cached_property
     def cells(self) -> IntArray:

@@ -93,7 +93,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Scales:
-    """Variances of the training data that make the terms of the loss comparable."""
+    """Variances of the training data that make the terms of the loss comparable, at least 1e-8."""
 
     transverse: float
     longitudinal: float
@@ -105,8 +105,8 @@ def data_scales(data: Dataset) -> Scales:
     """Mean square transverse field per component, variances of h . S, E and the density."""
     longitudinal = (data.local_field * data.spins).sum(-1)
     h_t = transverse(data.spins, data.local_field)
-    variances = (float(x.var()) for x in (longitudinal, data.energy, data.density))
-    return Scales(float((h_t**2).mean()), *(max(v, 1e-8) for v in variances))
+    squares = (h_t**2).mean(), *(x.var() for x in (longitudinal, data.energy, data.density))
+    return Scales(*(max(float(square), 1e-8) for square in squares))
 
 
 def train(
@@ -125,7 +125,7 @@ def train(
     Parameters
     ----------
     forcefield : ForceField
-        Its input and output scales are fixed from ``training`` first.
+        Its scales are fixed from ``training`` first, and its ``model`` gets the lattice of that.
     training, validation : Dataset
         Split by whole trajectories (:func:`sdml.dataset.split`).
     report : callable, optional
@@ -137,13 +137,16 @@ def train(
     Returns
     -------
     list of dict
-        epoch, loss, and torque_r2 of the validation set if there is one.
+        epoch, loss, and torque_r2 of the validation set if there is one that has it.
+
+    Raises
+    ------
+    ValueError, FloatingPointError
+        A bad argument or another run's checkpoint; a loss or a weight that is no longer finite.
     """
-    if not len(training):
-        raise ValueError("training: at least one snapshot is needed, got none")
-    if settings.patience and not validation:
-        raise ValueError(f"validation: patience {settings.patience} needs snapshots, got none")
-    forcefield = forcefield.on_lattice_of(training.model, "training")
+    _require_snapshots(training, settings, validation)
+    original, forcefield = forcefield, forcefield.on_lattice_of(training.model, "training")
+    original.model = training.model
     tensors = _as_tensors(forcefield, training)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
     forcefield.standardize(
@@ -166,6 +169,20 @@ def train(
     if settings.energy_weight == 0:
         _set_energy_zero(forcefield, tensors)
     return run.history
+
+
+def _require_snapshots(
+    training: Dataset, settings: TrainingSettings, validation: Dataset | None
+) -> None:
+    """ValueError without snapshots to learn, or without a torque to be patient for."""
+    if not len(training):
+        raise ValueError("training: at least one snapshot is needed, got none")
+    if settings.patience:
+        needs = f"validation: patience {settings.patience} needs"
+        if not validation:
+            raise ValueError(f"{needs} snapshots, got none")
+        if "torque_r2" not in field_errors(validation, validation.local_field):
+            raise ValueError(f"{needs} a transverse field, got none in {len(validation)} snapshots")
 
 
 def _set_energy_zero(forcefield: ForceField, tensors: dict[str, Tensor]) -> None:
@@ -221,13 +238,22 @@ class TrainingRun:
         for batch in _batches(tensors, self.settings.batch_size, self.rng):
             self.optimizer.zero_grad()
             value = loss(self.forcefield, batch, scales, self.settings)
+            self._require_finite("loss", value)
             # Not in the spins, of which the fields in the loss are derivatives already.
             value.backward(inputs=self.parameters)
             self.optimizer.step()
             self.scheduler.step()
             self.mean.update_parameters(self.forcefield)
             losses.append(value.item())
+        self._require_finite("weights", *self.parameters)
         return float(np.mean(losses))
+
+    def _require_finite(self, name: str, *values: Tensor) -> None:
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise FloatingPointError(
+                f"{name}: must be finite, got nan or infinity in epoch {len(self.history) + 1}; "
+                f"learning_rate = {self.settings.learning_rate}"
+            )
 
     def close_epoch(self, mean_loss: float, score: float | None) -> None:
         record = {"epoch": float(len(self.history) + 1), "loss": mean_loss}
@@ -342,6 +368,6 @@ def _batches(
         yield {name: values[chosen.to(values.device)] for name, values in tensors.items()}
 
 
-def _score(forcefield: ForceField, data: Dataset) -> float:
+def _score(forcefield: ForceField, data: Dataset) -> float | None:
     """torque_r2 at the chemical potential of the labels: defined before the densities are."""
-    return field_errors(data, predict(forcefield, data, labelled_mu=True))["torque_r2"]
+    return field_errors(data, predict(forcefield, data, labelled_mu=True)).get("torque_r2")

@@ -1,15 +1,17 @@
 """The command line: what it accepts, says and imports."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import SafetensorError
 
-from sdml import cli, dataset, evaluation, files, forcefield
+from sdml import cli, dataset, evaluation, files, forcefield, training
 from sdml.cli import arguments, commands
 from sdml.descriptor.moments import MomentEnvironment
 from sdml.forcefield import committee
@@ -326,6 +328,16 @@ def test_places_that_take_no_file(stores, tmp_path, monkeypatch, capsys, option,
     assert f"got the folder {target!r}" in caught.err or f"got {target!r}" in caught.err
     assert "epoch" not in caught.out
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(stores, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "loss", lambda *_: torch.tensor(torch.nan))
+    output = tmp_path / "ff.safetensors"
+    with pytest.raises(SystemExit) as stop:
+        train(stores, output, *MOMENTS)
+    assert stop.value.code == 1
+    assert re.match(r"STOPPED loss: .* in epoch 1;", capsys.readouterr().err)
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])

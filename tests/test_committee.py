@@ -251,6 +251,54 @@ def test_other_shapes_of_the_lattice():
     np.testing.assert_allclose(oblong.spread(tiled), np.tile(made.spread(STATE), 2), atol=1e-12)
 
 
+def test_a_committee_that_is_cast_leaves_members_and_the_others_as_they_are():
+    """The given members, the committee a view was made of, and the one that is not calibrated."""
+    members = [member(seed=seed).float() for seed in (1, 2)]
+    made = Committee(members)
+    other = Committee(made.members, Calibration(2.0, 3.0, 5))
+    expected = made.local_field(STATE)
+    for cast in (made.on(lattice.square(7, 14)), other):
+        assert cast.double().dtype == torch.float64
+        assert {ff.dtype for ff in (made, *made.members, *members)} == {torch.float32}
+    np.testing.assert_array_equal(made.local_field(STATE), expected)
+    assert made.on(lattice.square(7, 14)).to("cpu").lattice_of(98).shape == (7, 14)
+    with torch.no_grad():
+        members[0].network[0].weight.mul_(1.1)
+    assert not np.array_equal(made.local_field(STATE), expected)  # the weights are shared
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_unchecked_fields_take_spins_of_any_dtype(dtype):
+    made, s = of_random_members().float(), torch.as_tensor(STATE).to(dtype)
+    for field in (made.field, made.member_fields):
+        assert field(s).dtype == dtype
+        torch.testing.assert_close(field(s), field(s.float()).to(dtype), rtol=0, atol=0)
+
+
+@every_kind
+def test_readings_are_what_the_methods_return_and_cost_one_descriptor(monkeypatch, kind):
+    made, names = of_random_members(kind, easy_axis=0.3), ("energy", "extrapolation", "spread")
+    made.calibration = Calibration(2.0, 3.0, 5)
+    s = np.stack([STATE, FERROMAGNET])
+    expected = {name: getattr(made, name)(s) for name in names}
+    counts = counted(monkeypatch, made)
+    found = made.readings(s, *names)
+    assert counts == {"forward": 1, "adjoint": 0}
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    laws.assert_refused(lambda: made.readings(2 * s, "energy"), "spins", "deviation is 1")
+
+
+def test_a_committee_with_a_broken_member_writes_no_file(tmp_path):
+    made = of_random_members()
+    with torch.no_grad():
+        made.members[2].output_mean[0] = torch.nan
+    path = tmp_path / "ff.safetensors"
+    laws.assert_refused(lambda: committee.save(made, path), "committee", "finite", "output_mean")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def saved(tmp_path):
     """File of the first of three calibrated members."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import laws
 import numpy as np
 import pytest
 
@@ -76,6 +77,38 @@ def test_errors_are_those_of_their_definition():
     assert "| pooled | 900 |" in evaluation.stage_table(
         evaluation.stage_errors(data, data.local_field)
     )
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_collinear_labels_have_no_r2(noise):
+    """Rounding is no signal: what is divided by it would say anything."""
+    data = snapshots(lattice.square(4), [0.0, 10.0])
+    along = 3.0 * data.spins + noise * data.local_field
+    flat, predicted = replace(data, local_field=along), 3.0 * data.spins + 0.1
+    errors = evaluation.field_errors(flat, predicted)
+    assert errors.keys() == {"sites", "field_mse", "torque_mse"}
+    assert errors["field_mse"] == pytest.approx(0.01, rel=1e-6)
+    assert all(np.isfinite(value) for value in errors.values())
+    table = evaluation.stage_table({"pooled": errors})
+    assert table.splitlines()[-1].split(" | ")[4:6] == ["–", "–"]
+    # Weak fields with a direction of their own are no rounding.
+    weak = replace(data, local_field=1e-6 * data.local_field)
+    assert evaluation.field_errors(weak, weak.local_field)["torque_r2"] == 1.0
+
+
+def test_a_field_without_a_torque_has_no_correlation():
+    data = snapshots(lattice.square(4), [0.0])
+    errors = evaluation.field_errors(data, 2.0 * data.spins)
+    assert errors["torque_r2"] == pytest.approx(0, abs=1e-12)
+    assert "torque_correlation" not in errors
+
+
+def test_no_site_has_no_errors():
+    data = snapshots(lattice.square(4), [0.0])
+    none = np.zeros(data.density.shape, dtype=bool)
+    laws.assert_refused(lambda: evaluation.field_errors(data, data.local_field, none), "sites")
+    empty = data.select(slice(0, 0))
+    laws.assert_refused(lambda: evaluation.field_errors(empty, empty.local_field), "sites")
 
 
 def test_pair_exchange_finds_a_field_that_is_one():

@@ -272,6 +272,66 @@ def test_weights_are_shared_with_other_shapes():
     assert other.energy(STATE) == ff.energy(STATE)
 
 
+@pytest.mark.parametrize("cast", ["double", "half", "float"])
+def test_a_view_that_is_cast_leaves_the_original_as_it_is(cast):
+    ff = random_force_field("square symmetry").float()
+    weights = {name: tensor.clone() for name, tensor in ff.state_dict().items()}
+    view = getattr(ff.on(lattice.square(7)), cast)()
+    dtypes = {"double": torch.float64, "half": torch.float16, "float": torch.float32}
+    assert view.dtype == dtypes[cast]
+    assert ff.dtype == torch.float32
+    with torch.no_grad():
+        view.network[0].weight.mul_(2)
+        view.output_mean += 1
+    for name, tensor in ff.state_dict().items():
+        assert tensor.dtype == weights[name].dtype, name
+        assert torch.equal(tensor, weights[name]), name
+    assert ff.local_field(STATE).dtype == np.float64
+
+
+def test_a_view_of_a_view_and_a_moved_one_are_independent():
+    ff = random_force_field("square symmetry").float()
+    view = ff.on(lattice.square(7))
+    further = view.on(lattice.square(7, 8)).to(torch.float64)
+    moved = ff.on(lattice.square(7)).to("cpu")
+    assert (ff.dtype, view.dtype, further.dtype) == (torch.float32, torch.float32, torch.float64)
+    expected = ff.local_field(STATE)
+    np.testing.assert_array_equal(moved.local_field(STATE), expected)
+    moved.whitening = None
+    with torch.no_grad():
+        moved.network[0].weight.zero_()
+    np.testing.assert_array_equal(view.local_field(STATE), expected)
+    assert np.isfinite(ff.extrapolation(STATE)).all()
+
+
+@every_field
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_unchecked_field_takes_spins_of_any_dtype(name, dtype):
+    ff = random_force_field(name, **ANISOTROPY).float()
+    s = torch.as_tensor(STATE).to(dtype)
+    found = ff.field(s)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, ff.field(s.float()).to(dtype), rtol=0, atol=0)
+    assert ff(s).dtype == torch.float32
+    if ff.grand_canonical:
+        mu = torch.tensor([-2.1], dtype=torch.float64)
+        torch.testing.assert_close(ff.field(s, mu), ff.field(s.float(), mu.float()).to(dtype))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["network.0.weight", "output_scale"])
+def test_weights_that_are_not_finite_are_neither_saved_nor_read(tmp_path, monkeypatch, bad, where):
+    ff, path = random_force_field("square symmetry"), tmp_path / "ff.safetensors"
+    with torch.no_grad():
+        ff.state_dict()[where].flatten()[0] = bad
+    laws.assert_refused(lambda: forcefield.save(ff, path), "forcefield", "finite", where)
+    assert not path.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "require_finite", lambda *_: None)  # as versions before did
+        forcefield.save(ff, path)
+    laws.assert_refused(lambda: forcefield.load(path), path.name, "finite", where)
+
+
 @every_field
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 2)])
 def test_batches_equal_singles(name, batch):

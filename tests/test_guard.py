@@ -10,7 +10,7 @@ import torch
 from sdml import simulation, spins
 from sdml.descriptor.raw import RawBondEnvironment
 from sdml.dynamics import LandauLifshitz
-from sdml.forcefield import ForceField
+from sdml.forcefield import ForceField, potential
 from sdml.forcefield.committee import Calibration, Committee
 from sdml.lattice import square
 from sdml.model import SDModel
@@ -57,6 +57,26 @@ def test_readings_are_those_of_the_force_field(tmp_path):
     drift = found.guard["energy_per_site"] - found.guard["energy_per_site"][0]
     np.testing.assert_allclose(found.guard["energy_drift"], drift, atol=1e-12)
     assert np.diff(drift).max() < 1e-6
+
+
+def test_readings_are_asked_for_once(monkeypatch):
+    """One evaluation of the descriptor and one check of the spins."""
+    calls = {"features": 0, "as_tensor": 0}
+
+    def count(place, name):
+        original = getattr(place, name)
+
+        def counted(*arguments):
+            calls[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(place, name, counted)
+
+    count(ForceField, "features")
+    count(potential, "as_tensor")
+    guard = Guard(COMMITTEE, spread_limit=0.1)
+    assert set(guard.readings(START.double())) == {"energy_per_site", "outside", "spread"}
+    assert calls == {"features": 1, "as_tensor": 1}
 
 
 def test_a_run_within_the_range_is_quiet(tmp_path):

@@ -239,6 +239,93 @@ def test_energy_error_is_per_site(snapshots):
     assert evaluation.evaluate(ff, shifted)["energy_rms"] == pytest.approx(np.sqrt(12.5))
 
 
+COLLINEAR = [spins.neel(MODEL.lattice), spins.ferromagnetic(MODEL.lattice)]
+
+
+def collinear(n=4):
+    """Exact labels of ordered spins: no torque, and every site like the others."""
+    states = np.stack([COLLINEAR[k % 2] for k in range(n)])
+    return dataset.label(MODEL, states, np.arange(n), np.zeros(n))
+
+
+@every_force_field
+def test_flat_labels_train_to_finite_weights(tmp_path, made):
+    data = collinear()
+    assert (data.local_field.std((0, 1)) > 0).any()
+    scales = training.data_scales(data)
+    assert scales.transverse == 1e-8
+    ff = made()
+    history = training.train(ff, data, replace(SETTINGS, n_epochs=3), validation=data)
+    assert np.isfinite([row["loss"] for row in history]).all()
+    assert all("torque_r2" not in row for row in history)
+    assert torch.isfinite(weights_of(ff)).all()
+    errors = evaluation.evaluate(ff, data)
+    assert np.isfinite(list(errors.values())).all()
+    assert "torque_r2" not in errors
+    forcefield.save(ff, tmp_path / "ff.safetensors")
+    ff.card = evaluation.card(ff, data, data, SETTINGS)
+    forcefield.save(ff, tmp_path / "ff.safetensors")
+    assert forcefield.load(tmp_path / "ff.safetensors").card == json.loads(json.dumps(ff.card))
+    assert "transverse R² –" in evaluation.card_text(ff)
+    assert "pair exchange" in evaluation.report(ff, data)
+
+
+def test_one_and_the_same_state_trains_to_finite_weights():
+    """All scales at their floors."""
+    data = dataset.label(MODEL, np.stack([COLLINEAR[1]] * 2), [0, 1], [0.0, 0.0])
+    ff = force_field()
+    history = training.train(ff, data, replace(SETTINGS, n_epochs=2, energy_weight=1.0))
+    assert np.isfinite(history[-1]["loss"])
+    assert torch.isfinite(weights_of(ff)).all()
+
+
+def test_patience_needs_a_torque_to_wait_for(snapshots):
+    settings = replace(SETTINGS, patience=2)
+    laws.assert_refused(
+        lambda: training.train(force_field(), snapshots[0], settings, collinear()),
+        "validation",
+        "patience 2",
+        "transverse",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # of infinite labels
+@pytest.mark.parametrize("what", ["energy", "weights"])
+def test_a_loss_that_is_no_number_ends_the_training(snapshots, tmp_path, what):
+    """Named with its epoch; the weights and the checkpoint are those before."""
+    data, path, settings = snapshots[0], tmp_path / "c.safetensors", replace(SETTINGS, n_epochs=3)
+    ff = force_field()
+
+    def spoil(row):
+        if row["epoch"] == 2:
+            with torch.no_grad():
+                ff.network[0].weight[0, 0] = torch.nan
+
+    if what == "energy":
+        data = replace(data, energy=np.where(np.arange(len(data)) == 5, np.inf, data.energy))
+    with pytest.raises(
+        FloatingPointError, match=rf"loss: .* epoch {3 if what == 'weights' else 1}"
+    ):
+        training.train(ff, data, settings, report=spoil, checkpoint=path)
+    assert path.exists() == (what == "weights")
+
+
+def test_steps_that_blow_the_weights_up_are_told(snapshots, monkeypatch):
+    """Also in the last epoch, after which no loss is taken."""
+    steps = []
+
+    def exploding(self, *_):
+        steps.append(1)
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].fill_(torch.inf)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", exploding)
+    settings = replace(SETTINGS, n_epochs=1, batch_size=len(snapshots[0]))
+    with pytest.raises(FloatingPointError, match=r"weights: .* epoch 1"):
+        training.train(force_field(), snapshots[0], settings)
+    assert steps == [1]
+
+
 @pytest.mark.parametrize("shape", [(6, 8), (4, 9)])
 def test_snapshots_of_an_oblong_lattice(shape):
     """4 x 9 sites are as many as 6 x 6: the lattice of the data counts, not their number."""

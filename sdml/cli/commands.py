@@ -218,7 +218,10 @@ def _require_places(given: Arguments, number: int) -> None:
 
 @contextmanager
 def _failing_saves(given: Arguments) -> Iterator[None]:
-    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
+    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1.
+
+    So does a loss that is not finite.
+    """
     from safetensors import SafetensorError
 
     try:
@@ -226,6 +229,9 @@ def _failing_saves(given: Arguments) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
         print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
+        sys.exit(1)
+    except FloatingPointError as reason:
+        print(f"STOPPED {reason}", file=sys.stderr)
         sys.exit(1)
 
 

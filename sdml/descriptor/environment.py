@@ -106,8 +106,11 @@ class SiteDescriptor(nn.Module):
     def neighbor_table(self, lattice: Lattice) -> Tensor:
         """(N, K) the sites that every site of a lattice of this kind sees."""
         kind = self.environment.kind
-        if lattice.name != kind or lattice.n_basis != 1:
-            raise ValueError(f"lattice: must be {kind!r}, got {lattice.name!r}")
+        if not lattice.is_a(kind):
+            raise ValueError(
+                f"lattice: must have the vectors and the one site a cell of {kind!r}, got "
+                f"{lattice.name!r} with {lattice.vectors} and {lattice.n_basis} sites"
+            )
         sites = lattice.site_index(lattice.cells[:, None] + self.cells, 0)
         return torch.as_tensor(sites, device=next((x.device for x in self.buffers()), None))
 

@@ -38,7 +38,7 @@ from sdml.forcefield import network
 from sdml.forcefield.network import ForceField
 from sdml.forcefield.potential import Potential
 from sdml.lattice import Lattice
-from sdml.model import SDModel, spin_energy
+from sdml.model import SDModel
 from sdml.spins import as_tensor, transverse_part
 
 FloatArray = NDArray[np.float64]
@@ -118,7 +118,8 @@ class Committee(Potential):
     Notes
     -----
     Lattices, dtypes and kinds of arrays are those of :class:`sdml.forcefield.ForceField`; the
-    weights are shared with the members.
+    weights are shared with the given members until the committee is cast or moved
+    (:meth:`~sdml.forcefield.potential.Potential.view`).
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Committee(Potential):
     ) -> None:
         super().__init__()
         _require_alike(members)
-        self._members = nn.ModuleList(members)
+        self._members = nn.ModuleList([member.view() for member in members])
         self.model = members[0].model
         self.grand_canonical = all(member.grand_canonical for member in members)
         self.calibration = calibration or Calibration()
@@ -139,8 +140,11 @@ class Committee(Potential):
     def feature_mean(self) -> Tensor:  # type: ignore[override]
         return self.members[0].feature_mean
 
-    def on(self, lattice: Lattice) -> Committee:
-        return Committee([member.on(lattice) for member in self.members], self.calibration)
+    def placed(self, lattice: Lattice) -> Committee:
+        return Committee([member.placed(lattice) for member in self.members], self.calibration)
+
+    def lattice_of(self, n_sites: int) -> Lattice:
+        return self.members[0].lattice_of(n_sites)
 
     def features(self, spins: Tensor) -> Tensor:
         return self.members[0].features(spins)
@@ -163,7 +167,8 @@ class Committee(Potential):
         """The fields (n, ..., N, 3) of all members: one adjoint pass each, no guard."""
         with torch.enable_grad():
             leaf = spins.detach().requires_grad_(True)
-            described, exact = self.described(leaf), spin_energy(self.model, leaf)
+            s = leaf.to(self.dtype)
+            described, exact = self.described(s), self.spin_energy(s)
             energies = [member.electron_energy(*described) + exact for member in self.members]
             slopes = [
                 torch.autograd.grad(energy.sum(), leaf, retain_graph=True)[0] for energy in energies
@@ -185,7 +190,12 @@ class Committee(Potential):
         return self._checked(lambda s: factor * body(s), spins)
 
     def _energy_spread(self, spins: Tensor) -> Tensor:
-        return self._members_site_energies(self.features(spins)).std(0)
+        return self._members_site_energies(self.described(spins)[0]).std(0)
+
+    def _read(self, name: str, spins: Tensor, features: Tensor, square: Tensor) -> Tensor:
+        if name == "spread":
+            return self.calibration.energy * self._members_site_energies(features).std(0)
+        return super()._read(name, spins, features, square)
 
     def _field_spread(self, spins: Tensor) -> Tensor:
         fields = transverse_part(spins, self.member_fields(spins))
@@ -246,11 +256,9 @@ class Committee(Potential):
 
     def _errors(self, data: Labelled) -> FloatArray:
         """|dh| (n, N) of the mean transverse field against the labels."""
-        committee, parts = self._on_lattice_of(data), []
-        for s, exact in _batches(data):
-            across = transverse_part(s, committee.local_field(s) - exact)
-            parts.append(np.linalg.norm(across, axis=-1))
-        return np.concatenate(parts)
+        field = self._on_lattice_of(data).local_field
+        errors = [transverse_part(s, field(s) - exact) for s, exact in _batches(data)]
+        return np.linalg.norm(np.concatenate(errors), axis=-1)
 
     def _spreads(self, data: Labelled, of: str) -> FloatArray:
         """Spreads (n, N) of the snapshots."""
@@ -309,6 +317,7 @@ def save(committee: Committee, path: str | os.PathLike[str]) -> None:
     further = [p.name for number, p in _files(Path(path)).items() if number > n]
     if further:
         raise ValueError(f"path: {further} belong to a larger committee than this one of {n}")
+    network.require_finite(committee.state_dict(), "committee")  # before the first file
     for number, member in enumerate(committee.members, start=1):
         labelled = copy.copy(member)  # the card of the member itself stays as it is
         labelled.card = member.card | {CARD_ENTRY: _entry(committee)}

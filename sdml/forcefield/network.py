@@ -22,10 +22,10 @@ Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi 10.1103/PhysRevLe
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -37,7 +37,6 @@ import torch
 from torch import Tensor, nn
 
 from sdml import files
-from sdml import lattice as lattices
 from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
 from sdml.forcefield import equilibration
 from sdml.forcefield.container import digest, read_tensors, write_tensors
@@ -62,7 +61,7 @@ among the training data still counts when it does elsewhere."""
 
 
 class ForceField(Potential):
-    """Energy and local field of spins on a lattice of the kind of ``model.lattice``.
+    """Energy and local field of spins on a lattice with the cell of ``model.lattice``.
 
     Parameters
     ----------
@@ -79,9 +78,11 @@ class ForceField(Potential):
 
     Notes
     -----
-    Unless :meth:`on` names another lattice, N spins live on the periodic L x L lattice,
-    L = sqrt(N). The network computes in the dtype of its weights: float32, float64 after
-    ``.double()``.
+    Unless :meth:`on` names the lattice, N spins live on ``model.lattice``, that of the training, if
+    it has N sites, and else on the periodic lattice of L x L of its cells, L = sqrt(N) where a cell
+    has one site. Lattices with a side below :attr:`least_length` are refused: 12, or that of the
+    training lattice if it is shorter. The network computes in the dtype of its weights: float32,
+    float64 after ``.double()``.
     """
 
     feature_scale: Tensor
@@ -101,9 +102,10 @@ class ForceField(Potential):
         grand_canonical: bool = False,
     ) -> None:
         super().__init__()
-        if model.lattice.name != environment.kind:
+        if not model.lattice.is_a(environment.kind):
             raise ValueError(
-                f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice"
+                f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice with "
+                f"the vectors {model.lattice.vectors} and {model.lattice.n_basis} sites a cell"
             )
         if isinstance(environment, MomentEnvironment):
             _require_same_electrons(model, environment)
@@ -126,33 +128,42 @@ class ForceField(Potential):
         self.register_buffer("compressibility", torch.tensor(0.0))
         self.register_buffer("whitening", None)  # released weights may be without
         self._lattice: Lattice | None = None
-        self._tables: dict[Any, Tensor] = {}
 
-    def on(self, lattice: Lattice) -> ForceField:
-        """The same force field (weights shared) for a lattice of another shape."""
-        self.descriptor.neighbor_table(lattice)  # refuses another kind of lattice
-        other = copy.copy(self)
-        other._lattice, other._tables = lattice, {}
+    def placed(self, lattice: Lattice) -> ForceField:
+        trained = self.model.lattice
+        if not lattice.same_crystal(trained):
+            raise ValueError(
+                f"lattice: must have the vectors {trained.vectors} and the basis {trained.basis} "
+                f"of the {trained.name} lattice, got {lattice.vectors} and {lattice.basis} "
+                f"({lattice.name})"
+            )
+        other = self.view()
+        other._lattice = lattice
         return other
 
     def lattice_of(self, n_sites: int) -> Lattice:
-        """The lattice that N spins live on; ValueError if N is not the size of one."""
         if self._lattice is not None:
             if self._lattice.n_sites != n_sites:
                 raise ValueError(
                     f"spins: the lattice has {self._lattice.n_sites} sites, got {n_sites}"
                 )
             return self._lattice
-        length = round(n_sites**0.5)
-        if length**2 != n_sites:
-            raise ValueError(f"spins: N must be a square (L x L), got {n_sites}; or use .on()")
-        return getattr(lattices, self.model.lattice.name)(length)
+        trained = self.model.lattice
+        if n_sites == trained.n_sites:
+            return trained
+        length = math.isqrt(n_sites // trained.n_basis)
+        if length < 1 or length**2 * trained.n_basis != n_sites:
+            raise ValueError(
+                f"spins: N must be {trained.n_basis} L^2 (L x L cells) or {trained.n_sites}, got "
+                f"{n_sites}; or use .on()"
+            )
+        return self._long_enough(dataclasses.replace(trained, shape=(length, length)), "spins")
 
     def neighbor_table(self, n_sites: int, device: torch.device) -> Tensor:
-        key = (n_sites, device)
-        if key not in self._tables:
-            self._tables[key] = self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device)
-        return self._tables[key]
+        return self.kept(
+            (n_sites, device),
+            lambda: self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device),
+        )
 
     def features(self, spins: Tensor) -> Tensor:
         table = self.neighbor_table(spins.shape[-2], spins.device)
@@ -348,9 +359,16 @@ def save(forcefield: ForceField, path: str | os.PathLike[str]) -> None:
     """Write weights and description as one safetensors file, atomically.
 
     The description holds the model, the environment, the widths and the card; a SHA-256 covers it
-    and the weights.
+    and the weights. ValueError if a weight is not finite.
     """
+    require_finite(forcefield.state_dict(), "forcefield")
     write_tensors(path, *_packed(forcefield))
+
+
+def require_finite(tensors: dict[str, Tensor], argument: str) -> None:
+    """ValueError that names the weights which are nan or infinite."""
+    if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(f"{argument}: weights must be finite, got nan or infinity in {bad}")
 
 
 def checksum(forcefield: ForceField) -> str:
@@ -359,10 +377,11 @@ def checksum(forcefield: ForceField) -> str:
 
 
 def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
+    environment = forcefield.descriptor.environment
     description = {
         "format": FILE_FORMAT,
         "model": describe(forcefield.model),
-        "environment": _describe_environment(forcefield.descriptor.environment),
+        "environment": {"type": type(environment).__name__, **dataclasses.asdict(environment)},
         "hidden_widths": forcefield.hidden_widths,
         "grand_canonical": forcefield.grand_canonical,
         "card": forcefield.card,
@@ -376,10 +395,12 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     Raises
     ------
     ValueError
-        Unknown name, missing, truncated, altered or foreign file. Nothing is unpickled.
+        Unknown name, missing, truncated, altered or foreign file, or weights that are not finite.
+        Nothing is unpickled.
     """
     path = locate(name_or_path)
-    description, tensors = _read(path)
+    description, tensors = read_tensors(path, FILE_FORMAT, "force field")
+    require_finite(tensors, f"path: {path.name!r}")
     try:
         forcefield = ForceField(
             from_description(description["model"]),
@@ -395,10 +416,6 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"path: {path.name!r} is incomplete or does not fit ({error})") from error
     return forcefield
-
-
-def _describe_environment(environment: Any) -> dict[str, Any]:
-    return {"type": type(environment).__name__, **dataclasses.asdict(environment)}
 
 
 def _environment(description: dict[str, Any]) -> Environment:
@@ -418,7 +435,3 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     raise ValueError(
         f"name_or_path: must be one of {names} or a file, got {os.fspath(name_or_path)!r}"
     )
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    return read_tensors(path, FILE_FORMAT, "force field")

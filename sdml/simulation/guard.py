@@ -56,7 +56,7 @@ class Guard(Limits):
     Parameters
     ----------
     forcefield : ForceField or Committee
-        With :meth:`extrapolation` and :meth:`energy`; with :meth:`spread` if it is a committee.
+        With :meth:`readings`; with :meth:`spread` if it is a committee.
     **limits
         The fields of :class:`Limits`.
 
@@ -103,17 +103,16 @@ class Guard(Limits):
 
         Without ``outside`` where the force field cannot tell, see :meth:`announce`.
         """
-        found = {"energy_per_site": self.forcefield.energy(spins).double() / spins.shape[-2]}
-        flagged = torch.zeros(spins.shape[:-1], dtype=torch.bool, device=spins.device)
-        if self.knows_its_range:
-            flagged |= self.forcefield.extrapolation(spins) > 1
-        if self.is_committee:
-            spread = self.forcefield.spread(spins)
-            found["spread"] = spread.double().square().mean(-1).sqrt()
-            if self.spread_limit is not None:
-                flagged |= spread > self.spread_limit
-        if "outside" in self.quantities:
-            found["outside"] = flagged.double().mean(-1)
+        optional = {"extrapolation": self.knows_its_range, "spread": self.is_committee}
+        limits = {"extrapolation": 1.0, "spread": self.spread_limit}
+        names = [name for name, known in optional.items() if known]
+        read = self.forcefield.readings(spins, "energy", *names)
+        found = {"energy_per_site": read["energy"].double() / spins.shape[-2]}
+        if "spread" in read:
+            found["spread"] = read["spread"].double().square().mean(-1).sqrt()
+        flags = [read[name] > limits[name] for name in names if limits[name] is not None]
+        if flags:
+            found["outside"] = torch.stack(flags).any(0).double().mean(-1)
         return found
 
     def announce(self) -> None:

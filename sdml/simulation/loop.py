@@ -68,6 +68,10 @@ class _Motion:
         if self.settings.schedule is not None and self.equation.kT:
             given = self.equation.kT
             raise ValueError(f"equation: kT must be 0 where a schedule gives it, got {given}")
+        called = getattr(self.local_field, "func", self.local_field)  # of a partial
+        self.lattice.require_of(getattr(called, "__self__", None), "local_field")
+        if self.settings.guard is not None:
+            self.lattice.require_of(self.settings.guard.forcefield, "guard")
 
     @cached_property
     def energy(self) -> Tensor:
@@ -170,7 +174,7 @@ def quench(
         their device.
     local_field : callable
         Tensor -> field of the same shape: ``lambda s: exact.solve(model, s).local_field`` or
-        ``forcefield.field``.
+        ``forcefield.field``, whose lattice must be that of the run: ``forcefield.on(lattice)``.
     equation : LandauLifshitz
     n_steps : int
         More than the store holds make its run longer; fewer give all of it, with a warning.

@@ -10,9 +10,10 @@ import atexit
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,36 @@ def prepare_kernel_cache() -> None:
         folder = tempfile.TemporaryDirectory(prefix="sdml-", ignore_cleanup_errors=True)
         atexit.register(folder.cleanup)
         numba.config.CACHE_DIR = folder.name  # type: ignore[attr-defined]
+
+
+_forked = False
+
+
+def _mark_forked() -> None:
+    """In a child: whether its parent's numba had started the threads of OpenMP."""
+    global _forked
+    numba = sys.modules.get("numba")
+    with suppress(AttributeError, ValueError):  # not imported, or no threads started
+        _forked = _forked or numba.threading_layer() == "omp"  # type: ignore[union-attr]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+def require_kernel_threads() -> None:
+    """The door of the compiled parallel kernels.
+
+    Raises
+    ------
+    RuntimeError
+        This process was forked from one whose kernels had run: OpenMP would end it.
+    """
+    if _forked:
+        raise RuntimeError(
+            "compiled kernels had run in the process from which this one was forked, and OpenMP "
+            "cannot go on in a fork: start processes by multiprocessing.get_context('spawn')"
+        )
 
 
 @contextmanager

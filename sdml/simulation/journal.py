@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ UNITS = {
     "guard/energy_per_site": "t",
     "guard/energy_drift": "t",
 }
+
+
+FIELD = ("field", "field_scatter")
+"""Attributes of a store: what its field gave at the start, and how far that is repeatable."""
+FIELD_TOLERANCE, ROW_TOLERANCE = 1e-4, 1e-3
+"""Relative differences of a field and of observables by rounding, on whatever machine."""
+REPLAYED, REPLAY_TOLERANCE = 20, 1e-2
+"""Steps after which rounding has not grown to such relative differences."""
+UNCOMPARED = {"guard/norm_drift", "guard/outside", "guard/energy_drift"}
+"""Rows that rounding decides."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,22 @@ class Layout:
     plan : Timetable
     dt : float
     device : str
+    field : callable
+        What tells the field of the run from others: some numbers, the same at every call but for
+        noise of the field itself.
+    measured : callable
+        Spins in the dtype of the run, None for the start -> name -> row of the run.
+    replayed : callable
+        Number of steps -> name -> row of the run and frame after so many.
     """
 
     header: dict[str, Any]
     plan: Timetable
     dt: float
     device: str
+    field: Callable[[], NDArray[np.float64]]
+    measured: Callable[[NDArray[Any] | None], dict[str, NDArray[Any]]]
+    replayed: Callable[[int], dict[str, NDArray[Any]]]
 
     @property
     def batch(self) -> tuple[str, ...]:
@@ -92,12 +113,20 @@ class Layout:
 
 
 def begin(
-    path: Path, layout: Layout, checkpoint: Checkpoint, rows: Mapping[str, NDArray[Any]]
+    path: Path,
+    layout: Layout,
+    checkpoint: Checkpoint,
+    rows: Mapping[str, NDArray[Any]],
+    field: tuple[Any, Any] | None = None,
 ) -> None:
     """Lay out the store of a run that has done no step, or the steps of its checkpoint.
 
-    ``rows`` (n, ...) are those that the checkpoint counts, by name.
+    ``rows`` (n, ...) are those that the checkpoint counts, by name; ``field`` is what is known of
+    the field, by default what it gives now, and how far it differs from call to call.
     """
+    if field is None:
+        found = layout.field()
+        field = found, _rms(layout.field() - found)
     header, plan = layout.header, layout.plan
     scales = {"time": (plan.saved * layout.dt, "hbar/t")}
     if header["frames_every"] is not None:
@@ -109,6 +138,7 @@ def begin(
         "n_steps": plan.n_steps,
         "device": layout.device,
         "torch_version": str(torch.__version__),
+        **dict(zip(FIELD, field, strict=True)),
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     store.create(path, header, attributes, scales, variables, checkpoint, rows)
@@ -139,7 +169,11 @@ def complete(path: Path, layout: Layout) -> bool:
     ValueError if it is another run, or not readable.
     """
     with store.opened(path) as file:
-        return _compared(file, path, layout)[0].step >= layout.plan.n_steps
+        checkpoint, _ = _compared(file, path, layout)
+        long_enough = checkpoint.step >= layout.plan.n_steps
+        if long_enough:
+            _require_same_physics(file, path, layout, checkpoint)
+        return long_enough
 
 
 def extended(path: Path, layout: Layout) -> bool:
@@ -153,14 +187,17 @@ def extended(path: Path, layout: Layout) -> bool:
         if plan.n_steps <= checkpoint.step:
             return False
         _require_device(path, str(file.attrs["device"]), layout.device, checkpoint)
+        _require_same_physics(file, path, layout, checkpoint)
         if plan.n_steps == planned.n_steps and plan.agrees(planned, plan.n_steps):
             return True
         saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
         framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
         rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
+        known = FIELD[0] in file.attrs
+        field = tuple(file.attrs[name] for name in FIELD) if known else None
     rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
     n_saved, n_frames = int(saved.sum()), int(framed.sum())
-    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows)
+    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows, field)
     return True
 
 
@@ -193,6 +230,83 @@ def _require_same(
         different = [name for name in cadences if header[name] == timetable.LISTED]
     if different:
         raise ValueError(f"path: {path.name!r} holds another run, different in {different}")
+
+
+def _require_same_physics(
+    file: h5py.File, path: Path, layout: Layout, checkpoint: Checkpoint
+) -> None:
+    """ValueError if the field or an observable is another than that of the store.
+
+    Stores of earlier versions know nothing of their field: their first steps are done again.
+    """
+    different: list[str] = []
+    last = checkpoint.n_saved - 1
+    ends: dict[int, NDArray[Any] | None] = {0: None}
+    if last and round(file["time"][last] / layout.dt) == checkpoint.step:
+        ends[last] = checkpoint.spins
+    for row, spins in ends.items():
+        names = [n for n in _filled(layout.header) if n not in {*UNCOMPARED, *different, "frames"}]
+        stored = {name: file[name][row] for name in names}
+        scales = {name: ROW_TOLERANCE * _rms(_valid(file, name, checkpoint)) for name in names}
+        different += _others(stored, partial(layout.measured, spins), scales)
+    if FIELD[0] in file.attrs:
+        known, scatter = (file.attrs[name] for name in FIELD)
+        tolerance = max(FIELD_TOLERANCE * _rms(known), 5 * float(scatter))
+        another = _differ(known, layout.field(), tolerance)
+    else:
+        another = _goes_elsewhere(file, layout, checkpoint, different)
+    if different or another:
+        named = [f"observables[{n.partition('/')[2]!r}]" for n in different if n[:2] == "ob"]
+        named += ["guard"] if len(named) < len(different) else []
+        named += ["local_field"] if another else []
+        raise ValueError(
+            f"path: {path.name!r} holds another run, different in {', '.join(named)}: what is "
+            "given does not return the values in the store; give what the run was begun with"
+        )
+
+
+def _goes_elsewhere(
+    file: h5py.File, layout: Layout, checkpoint: Checkpoint, different: list[str]
+) -> bool:
+    """Whether the first row after the start, if it comes early, is another when it is run anew."""
+    planned = _planned(file, layout.dt)
+    marks = planned.marks[(planned.marks > 0) & (planned.marks <= checkpoint.step)][:1]
+    other_noise = checkpoint.generators.size and file.attrs["device"] != layout.device
+    if not marks.size or marks[0] > REPLAYED or other_noise:
+        return False
+    names = {"frames"} if marks[0] in planned.frames else set()
+    if marks[0] in planned.saved:
+        names |= set(_filled(layout.header)) - {"frames", *UNCOMPARED, *different}
+    stored = {name: file[name][1] for name in sorted(names)}
+    scales = {name: REPLAY_TOLERANCE * _rms(row) for name, row in stored.items()}
+    return bool(_others(stored, partial(layout.replayed, int(marks[0])), scales))
+
+
+def _others(
+    stored: Mapping[str, NDArray[Any]],
+    evaluate: Callable[[], Mapping[str, NDArray[Any]]],
+    tolerances: Mapping[str, float],
+) -> list[str]:
+    """Names of the rows that come out as others, by more than their noise from call to call."""
+    now = evaluate() if stored else {}
+    apart = [name for name in stored if _differ(stored[name], now[name], tolerances[name])]
+    again = evaluate() if apart else {}
+    return [k for k in apart if _differ(stored[k], now[k], 5 * _rms(again[k] - now[k]))]
+
+
+def _differ(stored: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
+    """Whether the root mean square difference is larger; infinite values and nan must agree."""
+    finite = np.isfinite(stored)
+    if stored.shape != now.shape or not np.array_equal(stored[~finite], now[~finite], True):
+        return True
+    return not _rms(stored[finite] - now[finite]) <= max(tolerance, 1e-9)
+
+
+def _rms(values: NDArray[Any]) -> float:
+    """Root mean square of the finite ones, 0 without any."""
+    values = np.abs(np.asarray(values))
+    values = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

@@ -176,7 +176,7 @@ def seed_number(seed: Seed) -> int:
 
 def random_source(seed: Any) -> np.random.Generator:
     """numpy's source of a seed; a generator goes on. As of numpy, other seeds are taken too."""
-    number = isinstance(seed, (bool, torch.Generator))
+    number = isinstance(seed, (bool, Tensor, torch.Generator))
     try:
         return np.random.default_rng(seed_number(seed) if number else seed)
     except (TypeError, ValueError) as error:

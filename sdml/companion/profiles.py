@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import nbformat
 import yaml
@@ -161,13 +161,16 @@ def _mapping(value: Any, source: str) -> Parameters:
     return value or {}
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.2 and the numbers of Python: 010 is ten, and 1:30, yes and 2026-01-01 are texts."""
+RESOLVERS = {
+    first: [rule for rule in rules if rule[0].endswith((":null", ":merge", ":timestamp"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [rule for rule in rules if rule[0].endswith((":null", ":merge"))]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 and the numbers of Python: 010 is ten; 1:30, yes and off are texts."""
+
+    yaml_implicit_resolvers = RESOLVERS
 
     def whole(self, node: yaml.ScalarNode) -> int:
         digits = node.value.replace("_", "")

@@ -126,7 +126,7 @@ def begin(
     """
     if field is None:
         found = layout.field()
-        field = found, _rms(layout.field() - found)
+        field = found, _rms(layout.field(), found)
     header, plan = layout.header, layout.plan
     scales = {"time": (plan.saved * layout.dt, "hbar/t")}
     if header["frames_every"] is not None:
@@ -291,7 +291,7 @@ def _others(
     now = evaluate() if stored else {}
     apart = [name for name in stored if _differ(stored[name], now[name], tolerances[name])]
     again = evaluate() if apart else {}
-    return [k for k in apart if _differ(stored[k], now[k], 5 * _rms(again[k] - now[k]))]
+    return [k for k in apart if _differ(stored[k], now[k], 5 * _rms(again[k], now[k]))]
 
 
 def _differ(stored: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
@@ -299,14 +299,15 @@ def _differ(stored: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
     finite = np.isfinite(stored)
     if stored.shape != now.shape or not np.array_equal(stored[~finite], now[~finite], True):
         return True
-    return not _rms(stored[finite] - now[finite]) <= max(tolerance, 1e-9)
+    return not _rms(stored[finite], now[finite]) <= max(tolerance, 1e-9)
 
 
-def _rms(values: NDArray[Any]) -> float:
-    """Root mean square of the finite ones, 0 without any."""
-    values = np.abs(np.asarray(values))
-    values = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+def _rms(values: NDArray[Any], origin: Any = 0.0) -> float:
+    """Root mean square of the finite differences from an origin, 0 without any."""
+    with np.errstate(invalid="ignore"):  # infinite both
+        distance = np.abs(np.asarray(values) - origin)
+    distance = distance[np.isfinite(distance)]
+    return float(np.sqrt(np.mean(distance**2))) if distance.size else 0.0
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

@@ -253,18 +253,14 @@ def require_origin(
 
 def _labels_again(solver: Solver, data: Dataset) -> bool:
     """Whether the last snapshot gets its labels again, but for rounding and noise of the solver."""
-
-    def apart(first: Any, second: Any) -> dict[str, Any]:
-        return {k: np.sqrt(np.mean((getattr(first, k) - getattr(second, k)) ** 2)) for k in LABELS}
-
     last = data.select(slice(-1, None))
-    now = solver(data.model, last.spins)
-    known = {k: LABEL_TOLERANCE * np.sqrt(np.mean(getattr(last, k) ** 2)) for k in LABELS}
-    error = apart(now, last)
-    if all(error[k] <= known[k] for k in LABELS):
-        return True
-    noise = apart(solver(data.model, last.spins), now)
-    return all(error[k] <= max(known[k], 5 * noise[k]) for k in LABELS)
+    stored = {name: getattr(last, name) for name in LABELS}
+
+    def evaluate() -> dict[str, Any]:
+        state = solver(data.model, last.spins)
+        return {name: getattr(state, name) for name in LABELS}
+
+    return not files.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
 
 
 def _require_times(target: Path, data: Dataset, times: NDArray[Any], complete: bool) -> None:

@@ -125,7 +125,7 @@ NOTHING = {"observables": None}
 def without_the_field(path):
     """The store as an earlier version has begun it."""
     with h5py.File(path, "a") as file:
-        del file.attrs["field"], file.attrs["field_scatter"]
+        del file.attrs["field"]
 
 
 @pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)

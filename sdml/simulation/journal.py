@@ -30,14 +30,13 @@ UNITS = {
 }
 
 
-FIELD = ("field", "field_scatter")
-"""Attributes of a store: what its field gave at the start, and how far that is repeatable."""
 FIELD_TOLERANCE, ROW_TOLERANCE = 1e-4, 1e-3
 """Relative differences of a field and of observables by rounding, on whatever machine."""
 REPLAYED, REPLAY_TOLERANCE = 20, 1e-2
 """Steps after which rounding has not grown to such relative differences."""
-UNCOMPARED = {"guard/norm_drift", "guard/outside", "guard/energy_drift"}
-"""Rows that rounding decides."""
+OBSERVED = "observables/"
+RAW = {"frames", "guard/norm_drift", "guard/outside", "guard/energy_drift"}
+"""Rows that are compared apart, or that rounding decides."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,13 @@ def begin(
     layout: Layout,
     checkpoint: Checkpoint,
     rows: Mapping[str, NDArray[Any]],
-    field: tuple[Any, Any] | None = None,
+    field: NDArray[np.float64] | None = None,
 ) -> None:
     """Lay out the store of a run that has done no step, or the steps of its checkpoint.
 
     ``rows`` (n, ...) are those that the checkpoint counts, by name; ``field`` is what is known of
-    the field, by default what it gives now, and how far it differs from call to call.
+    the field, by default what two calls give now: they differ by its noise.
     """
-    if field is None:
-        found = layout.field()
-        field = found, _rms(layout.field(), found)
     header, plan = layout.header, layout.plan
     scales = {"time": (plan.saved * layout.dt, "hbar/t")}
     if header["frames_every"] is not None:
@@ -138,7 +134,7 @@ def begin(
         "n_steps": plan.n_steps,
         "device": layout.device,
         "torch_version": str(torch.__version__),
-        **dict(zip(FIELD, field, strict=True)),
+        "field": [layout.field(), layout.field()] if field is None else field,
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     store.create(path, header, attributes, scales, variables, checkpoint, rows)
@@ -170,10 +166,10 @@ def complete(path: Path, layout: Layout) -> bool:
     """
     with store.opened(path) as file:
         checkpoint, _ = _compared(file, path, layout)
-        long_enough = checkpoint.step >= layout.plan.n_steps
-        if long_enough:
-            _require_same_physics(file, path, layout, checkpoint)
-        return long_enough
+        if checkpoint.step < layout.plan.n_steps:
+            return False
+        _require_same_physics(file, path, layout, checkpoint)
+        return True
 
 
 def extended(path: Path, layout: Layout) -> bool:
@@ -193,8 +189,7 @@ def extended(path: Path, layout: Layout) -> bool:
         saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
         framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
         rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
-        known = FIELD[0] in file.attrs
-        field = tuple(file.attrs[name] for name in FIELD) if known else None
+        field = file.attrs.get("field")
     rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
     n_saved, n_frames = int(saved.sum()), int(framed.sum())
     begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows, field)
@@ -239,26 +234,26 @@ def _require_same_physics(
 
     Stores of earlier versions know nothing of their field: their first steps are done again.
     """
-    different: list[str] = []
-    last = checkpoint.n_saved - 1
+    last, filled = checkpoint.n_saved - 1, [n for n in _filled(layout.header) if n not in RAW]
     ends: dict[int, NDArray[Any] | None] = {0: None}
     if last and round(file["time"][last] / layout.dt) == checkpoint.step:
         ends[last] = checkpoint.spins
+    series = {name: _valid(file, name, checkpoint) for name in filled}
+    different: set[str] = set()
     for row, spins in ends.items():
-        names = [n for n in _filled(layout.header) if n not in {*UNCOMPARED, *different, "frames"}]
-        stored = {name: file[name][row] for name in names}
-        scales = {name: ROW_TOLERANCE * _rms(_valid(file, name, checkpoint)) for name in names}
-        different += _others(stored, partial(layout.measured, spins), scales)
-    if FIELD[0] in file.attrs:
-        known, scatter = (file.attrs[name] for name in FIELD)
-        tolerance = max(FIELD_TOLERANCE * _rms(known), 5 * float(scatter))
-        another = _differ(known, layout.field(), tolerance)
+        stored = {name: values[row] for name, values in series.items()}
+        evaluate = partial(layout.measured, spins)
+        different |= set(files.not_reproduced(stored, evaluate, ROW_TOLERANCE, series))
+    named = [f"observables[{n[12:]!r}]" for n in filled if n in different and n[:12] == OBSERVED]
+    named += ["guard"] if len(named) < len(different) else []
+    if "field" not in file.attrs:
+        known = [name for name in filled if name not in different]
+        named += ["local_field"] if _goes_elsewhere(file, layout, checkpoint, known) else []
     else:
-        another = _goes_elsewhere(file, layout, checkpoint, different)
-    if different or another:
-        named = [f"observables[{n.partition('/')[2]!r}]" for n in different if n[:2] == "ob"]
-        named += ["guard"] if len(named) < len(different) else []
-        named += ["local_field"] if another else []
+        first, second = file.attrs["field"]
+        tolerance = max(FIELD_TOLERANCE * files.rms(first), 5 * files.rms(first, second))
+        named += ["local_field"] if files.differ(first, layout.field(), tolerance) else []
+    if named:
         raise ValueError(
             f"path: {path.name!r} holds another run, different in {', '.join(named)}: what is "
             "given does not return the values in the store; give what the run was begun with"
@@ -266,48 +261,18 @@ def _require_same_physics(
 
 
 def _goes_elsewhere(
-    file: h5py.File, layout: Layout, checkpoint: Checkpoint, different: list[str]
+    file: h5py.File, layout: Layout, checkpoint: Checkpoint, known: list[str]
 ) -> bool:
     """Whether the first row after the start, if it comes early, is another when it is run anew."""
     planned = _planned(file, layout.dt)
-    marks = planned.marks[(planned.marks > 0) & (planned.marks <= checkpoint.step)][:1]
+    marks = planned.marks[(planned.marks > 0) & (planned.marks <= checkpoint.step)]
     other_noise = checkpoint.generators.size and file.attrs["device"] != layout.device
     if not marks.size or marks[0] > REPLAYED or other_noise:
         return False
-    names = {"frames"} if marks[0] in planned.frames else set()
-    if marks[0] in planned.saved:
-        names |= set(_filled(layout.header)) - {"frames", *UNCOMPARED, *different}
-    stored = {name: file[name][1] for name in sorted(names)}
-    scales = {name: REPLAY_TOLERANCE * _rms(row) for name, row in stored.items()}
-    return bool(_others(stored, partial(layout.replayed, int(marks[0])), scales))
-
-
-def _others(
-    stored: Mapping[str, NDArray[Any]],
-    evaluate: Callable[[], Mapping[str, NDArray[Any]]],
-    tolerances: Mapping[str, float],
-) -> list[str]:
-    """Names of the rows that come out as others, by more than their noise from call to call."""
-    now = evaluate() if stored else {}
-    apart = [name for name in stored if _differ(stored[name], now[name], tolerances[name])]
-    again = evaluate() if apart else {}
-    return [k for k in apart if _differ(stored[k], now[k], 5 * _rms(again[k], now[k]))]
-
-
-def _differ(stored: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
-    """Whether the root mean square difference is larger; infinite values and nan must agree."""
-    finite = np.isfinite(stored)
-    if stored.shape != now.shape or not np.array_equal(stored[~finite], now[~finite], True):
-        return True
-    return not _rms(stored[finite], now[finite]) <= max(tolerance, 1e-9)
-
-
-def _rms(values: NDArray[Any], origin: Any = 0.0) -> float:
-    """Root mean square of the finite differences from an origin, 0 without any."""
-    with np.errstate(invalid="ignore"):  # infinite both
-        distance = np.abs(np.asarray(values) - origin)
-    distance = distance[np.isfinite(distance)]
-    return float(np.sqrt(np.mean(distance**2))) if distance.size else 0.0
+    names = ["frames"] * (marks[0] in planned.frames) + known * (marks[0] in planned.saved)
+    stored = {name: file[name][1] for name in names}
+    evaluate = partial(layout.replayed, int(marks[0]))
+    return bool(files.not_reproduced(stored, evaluate, REPLAY_TOLERANCE))
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

@@ -190,9 +190,8 @@ def quench(
     Parameters
     ----------
     path : path
-        The HDF5 store. A store of the same run is resumed (or just read, when complete); one of a
-        different run is refused, by name: its field and its observables are evaluated anew and
-        compared with what they gave.
+        The HDF5 store. One of the same run is resumed (or just read, when complete), others are
+        refused: field and observables are evaluated anew and compared with what they gave.
     lattice : Lattice
     spins : (N, 3) or (B, N, 3)
         Start, of one configuration or one for each seed. The run keeps its dtype; tensors keep
@@ -226,8 +225,7 @@ def quench(
     OutsideTrainedRange
         The guard stopped the run; the store ends there.
     OSError
-        Full disk, or no right to write; the last checkpoint is intact. Space for the whole run is
-        taken at its start.
+        Full disk, or no right to write; the last checkpoint is intact. Space is taken at the start.
     """
     chosen = _chosen(settings)
     start = as_tensor(spins, lattice.n_sites).detach()

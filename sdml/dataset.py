@@ -28,6 +28,8 @@ from sdml.model import ElectronicState, SDModel, describe, from_description
 Solver = Callable[[SDModel, Any], ElectronicState]
 FILE_FORMAT = "sdml-snapshots-3"
 WITHOUT_CHECKSUMS = "sdml-snapshots-2"
+LABELS, LABEL_TOLERANCE = ("local_field", "density", "energy"), 1e-4
+"""Relative difference of the labels of one solver by rounding, on whatever machine."""
 UNNAMED_METHOD = "sib"
 """How quenches were integrated whose stores do not say so."""
 DIMENSIONS = {
@@ -92,7 +94,8 @@ class Dataset:
 
     def select(self, chosen: NDArray[Any] | slice) -> Dataset:
         """The snapshots picked by a mask, by numbers or by a slice."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in DIMENSIONS})
+        picked: Any = {name: np.array(getattr(self, name)[chosen]) for name in DIMENSIONS}
+        return replace(self, **picked)
 
 
 def label(
@@ -107,13 +110,13 @@ def label(
     state = solver(model, configurations)
     return Dataset(
         model,
-        np.asarray(configurations),
+        np.array(configurations),
         state.local_field,
         state.density,
         state.energy,
         np.broadcast_to(state.chemical_potential, state.energy.shape).copy(),
-        np.asarray(trajectory, dtype=np.int64),
-        np.asarray(time, dtype=np.float64),
+        np.array(trajectory, dtype=np.int64),
+        np.array(time, dtype=np.float64),
         {"engine": engine_name(solver), **provenance},
     )
 
@@ -127,7 +130,7 @@ def engine_name(solver: Solver) -> str:
 
 
 def random_states(
-    model: SDModel, n_snapshots: int, seed: int, solver: Solver = exact.solve, first: int = 0
+    model: SDModel, n_snapshots: int, seed: spins.Seed, solver: Solver = exact.solve, first: int = 0
 ) -> Dataset:
     """Independent random states, each a trajectory of its own (numbers -1, -2, ...).
 
@@ -135,7 +138,8 @@ def random_states(
     """
     if n_snapshots < 1:
         raise ValueError(f"n_snapshots: must be at least 1, got {n_snapshots}")
-    rng = np.random.default_rng(seed)
+    seed = spins.seed_number(seed)
+    rng = spins.random_source(seed)
     drawn = [spins.random(model.lattice.n_sites, rng) for _ in range(first + n_snapshots)]
     states = np.stack(drawn[first:])
     numbers = -1 - np.arange(first, first + n_snapshots)
@@ -146,7 +150,7 @@ def quench(
     model: SDModel,
     equation: dynamics.LandauLifshitz,
     save_times: Sequence[float],
-    seed: int,
+    seed: spins.Seed,
     solver: Solver = exact.solve,
     driver: forcefield.ForceField | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -157,18 +161,19 @@ def quench(
     With a ``texture`` (see :func:`sdml.spins.start`) and kT > 0 it is a run that heats an ordered
     state: its later frames are thermal states.
 
-    The random start and the noise both follow from ``seed``; frames are kept at the steps nearest
-    to ``save_times`` (ascending, hbar / t). The engine's own fields drive the spins, or those of
-    a force field, the ``driver``: then only the kept frames cost a label, and they are the states
-    that this force field visits. It must be of the model's lattice, see ``forcefield.on``. 'adams'
-    starts anew at every frame.
+    The random start and the noise both follow from ``seed``, a number in the provenance; frames are
+    kept at the steps nearest to ``save_times`` (hbar / t), one for each. The engine's own fields
+    drive the spins, or those of a force field, the ``driver``: then only the kept frames cost a
+    label, and they are the states that this force field visits. It must be of the model's lattice,
+    see ``forcefield.on``. 'adams' starts anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
-    found there goes on after its last frame, bit for bit on the same machine. ValueError if the
-    file cannot be read or holds another quench; FloatingPointError if the spins are no longer
-    finite.
+    found there goes on after its last frame, bit for bit on the same machine. The engine labels
+    that frame once more: ValueError if the file cannot be read or holds another quench;
+    FloatingPointError if the spins are no longer finite.
     """
     steps, target = save_steps(save_times, equation), None if path is None else Path(path)
+    seed = spins.seed_number(seed)
     recipe = asdict(equation) | {"seed": seed}
     if texture != "random":
         recipe["start"] = texture
@@ -183,7 +188,7 @@ def quench(
         if equation.method == UNNAMED_METHOD and not _names_method(data):
             del recipe["method"]
         origin = {"engine": engine_name(solver), "quenches": [recipe]}
-        require_origin(target, data, model, origin)
+        require_origin(target, data, model, origin, solver)
         _require_times(target, data, steps * equation.dt, complete)
         begun, done = torch.from_numpy(data.spins[-1].copy()), int(steps[len(data) - 1])
     field = driver.local_field if driver else lambda s: solver(model, s).local_field
@@ -199,11 +204,20 @@ def quench(
 
 
 def save_steps(save_times: Sequence[float], equation: dynamics.LandauLifshitz) -> NDArray[np.int64]:
-    """Steps nearest to the times, each once, ascending. ValueError if there are none."""
-    steps = np.unique(np.round(np.asarray(save_times) / equation.dt).astype(np.int64))
-    if len(steps) == 0 or steps[0] < 0:
-        raise ValueError(f"save_times: must be times >= 0, got {save_times}")
-    return steps
+    """Steps nearest to the times, ascending; a time that comes twice counts once.
+
+    ValueError if there are none, or if different times have one step.
+    """
+    times = np.sort(np.asarray(save_times, dtype=float)) / equation.dt
+    if times.ndim != 1 or not len(times) or not (np.isfinite(times) & (times > -0.5)).all():
+        raise ValueError(f"save_times: must be finite times >= 0, got {save_times}")
+    steps = np.round(times).astype(np.int64)
+    merged = (np.diff(steps) == 0) & ~np.isclose(np.diff(times), 0, atol=1e-9 * times[1:] + 1e-9)
+    if merged.any():
+        raise ValueError(
+            f"save_times: must fall on different steps of dt = {equation.dt}, got {save_times}"
+        )
+    return np.unique(steps)
 
 
 def _begun(target: Path, rng: torch.Generator | None) -> tuple[Dataset, bool]:
@@ -219,12 +233,35 @@ def _names_method(data: Dataset) -> bool:
     return all("method" in recipe for recipe in data.provenance.get("quenches", []))
 
 
-def require_origin(target: Path, data: Dataset, model: SDModel, provenance: dict[str, Any]) -> None:
-    """ValueError if the store was made of another model or in another way."""
+def require_origin(
+    target: Path,
+    data: Dataset,
+    model: SDModel,
+    provenance: dict[str, Any],
+    solver: Solver | None = None,
+) -> None:
+    """ValueError if the store was made of another model or in another way.
+
+    The name of a ``solver`` does not say all of it: it labels the last snapshot again.
+    """
     expected = {"model": model, "provenance": json.loads(json.dumps(provenance))}
     different = [name for name, value in expected.items() if getattr(data, name) != value]
+    if solver is not None and not different and not _labels_again(solver, data):
+        different = ["solver"]
     if different:
         raise ValueError(f"path: {target.name!r} holds other snapshots, different in {different}")
+
+
+def _labels_again(solver: Solver, data: Dataset) -> bool:
+    """Whether the last snapshot gets its labels again, but for rounding and noise of the solver."""
+    last = data.select(slice(-1, None))
+    stored = {name: getattr(last, name) for name in LABELS}
+
+    def evaluate() -> dict[str, Any]:
+        state = solver(data.model, last.spins)
+        return {name: getattr(state, name) for name in LABELS}
+
+    return not files.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
 
 
 def _require_times(target: Path, data: Dataset, times: NDArray[Any], complete: bool) -> None:

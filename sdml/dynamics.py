@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdml.spins import as_tensor, like, real_tensor, transverse_part
+from sdml.spins import Seed, as_tensor, like, real_tensor, seed_number, transverse_part
 
 LocalField = Callable[[Tensor], Any]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -85,7 +85,7 @@ def integrate(
     n_steps: int,
     damping: float = 0.1,
     kT: float = 0.0,
-    seed: int | None = None,
+    seed: Seed | None = None,
     method: str = "sib",
 ) -> Any:
     """The spins after ``n_steps`` steps.
@@ -98,8 +98,10 @@ def integrate(
         Tensor (..., N, 3) -> field of the same shape.
     dt, n_steps, damping, kT, method
         See :class:`LandauLifshitz`.
-    seed : int
-        Seed of the noise; needed for kT > 0.
+    seed : int or generator
+        Of the noise; needed for kT > 0. The noise of a number is the same in every call; that of a
+        ``torch.Generator``, on the device of the spins, goes on from call to call: the way to a
+        long run in pieces. A generator of numpy gives one number a call.
 
     Returns
     -------
@@ -124,14 +126,24 @@ def integrate(
 
 
 def generator(
-    equation: LandauLifshitz, seed: int | None, device: torch.device | str = "cpu"
+    equation: LandauLifshitz, seed: Seed | None, device: torch.device | str = "cpu"
 ) -> torch.Generator | None:
-    """Seeded source of the noise; None at kT = 0. ValueError without a seed at kT > 0."""
+    """Source of the noise, a seed that is one itself; None at kT = 0.
+
+    ValueError for a seed that is not allowed, and without one at kT > 0.
+    """
     if equation.kT == 0:
         return None
     if seed is None:
         raise ValueError(f"seed: needed for kT > 0 (kT = {equation.kT})")
-    return torch.Generator(device=device).manual_seed(seed)
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != torch.device(device).type:
+            raise ValueError(f"seed: must be a generator on {device}, got one on {seed.device}")
+        return seed
+    number = seed_number(seed)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed: must have 64 bits, got {seed}")
+    return torch.Generator(device=device).manual_seed(number)
 
 
 def suggested_dt(
@@ -251,7 +263,7 @@ def evolve(
             raise ValueError(f"local_field: must return {tuple(s.shape)}, got {tuple(h.shape)}")
         return h
 
-    earlier = None
+    earlier, spins = None, spins.clone()  # no step at all must not give the memory of the start
     for equation in equations:
         noise = thermal_noise(spins, equation, rng)
         settings = (field, equation.damping, equation.dt, noise)

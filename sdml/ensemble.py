@@ -29,6 +29,7 @@ from sdml.forcefield import committee
 from sdml.lattice import Lattice
 from sdml.model import describe
 from sdml.simulation import Guard, Limits, Observable, Settings, Steps
+from sdml.spins import Seed
 
 __all__ = ["OBSERVABLES", "Quench", "jobs", "quench", "require_device"]
 
@@ -115,7 +116,7 @@ class Quench:
 def quench(
     path: str | os.PathLike[str],
     asked: Quench,
-    seed: int | Sequence[int],
+    seed: Seed | Sequence[Seed],
     progress: bool | None = None,
 ) -> simulation.Run:
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
@@ -123,7 +124,6 @@ def quench(
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
     sites = replace(loaded.model.lattice, shape=(asked.length, asked.length))
     driver = loaded.on(sites).to(asked.device)
-    start = torch.as_tensor(_start(asked.initial, sites, seed))
     settings = replace(
         asked.settings,
         observables=_measured(asked.observables, driver),
@@ -133,6 +133,7 @@ def quench(
         provenance={"model": describe(driver.model), "weights_sha256": _weights(loaded)},
         progress=progress,
     )
+    start = torch.as_tensor(_start(asked.initial, sites, settings.seed))
     return simulation.quench(
         path,
         sites,
@@ -169,8 +170,8 @@ def _measured(names: Sequence[str], driver: Any) -> Mapping[str, Observable]:
     return {name: (OBSERVABLES | own)[name] for name in names}
 
 
-def _start(initial: str, sites: Lattice, seed: int | Sequence[int]) -> Any:
-    if not isinstance(seed, (int, np.integer)):
+def _start(initial: str, sites: Lattice, seed: Any) -> Any:
+    if not isinstance(seed, int):
         return np.stack([_start(initial, sites, one) for one in seed])
     if initial in spins.STARTS:
         return spins.start(initial, sites, seed)
@@ -194,13 +195,14 @@ def jobs(
 
     A job returns the number of steps that the run has done. ValueError if a seed comes twice.
     """
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: must differ from each other, got {list(seeds)}")
+    numbers = [spins.seed_number(seed) for seed in seeds]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"seeds: must differ from each other, got {numbers}")
     # A worker of a cluster may run in another folder.
     names = {"force_field": asked.force_field, "initial": asked.initial}
     here = {k: str(Path(v).absolute()) for k, v in names.items() if Path(v).is_file()}
     moved, target = replace(asked, **here), Path(folder).absolute()  # type: ignore[arg-type]
-    return {f"quench_{k}.h5": partial(_job, target / f"quench_{k}.h5", moved, k) for k in seeds}
+    return {f"quench_{k}.h5": partial(_job, target / f"quench_{k}.h5", moved, k) for k in numbers}
 
 
 def _job(path: Path, asked: Quench, seed: int) -> int:

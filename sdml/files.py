@@ -10,11 +10,14 @@ import atexit
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 DEFAULT_PROFILE = "quick"
 PACKAGE = Path(__file__).resolve().parent
@@ -65,6 +68,36 @@ def prepare_kernel_cache() -> None:
         folder = tempfile.TemporaryDirectory(prefix="sdml-", ignore_cleanup_errors=True)
         atexit.register(folder.cleanup)
         numba.config.CACHE_DIR = folder.name  # type: ignore[attr-defined]
+
+
+_forked = False
+
+
+def _mark_forked() -> None:
+    """In a child: whether its parent's numba had started the threads of OpenMP."""
+    global _forked
+    numba = sys.modules.get("numba")
+    with suppress(AttributeError, ValueError):  # not imported, or no threads started
+        _forked = _forked or numba.threading_layer() == "omp"  # type: ignore[union-attr]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+def require_kernel_threads() -> None:
+    """The door of the compiled parallel kernels.
+
+    Raises
+    ------
+    RuntimeError
+        This process was forked from one whose kernels had run: OpenMP would end it.
+    """
+    if _forked:
+        raise RuntimeError(
+            "compiled kernels had run in the process from which this one was forked, and OpenMP "
+            "cannot go on in a fork: start processes by multiprocessing.get_context('spawn')"
+        )
 
 
 @contextmanager
@@ -175,6 +208,40 @@ def loaded(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def not_reproduced(
+    stored: Mapping[str, Any],
+    evaluate: Callable[[], Mapping[str, Any]],
+    relative: float,
+    scales: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Names of stored arrays that come out as others, by more than rounding and their own noise.
+
+    ``relative`` is the root mean square difference by rounding, in that of the array itself or of
+    ``scales``. What differs is evaluated twice: it may be noise that differs from call to call.
+    """
+    now = evaluate() if stored else {}
+    sizes = {name: relative * rms((scales or stored)[name]) for name in stored}
+    apart = [name for name, values in stored.items() if differ(values, now[name], sizes[name])]
+    again = evaluate() if apart else {}
+    return [k for k in apart if differ(stored[k], now[k], 5 * rms(again[k], now[k]))]
+
+
+def differ(stored: Any, now: Any, tolerance: float) -> bool:
+    """Whether the root mean square difference is larger; infinite values and nan must agree."""
+    finite = np.isfinite(stored)
+    if stored.shape != now.shape or not np.array_equal(stored[~finite], now[~finite], True):
+        return True
+    return not rms(stored[finite], now[finite]) <= max(tolerance, 1e-9)
+
+
+def rms(values: Any, origin: Any = 0.0) -> float:
+    """Root mean square of the finite differences from an origin, 0 without any."""
+    with np.errstate(invalid="ignore"):  # infinite both
+        distance = np.abs(np.asarray(values) - origin)
+    finite = distance[np.isfinite(distance)]
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
 
 
 def digest(found: Iterable[Path], folder: Path) -> str:

@@ -51,6 +51,7 @@ class RandomStates:
         if self.n_snapshots < 1:
             raise ValueError(f"n_snapshots: must be at least 1, got {self.n_snapshots}")
         object.__setattr__(self, "path", Path(self.path).absolute())
+        object.__setattr__(self, "seed", spins.seed_number(self.seed))
 
     @property
     def folder(self) -> Path:
@@ -65,7 +66,7 @@ class RandomStates:
     def jobs(self) -> dict[str, Job]:
         """Name -> job of every block; none if the store is there. ValueError if it is another."""
         if self.path.exists():
-            self._checked(self.path, self.n_snapshots)
+            self._checked(self.path, self.n_snapshots, self.solver)
             return {}
         names = {first: f"{self.path.stem}_{first:06d}" for first in self.sizes()}
         return {name: partial(self.label_block, first) for first, name in names.items()}
@@ -74,7 +75,7 @@ class RandomStates:
         """Write one block, unless it is there."""
         target, size = self._block(first), self.sizes()[first]
         if target.exists():
-            self._checked(target, size)
+            self._checked(target, size, self.solver)
             return False
         states = dataset.random_states(self.model, size, self.seed, self.solver, first)
         dataset.save(states, target)
@@ -93,10 +94,10 @@ class RandomStates:
     def _block(self, first: int) -> Path:
         return self.folder / f"{first:06d}.h5"
 
-    def _checked(self, target: Path, size: int) -> dataset.Dataset:
+    def _checked(self, target: Path, size: int, solver: Solver | None = None) -> dataset.Dataset:
         data = dataset.load(target)
         provenance = {"engine": dataset.engine_name(self.solver), "random_seed": self.seed}
-        dataset.require_origin(target, data, self.model, provenance)
+        dataset.require_origin(target, data, self.model, provenance, solver)
         if len(data) != size:
             raise ValueError(f"path: {target.name!r} holds {len(data)} snapshots, not {size}")
         return data
@@ -138,6 +139,7 @@ class QuenchJob:
                 allowed = f"multiples of dt = {self.equation.dt}"
                 raise ValueError(f"save_times: must be {allowed}, got {time}")
         dataset.save_steps(self.save_times, self.equation)
+        object.__setattr__(self, "seed", spins.seed_number(self.seed))
         spins.start(self.texture, self.model.lattice, self.seed)
         # A worker of a cluster may run in another folder.
         object.__setattr__(self, "path", Path(self.path).absolute())

@@ -4,6 +4,7 @@ Every array that enters the package passes through :func:`as_tensor`, and every 
 it through :func:`like`, so that numpy in gives numpy out and tensor in gives tensor out.
 """
 
+import operator
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SpinArray = NDArray[Any] | Tensor
+Seed = int | np.random.Generator | torch.Generator
 UNIT_TOLERANCE = 1e-5
 
 
@@ -154,31 +156,53 @@ def torque(spins: SpinArray, field: SpinArray) -> Any:
     return like(torch.linalg.cross(s, h.to(s)), spins)
 
 
-def random(n_sites: int, seed: int | np.random.Generator | None) -> NDArray[np.float64]:
+def seed_number(seed: Seed) -> int:
+    """A seed as a plain number: itself, or the next one that a generator draws.
+
+    ValueError for what is neither a whole number nor a generator of torch or numpy.
+    """
+    if isinstance(seed, torch.Generator):
+        return int(torch.randint(2**63 - 1, (), generator=seed, device=seed.device))
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**63 - 1))
+    try:
+        return operator.index(None if isinstance(seed, bool) else seed)  # type: ignore[arg-type]
+    except TypeError as error:
+        allowed = "a whole number, or a generator of torch or numpy"
+        raise ValueError(f"seed: must be {allowed}, got {seed!r}") from error
+
+
+def random_source(seed: Any) -> np.random.Generator:
+    """numpy's source of a seed; a generator goes on. As of numpy, other seeds are taken too."""
+    number = isinstance(seed, (bool, Tensor, torch.Generator))
+    try:
+        return np.random.default_rng(seed_number(seed) if number else seed)
+    except (TypeError, ValueError) as error:
+        allowed = "a whole number >= 0, or a generator of torch or numpy"
+        raise ValueError(f"seed: must be {allowed}, got {seed!r}") from error
+
+
+def random(n_sites: int, seed: Seed | None) -> NDArray[np.float64]:
     """Independent spins, uniform on the sphere, (N, 3)."""
     if n_sites < 1:
         raise ValueError(f"n_sites: must be at least 1, got {n_sites}")
-    vectors = np.random.default_rng(seed).standard_normal((n_sites, 3))
+    vectors = random_source(seed).standard_normal((n_sites, 3))
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def perturbed(
-    spins: SpinArray, amplitude: float, seed: int | np.random.Generator | None
-) -> NDArray[np.float64]:
+def perturbed(spins: SpinArray, amplitude: float, seed: Seed | None) -> NDArray[np.float64]:
     """Spins with normal noise of the given amplitude on each component, renormalised.
 
     A cheap stand-in for a thermal state: amplitude 0.1 turns every spin by about 8 degrees.
     """
     base = as_tensor(spins).detach().cpu().double().numpy()
-    noise = np.random.default_rng(seed).standard_normal(base.shape)
+    noise = random_source(seed).standard_normal(base.shape)
     return normalize(base + amplitude * noise)
 
 
-def random_rotation(
-    seed: int | np.random.Generator | None, proper: bool = True
-) -> NDArray[np.float64]:
+def random_rotation(seed: Seed | None, proper: bool = True) -> NDArray[np.float64]:
     """A 3 x 3 orthogonal matrix, uniform (Haar) on SO(3), or on O(3) \\ SO(3) if not proper."""
-    gaussian = np.random.default_rng(seed).standard_normal((3, 3))
+    gaussian = random_source(seed).standard_normal((3, 3))
     q, r = np.linalg.qr(gaussian)
     q = q * np.sign(np.diag(r))
     determinant = 1.0 if proper else -1.0
@@ -251,7 +275,7 @@ TEXTURES: dict[str, Callable[[Cells], NDArray[np.float64]]] = {
 STARTS = ("random", *TEXTURES)
 
 
-def start(name: str, lattice: Cells, seed: int) -> NDArray[np.float64]:
+def start(name: str, lattice: Cells, seed: Seed) -> NDArray[np.float64]:
     """Spins (N, 3) from which a run begins: ``random`` ones of the seed, or a texture by name.
 
     ValueError for a name that is unknown, and for a texture that does not fit on the lattice.
@@ -261,7 +285,7 @@ def start(name: str, lattice: Cells, seed: int) -> NDArray[np.float64]:
     return random(lattice.n_sites, seed) if name == "random" else TEXTURES[name](lattice)
 
 
-def textures(lattice: Cells, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+def textures(lattice: Cells, seed: Seed = 0) -> dict[str, NDArray[np.float64]]:
     """Name -> spins (N, 3): random ones, and every texture that ``lattice`` can hold."""
     found = {}
     for name in STARTS:

@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from sdml.dataset import Dataset
 from sdml.evaluation import DEPLETED, field_errors, predict
 from sdml.forcefield import ForceField, read_tensors, write_tensors
-from sdml.spins import transverse
+from sdml.spins import seed_number, transverse
 
 __all__ = [
     "Report",
@@ -87,6 +87,7 @@ class TrainingSettings:
         for name in ("patience", *(f"{term}_weight" for term in terms)):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
+        object.__setattr__(self, "seed", seed_number(self.seed))
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: must be in [0, 1), got {self.averaging}")
 

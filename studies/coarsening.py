@@ -187,7 +187,7 @@ def collect(output: str) -> None:
 
 
 def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
-    """Observables but the curves, (seed, time) and further axes, four digits."""
+    """Observables but the curves, (seed, time) and further axes, five digits."""
     header = runs[0].header
     row = {
         "name": name,

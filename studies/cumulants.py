@@ -17,6 +17,15 @@ FloatArray = NDArray[np.float64]
 N_BLOCKS = 20
 
 
+class TooShortError(ValueError):
+    """A series with fewer samples than its autocorrelation asks for; ``estimate`` is a guess."""
+
+    def __init__(self, n_samples: int, estimate: float) -> None:
+        needed = "must be many more than their autocorrelation time"
+        super().__init__(f"samples: {needed}, about {estimate:.3g}, got {n_samples}")
+        self.estimate = estimate
+
+
 @dataclass(frozen=True)
 class Measured:
     """A number with its standard error."""
@@ -91,6 +100,12 @@ def autocorrelation_time(samples: ArrayLike, window: float = 5.0) -> float:
 
     The sum ends at the first k >= window times the time so far: Sokal's automatic window. The
     number of independent samples is n over this time; blocks of a jackknife should hold several.
+
+    Raises
+    ------
+    TooShortError
+        The window does not close in the first half of the lags, beyond which few pairs of samples
+        are left: the time is not known from so few samples.
     """
     m = _samples(samples, 2)
     m = m - m.mean()
@@ -99,8 +114,11 @@ def autocorrelation_time(samples: ArrayLike, window: float = 5.0) -> float:
     if not correlation[0] > 0:
         raise ValueError("samples: must vary, all are equal")
     times = 2 * np.cumsum(correlation / correlation[0]) - 1
-    done = np.flatnonzero(np.arange(len(m)) >= window * times)
-    return float(times[done[0]] if len(done) else times[-1])
+    half = times[: len(m) // 2 + 1]
+    done = np.flatnonzero(np.arange(len(half)) >= window * half)
+    if not len(done):
+        raise TooShortError(len(m), float(half.max()))
+    return float(half[done[0]])
 
 
 def jackknife(

@@ -145,14 +145,19 @@ def relaxed(
     def local_field(s: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(solve(model, s).local_field)
 
+    def largest_torque(found: ElectronicState) -> float:
+        return float(np.linalg.norm(spins.torque(s, found.local_field), axis=-1).max())
+
     s = np.array(state, dtype=float)
-    last = float(solve(model, s).energy)
-    for _ in range(0, n_steps, 10):
+    found = solve(model, s)
+    last, torque = float(found.energy), largest_torque(found)
+    for done in range(0, n_steps, 10):
+        size = min(10, n_steps - done)
         s = dynamics.integrate(
-            s, local_field, equation.dt, 10, equation.damping, method=equation.method
+            s, local_field, equation.dt, size, equation.damping, method=equation.method
         )
         found = solve(model, s)
-        torque = float(np.linalg.norm(spins.torque(s, found.local_field), axis=-1).max())
+        torque = largest_torque(found)
         if not found.energy <= last + 1e-6 * abs(last):
             raise RuntimeError(
                 f"relaxation: energy rose from {last:.9g} to {found.energy:.9g}, "

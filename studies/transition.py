@@ -11,6 +11,7 @@ Binder cumulant, susceptibility, specific heat and energy cumulant by temperatur
 """
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def row_of(length: int, way: str, kT: float) -> dict[str, Any]:
     row: dict[str, Any] = {"length": length, "way": way, "kT": kT}
     for name, measured in measures.items():
         row |= {name: measured.value, f"{name}_error": measured.error}
-    row["autocorrelation"] = cumulants.autocorrelation_time(chirality) * SAVE_EVERY * DT
+    row["autocorrelation"] = None  # longer than so many samples tell
+    with suppress(cumulants.TooShortError):
+        row["autocorrelation"] = cumulants.autocorrelation_time(chirality) * SAVE_EVERY * DT
     row["outside"] = float(found.guard["outside"].mean())
     return row
 

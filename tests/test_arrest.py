@@ -66,3 +66,21 @@ def test_the_error_is_that_of_repeating_the_experiment():
 def test_bad_arguments_are_named(call, argument):
     with pytest.raises(ValueError, match=argument):
         call()
+
+
+@pytest.mark.parametrize("name", ["time", "values"])
+@pytest.mark.parametrize("mask", [False, True])
+def test_what_is_no_number_is_named(name, mask):
+    given = {"time": TIME.copy(), "values": series(0.5)}
+    given[name][..., 150] = np.nan
+    if mask:
+        given[name] = np.ma.masked_invalid(given[name])
+    with pytest.raises(ValueError, match=f"^{name}: .*{'masked' if mask else 'nan'}"):
+        arrest.late(**given, after=200)
+
+
+def test_values_before_the_window_may_be_no_number():
+    """An infinite length is stored as nan."""
+    early = series(0.5)
+    early[:, 3] = np.nan
+    assert arrest.late(TIME, early, after=200) == arrest.late(TIME, series(0.5), after=200)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray
 
-from sdml import dataset, dynamics, exact, lattice, spins
+from sdml import dataset, dynamics, exact, kpm, lattice, spins
 from sdml.dataset import DIMENSIONS
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
@@ -124,6 +124,74 @@ def test_a_quench_is_reproducible():
     first, second, other = (dataset.quench(MODEL, EQUATION, (0, 1), seed) for seed in (5, 5, 6))
     assert_same(first, second)
     assert np.abs(first.spins[1] - other.spins[1]).max() > 0.1
+
+
+def scaled(model, s, factor=1.0):
+    state = exact.solve(model, s)
+    return replace(state, local_field=factor * state.local_field)
+
+
+def partial_of(n_moments):
+    return functools.partial(kpm.solve, n_moments=n_moments, n_probes=4)
+
+
+SOLVERS = {
+    "lambda": (lambda m, s: scaled(m, s), lambda m, s: scaled(m, s, 1.01)),
+    "argument": (functools.partial(scaled), functools.partial(lambda m, s: scaled(m, s, 0.99))),
+}
+
+
+@pytest.mark.parametrize("solver, other", SOLVERS.values(), ids=SOLVERS)
+@pytest.mark.parametrize("kept", [1, 2])
+def test_an_unnamed_solver_goes_on_with_its_own_labels_only(tmp_path, solver, other, kept):
+    path, times = tmp_path / "quench.h5", (0, 1)
+    whole = dataset.quench(MODEL, replace(EQUATION, kT=0.0), times, 5, solver)
+    begun = whole.select(slice(kept))
+    dataset._save_begun(begun, path, None, complete=kept == 2)
+    asked = MODEL, replace(EQUATION, kT=0.0), times, 5
+    laws.assert_refused(lambda: dataset.quench(*asked, other, path=path), "quench.h5", "solver")
+    assert_same(dataset.quench(*asked, solver, path=path), whole)
+
+
+def test_a_solver_of_random_probes_goes_on_with_its_labels(tmp_path):
+    path = tmp_path / "quench.h5"
+    for _ in range(2):
+        dataset.quench(MODEL, EQUATION, (0, 1), 5, partial_of(32), path=path)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_seeds_of_numpy_are_stored_as_numbers(tmp_path, kind):
+    path = tmp_path / "quench.h5"
+    found = dataset.quench(MODEL, EQUATION, (0, 1), kind(5), path=path)
+    assert_same(found, dataset.quench(MODEL, EQUATION, (0, 1), 5, path=path))
+    states = dataset.random_states(MODEL, 2, kind(5))
+    dataset.save(states, tmp_path / "states.h5")
+    assert_same(dataset.load(tmp_path / "states.h5"), dataset.random_states(MODEL, 2, 5))
+
+
+def test_states_of_a_generator_bear_its_number():
+    states = dataset.random_states(MODEL, 2, np.random.default_rng(1))
+    assert_same(states, dataset.random_states(MODEL, 2, states.provenance["random_seed"]))
+
+
+def test_a_set_has_memory_of_its_own(snapshots):
+    given = np.stack([spins.random(16, 0), spins.random(16, 1)])
+    made = dataset.label(MODEL, given, [0, 1], [0.0, 0.0])
+    given[0] = 0
+    assert np.abs(made.spins[0]).max() > 0
+    part = snapshots.select(slice(2))
+    assert not np.shares_memory(part.spins, snapshots.spins)
+
+
+@pytest.mark.parametrize("times", [(0.1, 0.2, 0.3), (0, 0.1), (1, 5, 5.2), (0.5, 0.5001)])
+def test_times_of_one_step_are_refused(times):
+    laws.assert_refused(
+        lambda: dataset.quench(MODEL, EQUATION, times, seed=5), "save_times", "dt = 0.5", times
+    )
+
+
+def test_a_time_that_comes_twice_counts_once():
+    assert len(dataset.quench(MODEL, EQUATION, (1, 0, 1.0, 1 + 1e-13), seed=5)) == 2
 
 
 def test_save_times_are_the_nearest_steps():
@@ -269,6 +337,9 @@ def two():
         "no parts": (lambda: dataset.join([]), "parts"),
         "no times": (lambda: dataset.quench(MODEL, EQUATION, (), seed=0), "save_times"),
         "times": (lambda: dataset.quench(MODEL, EQUATION, (-1, 1), seed=0), "save_times", -1),
+        "time nan": (lambda: dataset.quench(MODEL, EQUATION, (0, np.nan), 0), "save_times", "nan"),
+        "seed": (lambda: dataset.quench(MODEL, EQUATION, (0, 1), True), "seed", True),
+        "no seed": (lambda: dataset.random_states(MODEL, 1, None), "seed", None),
         "no snapshots": (lambda: dataset.random_states(MODEL, 0, seed=0), "n_snapshots", 0),
     }
 )

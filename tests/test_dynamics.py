@@ -425,6 +425,64 @@ def test_noise_has_the_stated_strength():
     assert dynamics.thermal_noise(s, LandauLifshitz(0.02, 0.7), None) is None
 
 
+@pytest.mark.parametrize("x", [1.0, 3.0])
+def test_a_run_in_pieces_goes_on_with_a_generator(x):
+    """<m> = coth x - 1/x step by step; a number repeats the noise of its first step."""
+    start, n_steps = torch.as_tensor(spins.random(4000, 1)), 200
+    given = {"dt": 0.05, "n_steps": 1, "damping": 1.0, "kT": 1 / x}
+    rng, pieces, repeated = torch.Generator().manual_seed(0), start, start
+    for _ in range(n_steps):
+        pieces = integrate(pieces, uniform(0, 0, 1.0), **given, seed=rng)
+        repeated = integrate(repeated, uniform(0, 0, 1.0), **given, seed=0)
+    exact_m = 1 / np.tanh(x) - 1 / x
+    assert float(pieces[:, 2].mean()) == pytest.approx(exact_m, abs=4 / np.sqrt(3 * 4000))
+    assert abs(float(repeated[:, 2].mean()) - exact_m) > 0.1
+    whole = torch.Generator().manual_seed(0)
+    at_once = integrate(start, uniform(0, 0, 1.0), **given | {"n_steps": n_steps}, seed=whole)
+    torch.testing.assert_close(pieces, at_once, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.int32(3), torch.tensor(3)])
+def test_a_seed_may_be_any_whole_number(seed):
+    given = {"dt": 0.1, "n_steps": 3, "kT": 0.2}
+    expected = integrate(STATE, heisenberg, **given, seed=3)
+    np.testing.assert_array_equal(integrate(STATE, heisenberg, **given, seed=seed), expected)
+    np.testing.assert_array_equal(spins.random(5, seed), spins.random(5, 3))
+    np.testing.assert_array_equal(spins.perturbed(STATE, 0.1, seed), spins.perturbed(STATE, 0.1, 3))
+    np.testing.assert_array_equal(spins.random_rotation(seed), spins.random_rotation(3))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: torch.Generator().manual_seed(3), lambda: np.random.default_rng(3)]
+)
+def test_a_generator_goes_on_wherever_a_seed_is_taken(make):
+    draws = {
+        "random": lambda rng: spins.random(5, rng),
+        "perturbed": lambda rng: spins.perturbed(STATE, 0.1, rng),
+        "rotation": lambda rng: spins.random_rotation(rng),
+        "integrate": lambda rng: integrate(STATE, heisenberg, 0.1, 3, kT=0.2, seed=rng),
+        "number": lambda rng: np.array([spins.seed_number(rng)]),
+    }
+    for name, drawn in draws.items():
+        rng, again = make(), make()
+        first = drawn(rng)
+        np.testing.assert_array_equal(first, drawn(again), err_msg=name)
+        assert np.abs(first - drawn(rng)).max() > 1e-3, name
+
+
+@every_method
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_no_step_gives_spins_of_their_own(method, kind):
+    start = kind(STATE)
+    for end in (
+        integrate(start, heisenberg, 0.1, 0, method=method),
+        dynamics.evolve(torch.as_tensor(start), heisenberg, []),
+    ):
+        assert (end == start).all()
+        end[0] = 0
+        assert (start == kind(STATE)).all()
+
+
 @every_method
 def test_a_seed_fixes_the_noise(method):
     runs = [
@@ -489,6 +547,11 @@ def start(**changes):
         "damping nan": (start(damping=float("nan")), "damping", "nan"),
         "kT": (start(kT=-0.1, seed=0), "kT", -0.1),
         "no seed": (start(kT=0.1), "seed", 0.1),
+        "true": (start(kT=0.1, seed=True), "seed", True),
+        "half a seed": (start(kT=0.1, seed=0.5), "seed", 0.5),
+        "long seed": (start(kT=0.1, seed=2**70), "seed", 2**70),
+        "start true": (lambda: spins.random(4, True), "seed", True),
+        "start text": (lambda: spins.random(4, "3"), "seed", "3"),
         "method": (start(method="euler"), "method", "euler", "sib", "heun"),
         "n_steps": (start(n_steps=-1), "n_steps", -1),
         "n_steps fraction": (start(n_steps=2.5), "n_steps", 2.5),

@@ -110,6 +110,48 @@ def test_masked_entries_do_not_matter():
 TABLE = synthetic("linear")
 
 
+def holed(values, *place):
+    """With one value that is none."""
+    copy = np.array(values, dtype=float)
+    copy[place] = np.nan
+    return copy
+
+
+def masked(values):
+    return np.ma.masked_array(values, np.arange(np.size(values)).reshape(np.shape(values)) == 3)
+
+
+BALANCED = np.zeros_like(TABLE)
+GROWN = np.where(TIME > 200, 1.0, BALANCED)
+
+
+@laws.bad_input(
+    {
+        "time": (lambda: growth.exponent(holed(TIME, 3), TABLE), "time"),
+        "time masked": (lambda: growth.exponent(masked(TIME), TABLE), "time", "masked"),
+        "lengths": (lambda: growth.exponent(TIME, holed(TABLE, 0, 3)), "lengths"),
+        "lengths masked": (lambda: growth.exponent(TIME, masked(TABLE)), "lengths", "masked"),
+        "slopes": (lambda: growth.local_slopes(TIME, holed(TABLE, 0, 3)), "lengths"),
+        "law": (lambda: growth.selected_law(TIME, masked(TABLE)), "lengths", "masked"),
+        "mask": (lambda: growth.exponent(TIME, TABLE, holed(TABLE > 0, 0, 3)), "mask", "nan"),
+        "usable": (lambda: growth.usable(holed(TABLE, 0, 3), BALANCED, 900), "lengths", "nan"),
+        "imbalance": (lambda: growth.usable(TABLE, holed(BALANCED, 0, 3), 900), "imbalance", "nan"),
+        "imbalance masked": (lambda: growth.usable(TABLE, masked(BALANCED), 900), "imbalance"),
+    }
+)
+def test_what_is_no_number_is_named(call, mentioned):
+    laws.assert_refused(call, *mentioned)
+
+
+def test_what_does_not_count_may_be_no_number():
+    """Seeds that have left the box, times after it, and what the mask leaves out."""
+    expected = growth.usable(TABLE, GROWN, 900)
+    assert expected.any() and not expected.all()
+    late = holed(TABLE, 0, -1), holed(GROWN, 1, -1)
+    np.testing.assert_array_equal(growth.usable(*late, 900), expected)
+    assert growth.exponent(TIME, late[0], expected) == growth.exponent(TIME, TABLE, expected)
+
+
 @laws.bad_input(
     {
         "law": (lambda: growth.interval("cubic", TIME, TABLE), "law", "cubic", "linear"),

@@ -90,6 +90,26 @@ def test_relaxation_lowers_the_energy_to_a_stationary_state():
     assert interfaces.wall_energy(model, turned, solve) == pytest.approx(wall.energy, abs=1e-9)
 
 
+def test_no_step_and_few_steps_relax_as_much_as_they_say():
+    model, start = kondo(ROW), spins.perturbed(interfaces.two_domains(ROW), 0.1, seed=0)
+    calls = []
+
+    def counted(*given):
+        calls.append(1)
+        return exact.solve(*given)
+
+    found = interfaces.relaxed(model, start, exact.solve, n_steps=0)
+    np.testing.assert_array_equal(found.spins, start)
+    field = exact.solve(model, start).local_field
+    expected = np.linalg.norm(np.cross(start, field), axis=-1).max()
+    assert found.torque == pytest.approx(expected)
+    gentle = LandauLifshitz(dt=0.2, damping=1.0)
+    for n_steps in (0, 3, 13):
+        calls.clear()
+        interfaces.relaxed(model, start, counted, gentle, n_steps, tolerance=0.0)
+        assert len(calls) == 1 + 2 * n_steps + -(-n_steps // 10) + 2  # two fields a step
+
+
 def test_a_step_that_is_too_long_is_refused():
     start = interfaces.two_domains(ROW, spins.random_rotation(0))
     equation = LandauLifshitz(dt=200.0, damping=4.0)

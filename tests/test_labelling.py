@@ -14,7 +14,7 @@ import laws
 import numpy as np
 import pytest
 
-from sdml import cli, dataset, dynamics, forcefield, labelling, lattice, observables, spins
+from sdml import cli, dataset, dynamics, exact, forcefield, labelling, lattice, observables, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel, describe
 
@@ -287,6 +287,21 @@ def test_a_cluster_writes_the_same_stores(tmp_path, serial):
         address = cluster.scheduler_address
         assert cli.main([*COMMAND, str(tmp_path), "--scheduler", address]) == 0
     assert stores(tmp_path) == serial
+
+
+def test_states_of_another_unnamed_solver_are_refused(tmp_path):
+    def other(model, s):
+        state = exact.solve(model, s)
+        return replace(state, energy=state.energy + 1.0)
+
+    own = labelling.RandomStates(tmp_path / "random.h5", MODEL, 3, 0)
+    assert own.label_block(0)
+    other.__module__ = "sdml.exact"  # as of the store
+    foreign = replace(own, solver=other)
+    laws.assert_refused(lambda: foreign.label_block(0), "000000.h5", "solver")
+    own.gather()
+    laws.assert_refused(foreign.jobs, "random.h5", "solver")
+    assert own.jobs() == {}
 
 
 @pytest.mark.parametrize("dt", [0.1, 0.3, 0.7, 1 / 3])

@@ -117,6 +117,45 @@ def test_quick_profile_is_the_notebooks_own(project):
     assert second.parameters == {"n_steps": 10}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("-007", -7),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("1_000", 1000),
+        ("1:30", "1:30"),
+        ("1:30.5", "1:30.5"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("true", True),
+        ("1.5e-3", 1.5e-3),
+        (".5", 0.5),
+        ("~", None),
+        ("[010, 1:30]", [10, "1:30"]),
+    ],
+)
+def test_values_are_what_they_look_like(text, value):
+    found = profiles.parsed_setting(f"x={text}")[1]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_profile_reads_numbers_as_a_setting_does(project):
+    profile_text(project, "01_works: {length: 010}")
+    (job,) = profiles.plan("laptop", ["01"])
+    assert job.parameters["length"] == 10
+    with pytest.raises(ValueError, match="length='1:30' must be of type int"):
+        profiles.plan("laptop", ["01"], ["length=1:30"])
+
+
+def test_words_are_answers_where_an_answer_is_wanted():
+    assert [profiles.typed("x", word, False) for word in ("yes", "Off")] == [True, False]
+    assert profiles.typed("x", "no", "text") == "no"
+    with pytest.raises(ValueError, match="x='maybe' must be of type bool"):
+        profiles.typed("x", "maybe", False)
+
+
 def test_profile_overlays_and_settings_override(project):
     profile_text(project, "01_works: {length: 8, damping: 1, shape: [5, 6], limit: 3}\n02_other:\n")
     (job,) = profiles.plan("laptop", ["01"], ["damping=1e-3", "sizes=[1,2,3]"])

@@ -119,6 +119,46 @@ def test_a_tail_with_background_is_recovered():
 LAT, Q = lattice.square(8), np.linspace(0.1, 1, 9)
 
 
+def holed(values, *place):
+    """With one value that is none."""
+    copy = np.array(values, dtype=float)
+    copy[place] = np.nan
+    return copy
+
+
+def masked(values):
+    return np.ma.masked_array(values, np.arange(np.size(values)).reshape(np.shape(values)) == 3)
+
+
+CURVES = np.tile(np.arange(1.0, 10.0), (2, 1))
+
+
+@laws.bad_input(
+    {
+        "q": (lambda: scaling.tail(holed(CURVES[0], 3), CURVES[0] ** -3, (1, 9)), "q", "nan"),
+        "q masked": (lambda: scaling.tail(masked(CURVES[0]), CURVES[0], (1, 9)), "q", "masked"),
+        "factor": (lambda: scaling.tail(CURVES[0], holed(CURVES[0], 3), (1, 9)), "factor", "nan"),
+        "x": (lambda: scaling.collapse_error(holed(CURVES, 0, 3), CURVES, (1, 9)), "x:", "nan"),
+        "y": (lambda: scaling.collapse_error(CURVES, holed(CURVES, 0, 3), (1, 9)), "y:", "nan"),
+        "y masked": (lambda: scaling.collapse_error(CURVES, masked(CURVES), (1, 9)), "y:"),
+        "descending": (lambda: scaling.collapse_error(-CURVES, CURVES, (-9, 9)), "x:", "ascend"),
+        "lengths": (
+            lambda: scaling.scaled_correlation(LAT, np.ones((4, 64)), masked(np.ones(4))),
+            "lengths",
+            "masked",
+        ),
+    }
+)
+def test_what_is_no_number_is_named(call, mentioned):
+    laws.assert_refused(call, *mentioned)
+
+
+def test_what_lies_outside_the_window_may_be_no_number():
+    q, S = CURVES[0], CURVES[0] ** -3
+    assert scaling.tail(q, holed(S, 8), (1, 8)) == scaling.tail(q, S, (1, 8))
+    assert scaling.collapse_error(CURVES, holed(CURVES, 0, 8), (1, 7)) == 0
+
+
 @laws.bad_input(
     {
         "size": (lambda: scaling.circular_correlation(LAT, np.ones(9)), "values", "(9,)"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray
 
-from sdml import dynamics, exact, lattice, observables, simulation, spins
+from sdml import dynamics, exact, kpm, lattice, observables, simulation, spins
 from sdml.dynamics import LandauLifshitz
 from sdml.model import SDModel
 from sdml.simulation import store
@@ -105,12 +105,118 @@ def test_resuming_does_not_repeat_what_is_done(tmp_path):
         calls.append(1)
         return heisenberg(s)
 
-    run(tmp_path / "run.h5", local_field=counted, n_steps=12)
-    first = len(calls)
-    run(tmp_path / "run.h5", local_field=counted)
-    assert len(calls) == first * 20 / 12
-    run(tmp_path / "run.h5", local_field=counted)
-    assert len(calls) == first * 20 / 12
+    expected = 0
+    for n_steps, done, known in ((12, 12, 2), (20, 8, 1), (20, 0, 1)):
+        run(tmp_path / "run.h5", local_field=counted, n_steps=n_steps)
+        expected += 2 * done + known  # the field is known by its values, compared in every call
+        assert len(calls) == expected
+
+
+OTHERS = {
+    "larger": lambda s: 1.001 * heisenberg(s),
+    "another": lambda s: -heisenberg(s),
+    "uniaxial": lambda s: heisenberg(s) + s * s.new_tensor([0.0, 0.0, 0.02]),
+    "local": lambda s: heisenberg(s) + torch.eye(16)[:, :1].to(s) * 0.1,
+}
+STARTS = {"random": START, "neel": spins.neel(LATTICE)}
+NOTHING = {"observables": None}
+
+
+def without_the_field(path):
+    """The store as an earlier version has begun it."""
+    with h5py.File(path, "a") as file:
+        del file.attrs["field"]
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("n_steps", [20, 30, 10])
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+@pytest.mark.filterwarnings("ignore:n_steps")
+def test_a_run_goes_on_in_its_own_field_only(tmp_path, start, n_steps, other):
+    """Complete, made longer or shorter than its store, which has been made longer before."""
+    path, given = tmp_path / "run.h5", {"spins": start}
+    for length in (4, 20):
+        run(path, **given, n_steps=length)
+    before = path.read_bytes()
+    asked = {**given, "local_field": other, "n_steps": n_steps}
+    laws.assert_refused(lambda: run(path, **asked), "path", "run.h5", "local_field")
+    assert path.read_bytes() == before
+    run(path, **given, n_steps=n_steps)
+
+
+@pytest.mark.parametrize("changes", [NOTHING, {}], ids=["frames", "rows"])
+def test_an_older_store_is_known_by_its_first_steps(tmp_path, changes):
+    path, whole = tmp_path / "run.h5", run(tmp_path / "whole.h5", **changes)
+    for n_steps in (8, 20):
+        run(path, n_steps=n_steps, **changes)
+        without_the_field(path)
+        refused = {"local_field": OTHERS["another"], **changes}
+        laws.assert_refused(lambda asked=refused: run(path, **asked), "run.h5", "local_field")
+    assert_same_run(run(path, **changes), whole)
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("old", [False, True])
+def test_a_run_measures_what_it_was_begun_with(tmp_path, start, old):
+    """An observable of the same name; along x both are 0 at the start of a Neel state."""
+    path = tmp_path / "run.h5"
+    given = {"spins": start, "observables": MEASURED | {"m": lambda _, s: s[:, 0].mean()}}
+    other = given["observables"] | {"m": lambda _, s: s[:, 1].mean()}
+    for n_steps in (10, 20):
+        run(path, **given, n_steps=n_steps)
+        if old:
+            without_the_field(path)
+        with pytest.raises(ValueError, match=r"run.h5.*different in observables\['m'\]:"):
+            run(path, **given | {"observables": other})
+
+
+def test_rows_that_are_nan_or_infinite_or_noise_are_those_of_the_run(tmp_path):
+    rng = np.random.default_rng(0)
+    measured = {
+        "nan": lambda _, s: s[:2, 0] * np.nan,
+        "infinite": lambda _, s: torch.tensor([1.0, torch.inf, -torch.inf]),
+        "complex": lambda _, s: s[:, 0] + 1j * s[:, 1],
+        "noise": lambda _, s: rng.standard_normal(100),
+        "nothing": lambda _, s: s[:0, 0],
+    }
+    for n_steps in (10, 20, 20):
+        run(tmp_path / "run.h5", observables=measured, n_steps=n_steps)
+    finite = measured | {"infinite": lambda _, s: torch.tensor([1.0, 5.0, -torch.inf])}
+    laws.assert_refused(
+        lambda: run(tmp_path / "run.h5", observables=finite), "run.h5", "observables['infinite']"
+    )
+
+
+def test_a_field_of_random_probes_is_known_within_its_noise(tmp_path):
+    """Two vectors: the field errs by more than a tenth of itself, otherwise at every call."""
+    model = SDModel(LATTICE, 2.0, filling=0.4, electron_kT=0.1)
+
+    def field(coupling, seed):
+        rng = np.random.default_rng(seed)
+        given = replace(model, exchange_coupling=coupling)
+        return lambda s: kpm.solve(given, s, 32, 8, seed=rng).local_field
+
+    path, asked = tmp_path / "run.h5", {"equation": EQUATION, "observables": None}
+    for seed, n_steps in ((1, 4), (2, 8), (3, 8)):
+        run(path, local_field=field(2.0, seed), n_steps=n_steps, **asked)
+    for other in (field(8.0, 4), lambda s: 4 * field(2.0, 5)(s)):
+        laws.assert_refused(
+            lambda given=other: run(path, local_field=given, n_steps=8, **asked), "local_field"
+        )
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, torch.tensor])
+def test_a_seed_may_be_any_whole_number(tmp_path, kind):
+    assert_same_run(run(tmp_path / "a.h5", seed=kind(7)), run(tmp_path / "b.h5"))
+    assert simulation.Settings(seed=(kind(3), 4)).seeds == [3, 4]
+
+
+def test_a_run_of_a_generator_is_known_by_the_number_it_gives(tmp_path):
+    for make in (lambda: torch.Generator().manual_seed(5), lambda: np.random.default_rng(5)):
+        path = tmp_path / f"{type(make()).__module__}.h5"
+        found = run(path, seed=make(), n_steps=8)
+        seed = found.header["seed"]
+        assert_same_run(run(path, seed=make()), run(tmp_path / f"{seed}.h5", seed=seed))
 
 
 def test_a_run_can_be_made_longer(tmp_path):
@@ -485,6 +591,7 @@ def test_progress_is_for_people(tmp_path, capsys, asked, shown):
         "pairs": ({"equation": EQUATION, "schedule": [1, 2, 3]}, "schedule"),
         "no seed": ({"seed": None}, "seed", None, "whole number"),
         "half a seed": ({"seed": 1.5}, "seed", 1.5),
+        "true": ({"seed": True}, "seed", True),
         "text": ({"seed": "12"}, "seed", "'12'"),
         "some seeds": ({"spins": np.stack([START] * 2), "seed": [1, None]}, "seed", "[1, None]"),
         "object": ({"provenance": {"by": object}}, "provenance['by']", "object"),

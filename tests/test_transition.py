@@ -88,6 +88,15 @@ def test_autocorrelation_time():
     assert cumulants.autocorrelation_time(white) == pytest.approx(1, abs=0.1)
 
 
+def test_a_series_too_short_for_its_autocorrelation_is_no_measurement():
+    """A drift, a jump and a slow walk: the sum would end in what is left of few pairs."""
+    walk = np.cumsum(np.random.default_rng(0).standard_normal(1000))
+    for samples in (np.arange(100.0), np.repeat([0.0, 1.0], 50), walk):
+        with pytest.raises(cumulants.TooShortError, match=r"samples.*autocorrelation") as caught:
+            cumulants.autocorrelation_time(samples)
+        assert caught.value.estimate > 0.1 * len(samples)
+
+
 @laws.bad_input(
     {
         "shape": (lambda: cumulants.binder_cumulant(np.ones((2, 30))), "samples", "(2, 30)"),

@@ -10,8 +10,9 @@ L^2 against t, do not. Residuals are those of ln L: the scatter between seeds gr
 one seed are correlated, so that intervals come from resampling whole seeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,15 +50,37 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
         <sign chi> as of :func:`sdml.coarsening.domains.imbalance`.
     box_length : float
         Shortest period of the box.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, a mask, or nan in a value that counts.
     """
     L, m = _table(lengths), _table(imbalance, "imbalance")
     if m.shape != L.shape:
         raise ValueError(f"imbalance: shape must be {L.shape}, got {m.shape}")
-    balanced = np.logical_and.accumulate(np.abs(m) < 0.3, axis=1)
+    balanced = np.logical_and.accumulate((np.abs(m) < 0.3) | np.isnan(m), axis=1)
     counts = balanced.sum(0)
     mean = np.where(balanced, L, 0.0).sum(0) / np.maximum(counts, 1)
-    small = np.logical_and.accumulate((counts > 0) & (mean < box_length / 4))
+    small = np.logical_and.accumulate((counts > 0) & ~(mean >= box_length / 4))
+    require_numbers({"imbalance": m, "lengths": L}, balanced & small)
     return balanced & small
+
+
+def numbers(values: ArrayLike, argument: str) -> FloatArray:
+    """As floats, nan where there are none; ValueError for a mask, which would be dropped."""
+    if np.ma.is_masked(values):
+        n_masked = np.ma.count_masked(values)
+        raise ValueError(f"{argument}: must have no masked values, got {n_masked}")
+    return np.asarray(values, dtype=float)
+
+
+def require_numbers(series: Mapping[str, FloatArray], counts: Any = True) -> None:
+    """ValueError that names the first of these series that has nan where it counts."""
+    for argument, values in series.items():
+        n_bad = int((np.isnan(values) & counts).sum())
+        if n_bad:
+            raise ValueError(f"{argument}: must be numbers where they count, got {n_bad} nan")
 
 
 def held_out_errors(
@@ -241,7 +264,7 @@ def _slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> float:
 
 
 def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:
-    table = np.asarray(values, dtype=float)
+    table = numbers(values, argument)
     if table.ndim != 2:
         raise ValueError(f"{argument}: shape must be (n_seeds, n_times), got {table.shape}")
     return table
@@ -253,8 +276,10 @@ def _given(
     """Checked time, lengths and mask; lengths that do not count are replaced by 1."""
     if law not in PARAMETERS:
         raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
-    L, t = _table(lengths), np.asarray(time, dtype=float)
-    keep: BoolArray = np.ones(L.shape, bool) if mask is None else np.asarray(mask, dtype=bool)
+    L, t = _table(lengths), numbers(time, "time")
+    chosen = np.ones(L.shape) if mask is None else numbers(mask, "mask")
+    require_numbers({"time": t, "mask": chosen})
+    keep: BoolArray = chosen.astype(bool)
     if t.shape != L.shape[1:] or not (t > 0).all() or not (np.diff(t) > 0).all():
         raise ValueError(f"time: must be {L.shape[1]} positive ascending times, got {t}")
     if keep.shape != L.shape or not keep.any():

@@ -94,7 +94,9 @@ class History:
         free = growth.usable(self.lengths(), self.observables["imbalance"], self.box_length)
         after = self.time >= FORMING / self.equation["damping"]
         after &= free.any(0)
-        return self.time[after], self.lengths(estimator)[:, after], free[:, after]
+        lengths = self.lengths(estimator)
+        growth.require_numbers({f"lengths by {estimator!r}": lengths}, free & after)
+        return self.time[after], lengths[:, after], free[:, after]
 
     def mean_length(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, FloatArray]:
         """Times (k,), mean over the seeds that count and its standard error, see :meth:`late`.
@@ -266,5 +268,6 @@ def _history(row: dict[str, Any], estimators: tuple[str, ...]) -> History:
     for key, values in measured.items():
         if values.shape[:2] != (len(row["seeds"]), len(row["time"])):
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
-    given = {key: row[key] for key in described}
-    return History(**given, time=np.array(row["time"]), observables=measured, estimators=estimators)
+    given, time = {key: row[key] for key in described}, np.array(row["time"], dtype=float)
+    growth.require_numbers({"time": time})
+    return History(**given, time=time, observables=measured, estimators=estimators)

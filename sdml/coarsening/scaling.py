@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
+from sdml.coarsening.growth import numbers, require_numbers
 from sdml.lattice import Lattice
 from sdml.observables import (
     distance_rings,
@@ -78,11 +79,16 @@ def collapse_error(
     """
     if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
         raise ValueError(f"x, y: must be two or more curves (n, k), got {x.shape} and {y.shape}")
+    x, y = numbers(x, "x"), numbers(y, "y")
+    require_numbers({"x": x})
+    if not (np.diff(x) >= 0).all():
+        raise ValueError("x: must ascend along every curve, got others")
     low, high = max(window[0], x.min(1).max()), min(window[1], x.max(1).min())
     if not low < high:
         raise ValueError(f"window: the curves share nothing of {window}")
     grid = np.linspace(low, high, n_points)
     curves = np.array([np.interp(grid, *pair) for pair in zip(x, y, strict=True)])
+    require_numbers({"y": curves})
     mean = curves.mean(0)
     return float(np.sqrt(((curves - mean) ** 2).mean() / (mean**2).mean()))
 
@@ -107,8 +113,11 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
         For Porod's law 2 pi / L << low and high << 1 / wall width. The background takes up noise
         within the domains and the images of the tail in other Brillouin zones, both flat in q.
     """
-    q, S = np.asarray(q, dtype=float), np.asarray(factor, dtype=float)
+    q, S = numbers(q, "q"), numbers(factor, "factor")
     inside = (q >= window[0]) & (q <= window[1])
+    require_numbers({"q": q})
+    if q.shape == S.shape:
+        require_numbers({"factor": S}, inside)
     if q.shape != S.shape or q.ndim != 1 or inside.sum() < 4 or not (S[inside] > 0).all():
         raise ValueError(
             f"window: needs 4 positive values of one curve, {inside.sum()} lie in {window}"
@@ -126,7 +135,7 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:
-    L = np.asarray(lengths, dtype=float)
+    L = numbers(lengths, "lengths")
     if L.shape != batch or not (np.isfinite(L) & (L > 0)).all():
         raise ValueError(f"lengths: must be positive and of shape {batch}, got {L}")
     return L

@@ -5,6 +5,7 @@ and by single settings. All names and types are checked before anything runs.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from sdml.companion import results
 __all__ = ["Job", "declared_parameters", "parsed_setting", "plan", "prepared", "read_notebook"]
 
 Parameters = dict[str, Any]
+ANSWERS = {"yes": True, "on": True, "no": False, "off": False}
+"""Words of YAML 1.1 for what is true or false: texts, unless such a value is wanted."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def typed(name: str, value: Any, default: Any) -> Any:
         # YAML reads 1e-3, without a point, as text.
         with suppress(ValueError):
             value = float(value)
+    if kind is bool and isinstance(value, str):
+        value = ANSWERS.get(value.lower(), value)
     if default is not None and type(value) is not kind:
         raise ValueError(f"{name}={value!r} must be of type {kind.__name__}, like {default!r}")
     try:
@@ -117,7 +122,7 @@ def typed(name: str, value: Any, default: Any) -> Any:
 
 
 def parsed_setting(text: str) -> tuple[str, Any]:
-    """Name and value of ``name=value``, the value read as YAML."""
+    """Name and value of ``name=value``, the value read as YAML 1.2."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
         raise ValueError(f"--set {text!r} must have the form name=value")
@@ -156,9 +161,35 @@ def _mapping(value: Any, source: str) -> Parameters:
     return value or {}
 
 
+RESOLVERS = {
+    first: [rule for rule in rules if rule[0].endswith((":null", ":merge", ":timestamp"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 and the numbers of Python: 010 is ten; 1:30, yes and off are texts."""
+
+    yaml_implicit_resolvers = RESOLVERS
+
+    def whole(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "")
+        return int(digits, 0 if digits.lstrip("+-")[1:2] in tuple("xob") else 10)
+
+
+for _kind, _pattern in {
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?([0-9][0-9_]*|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)",
+    "float": r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}.items():
+    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), None)
+_Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.whole)
+
+
 def _yaml(text: str, source: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not readable as YAML ({error})") from error
 

@@ -170,11 +170,6 @@ def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
     **details
         Further entries of the sidecar (parameters, seeds, …). A figure drawn from a stored
         reference result passes the profile of that result as ``profile=``.
-
-    Returns
-    -------
-    pathlib.Path
-        The sidecar.
     """
     _require_name("name", name, r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, '-' and '_'")
     if not caption:

@@ -171,6 +171,7 @@ def _flat(spins: Tensor) -> Any:
 
 
 def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
+    files.require_kernel_threads()
     s = _flat(spins)
     real = s.dtype.type
     hopping = walks.neighbors, walks.amplitudes.astype(real)

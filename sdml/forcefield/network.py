@@ -43,6 +43,7 @@ from sdml.forcefield.container import digest, read_tensors, write_tensors
 from sdml.forcefield.potential import Potential
 from sdml.lattice import Lattice
 from sdml.model import SDModel, describe, from_description
+from sdml.spins import Seed, seed_number
 
 FILE_FORMAT = "sdml-forcefield-2"
 ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
@@ -98,7 +99,7 @@ class ForceField(Potential):
         model: SDModel,
         environment: Environment,
         hidden_widths: Sequence[int] = (64, 32),
-        seed: int = 0,
+        seed: Seed = 0,
         grand_canonical: bool = False,
     ) -> None:
         super().__init__()
@@ -345,11 +346,11 @@ def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> N
         )
 
 
-def _perceptron(widths: Sequence[int], seed: int) -> nn.Sequential:
+def _perceptron(widths: Sequence[int], seed: Seed) -> nn.Sequential:
     """Linear layers with SiLU between them (smooth: fields and their training need gradients)."""
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_number(seed))
         for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.SiLU()]
     return nn.Sequential(*layers[:-1])

@@ -173,6 +173,7 @@ def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
     Twice, because every step but the first applies 2 H. The on-site terms are written as
     (b_x, b_y, c + b_z, c - b_z).
     """
+    files.require_kernel_threads()
     bx, by, bz, c = (2 * hamiltonian.onsite.numpy()).T
     onsite = np.stack([bx, by, c + bz, c - bz], axis=1)
     # Unsigned indices spare the loops the test for negative ones.

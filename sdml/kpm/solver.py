@@ -28,7 +28,7 @@ from sdml.kpm.recursion import ComplexArray, Hamiltonian
 from sdml.kpm.series import Interval
 from sdml.lattice import Lattice
 from sdml.model import ElectronicState, SDModel, spin_energy, spin_field, stacked
-from sdml.spins import as_tensor
+from sdml.spins import Seed, as_tensor, random_source
 
 FloatArray = NDArray[np.float64]
 PROBINGS = ("coloured", "coloured-plain", "random", "random-plain")
@@ -61,7 +61,7 @@ def solve(
     n_moments: int | None = None,
     n_probes: int | None = None,
     probing: str = "coloured",
-    seed: int | np.random.Generator | None = None,
+    seed: Seed | None = None,
     device: str | torch.device = "cpu",
     *,
     energy_bounds: tuple[float, float] | None = None,
@@ -120,7 +120,7 @@ def site_field(
     *,
     n_moments: int | None = None,
     n_probes: int | None = None,
-    seed: int | np.random.Generator | None = None,
+    seed: Seed | None = None,
 ) -> FloatArray:
     """h_i = J tr sigma <i|f(H)|i> of one site, (3,), from its two unit vectors alone.
 
@@ -159,7 +159,7 @@ def _probes(
     n_moments: int | None,
     n_probes: int | None,
     method: str,
-    seed: int | np.random.Generator | None,
+    seed: Seed | None,
 ) -> Probes:
     """The probing vectors of a call, after the guard of what it asks for."""
     if method not in PROBINGS:
@@ -170,7 +170,7 @@ def _probes(
         raise ValueError(f"n_probes: must be at least 1, got {n_probes}")
     if n_probes is None or n_probes >= 2 * lattice.n_sites:
         return probe_sets.all_unit_vectors(lattice.n_sites)
-    rng = np.random.default_rng(seed)
+    rng = random_source(seed)
     if method.startswith("random"):
         return probe_sets.random(lattice.n_sites, n_probes, rng)
     return probe_sets.colored(lattice, n_probes, rng)

@@ -76,7 +76,8 @@ def late(
     ValueError
         Fewer than two runs or three times in the window, or a mean that is not positive.
     """
-    t, x = np.asarray(time, dtype=float), np.atleast_2d(np.asarray(values, dtype=float))
+    t, x = growth.numbers(time, "time"), np.atleast_2d(growth.numbers(values, "values"))
+    growth.require_numbers({"time": t})
     if t.ndim != 1 or x.shape[1:] != t.shape or not (np.diff(t) > 0).all():
         raise ValueError(
             f"values: shape must be (n_runs, {t.size}) at ascending times, got {x.shape}"
@@ -88,6 +89,7 @@ def late(
             f"{x.shape[0]} and {int(inside.sum())}"
         )
     t, x = t[inside], x[:, inside]
+    growth.require_numbers({"values": x})
     grid = np.linspace(np.log(t[0]), np.log(t[-1]), points)
 
     def slope(runs: NDArray[np.int64]) -> FloatArray:

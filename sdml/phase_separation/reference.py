@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sdml import files
+from sdml.coarsening import growth
 from sdml.phase_separation import arrest
 
 FloatArray = NDArray[np.float64]
@@ -137,6 +138,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Runs]:
 
 def _runs(row: dict[str, Any]) -> Runs:
     runs = row["runs"]
+    for run in runs:
+        growth.require_numbers({"time": np.array(run["time"], dtype=float)})
     shared = sorted(set.intersection(*(set(run["time"]) for run in runs)))
     picked = [np.isin(run["time"], shared) for run in runs]
     statistics = {

@@ -3,8 +3,9 @@
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ UNITS = {
     "guard/energy_per_site": "t",
     "guard/energy_drift": "t",
 }
+
+
+FIELD_TOLERANCE, ROW_TOLERANCE = 1e-4, 1e-3
+"""Relative differences of a field and of observables by rounding, on whatever machine."""
+REPLAYED, REPLAY_TOLERANCE = 20, 1e-2
+"""Steps after which rounding has not grown to such relative differences."""
+OBSERVED = "observables/"
+RAW = {"frames", "guard/norm_drift", "guard/outside", "guard/energy_drift"}
+"""Rows that are compared apart, or that rounding decides."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,22 @@ class Layout:
     plan : Timetable
     dt : float
     device : str
+    field : callable
+        What tells the field of the run from others: some numbers, the same at every call but for
+        noise of the field itself.
+    measured : callable
+        Spins in the dtype of the run, None for the start -> name -> row of the run.
+    replayed : callable
+        Number of steps -> name -> row of the run and frame after so many.
     """
 
     header: dict[str, Any]
     plan: Timetable
     dt: float
     device: str
+    field: Callable[[], NDArray[np.float64]]
+    measured: Callable[[NDArray[Any] | None], dict[str, NDArray[Any]]]
+    replayed: Callable[[int], dict[str, NDArray[Any]]]
 
     @property
     def batch(self) -> tuple[str, ...]:
@@ -90,11 +110,16 @@ class Layout:
 
 
 def begin(
-    path: Path, layout: Layout, checkpoint: Checkpoint, rows: Mapping[str, NDArray[Any]]
+    path: Path,
+    layout: Layout,
+    checkpoint: Checkpoint,
+    rows: Mapping[str, NDArray[Any]],
+    field: NDArray[np.float64] | None = None,
 ) -> None:
     """Lay out the store of a run that has done no step, or the steps of its checkpoint.
 
-    ``rows`` (n, ...) are those that the checkpoint counts, by name.
+    ``rows`` (n, ...) are those that the checkpoint counts, by name; ``field`` is what is known of
+    the field, by default what two calls give now: they differ by its noise.
     """
     header, plan = layout.header, layout.plan
     scales = {"time": (plan.saved * layout.dt, "hbar/t")}
@@ -107,6 +132,7 @@ def begin(
         "n_steps": plan.n_steps,
         "device": layout.device,
         "torch_version": str(torch.__version__),
+        "field": [layout.field(), layout.field()] if field is None else field,
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     store.create(path, header, attributes, scales, variables, checkpoint, rows)
@@ -137,7 +163,11 @@ def complete(path: Path, layout: Layout) -> bool:
     ValueError if it is another run, or not readable.
     """
     with store.opened(path) as file:
-        return _compared(file, path, layout)[0].step >= layout.plan.n_steps
+        checkpoint, _ = _compared(file, path, layout)
+        if checkpoint.step < layout.plan.n_steps:
+            return False
+        _require_same_physics(file, path, layout, checkpoint)
+        return True
 
 
 def extended(path: Path, layout: Layout) -> bool:
@@ -151,14 +181,16 @@ def extended(path: Path, layout: Layout) -> bool:
         if plan.n_steps <= checkpoint.step:
             return False
         _require_device(path, str(file.attrs["device"]), layout.device, checkpoint)
+        _require_same_physics(file, path, layout, checkpoint)
         if plan.n_steps == planned.n_steps and plan.agrees(planned, plan.n_steps):
             return True
         saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
         framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
         rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
+        field = file.attrs.get("field")
     rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
     n_saved, n_frames = int(saved.sum()), int(framed.sum())
-    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows)
+    begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows, field)
     return True
 
 
@@ -191,6 +223,54 @@ def _require_same(
         different = [name for name in cadences if header[name] == timetable.LISTED]
     if different:
         raise ValueError(f"path: {path.name!r} holds another run, different in {different}")
+
+
+def _require_same_physics(
+    file: h5py.File, path: Path, layout: Layout, checkpoint: Checkpoint
+) -> None:
+    """ValueError if the field or an observable is another than that of the store.
+
+    Stores of earlier versions know nothing of their field: their first steps are done again.
+    """
+    last, filled = checkpoint.n_saved - 1, [n for n in _filled(layout.header) if n not in RAW]
+    ends: dict[int, NDArray[Any] | None] = {0: None}
+    if last and round(file["time"][last] / layout.dt) == checkpoint.step:
+        ends[last] = checkpoint.spins
+    series = {name: _valid(file, name, checkpoint) for name in filled}
+    different: set[str] = set()
+    for row, spins in ends.items():
+        stored = {name: values[row] for name, values in series.items()}
+        evaluate = partial(layout.measured, spins)
+        different |= set(files.not_reproduced(stored, evaluate, ROW_TOLERANCE, series))
+    named = [f"observables[{n[12:]!r}]" for n in filled if n in different and n[:12] == OBSERVED]
+    named += ["guard"] if len(named) < len(different) else []
+    if "field" not in file.attrs:
+        known = [name for name in filled if name not in different]
+        named += ["local_field"] if _goes_elsewhere(file, layout, checkpoint, known) else []
+    else:
+        first, second = file.attrs["field"]
+        tolerance = max(FIELD_TOLERANCE * files.rms(first), 5 * files.rms(first, second))
+        named += ["local_field"] if files.differ(first, layout.field(), tolerance) else []
+    if named:
+        raise ValueError(
+            f"path: {path.name!r} holds another run, different in {', '.join(named)}: what is "
+            "given does not return the values in the store; give what the run was begun with"
+        )
+
+
+def _goes_elsewhere(
+    file: h5py.File, layout: Layout, checkpoint: Checkpoint, known: list[str]
+) -> bool:
+    """Whether the first row after the start, if it comes early, is another when it is run anew."""
+    planned = _planned(file, layout.dt)
+    marks = planned.marks[(planned.marks > 0) & (planned.marks <= checkpoint.step)]
+    other_noise = checkpoint.generators.size and file.attrs["device"] != layout.device
+    if not marks.size or marks[0] > REPLAYED or other_noise:
+        return False
+    names = ["frames"] * (marks[0] in planned.frames) + known * (marks[0] in planned.saved)
+    stored = {name: file[name][1] for name in names}
+    evaluate = partial(layout.replayed, int(marks[0]))
+    return bool(files.not_reproduced(stored, evaluate, REPLAY_TOLERANCE))
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

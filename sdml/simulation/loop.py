@@ -42,9 +42,11 @@ from sdml.simulation.journal import Layout, Run
 from sdml.simulation.settings import Observable, Settings
 from sdml.simulation.store import Checkpoint, Store
 from sdml.simulation.timetable import Steps, Timetable
-from sdml.spins import as_tensor
+from sdml.spins import as_tensor, perturbed
 
 __all__ = ["quench"]
+
+N_PROJECTIONS = 32
 
 
 @dataclass
@@ -113,6 +115,30 @@ class _Motion:
             rows |= {f"guard/{name}": value for name, value in readings.items()}
         return rows
 
+    def rows(self, spins: Any = None) -> dict[str, NDArray[Any]]:
+        """:meth:`measured` as arrays, of the start or of spins in its dtype."""
+        s = self.start if spins is None else torch.as_tensor(spins).to(self.start)
+        return {name: value.cpu().numpy() for name, value in self.measured(s).items()}
+
+    def projections(self) -> NDArray[np.float64]:
+        """The field near the start, in t, on ``N_PROJECTIONS`` patterns of random signs.
+
+        Near: at an ordered start many fields agree. As large as the field in the root mean square.
+        """
+        near = torch.as_tensor(perturbed(self.start, 0.3, 0)).to(self.start)
+        field = torch.as_tensor(self.local_field(near)).detach().cpu().double().numpy().ravel()
+        rng = np.random.default_rng(0)
+        signs = (rng.choice([-1.0, 1.0], field.size) for _ in range(N_PROJECTIONS))
+        return np.array([pattern @ field for pattern in signs]) / np.sqrt(field.size)
+
+    def replayed(self, n_steps: int) -> dict[str, NDArray[Any]]:
+        """Rows and frame after so many steps from the start, none of which is written."""
+        rngs = self.generators()
+        noise = rngs if self.settings.batched else next(iter(rngs), None)
+        steps = self.start, self.local_field, self.equation_at, [n_steps], noise
+        _, spins = next(dynamics.trajectory(*steps))
+        return self.rows(spins) | {"frames": self.frame(spins)}
+
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
         """One configuration at a time: what a function makes of a batch is its own affair."""
         if spins.ndim == 2:
@@ -166,8 +192,8 @@ def quench(
     Parameters
     ----------
     path : path
-        The HDF5 store. A store of the same run is resumed (or just read, when complete); one of a
-        different run is refused.
+        The HDF5 store. One of the same run is resumed (or just read, when complete), others are
+        refused: field and observables are evaluated anew and compared with what they gave.
     lattice : Lattice
     spins : (N, 3) or (B, N, 3)
         Start, of one configuration or one for each seed. The run keeps its dtype; tensors keep
@@ -201,14 +227,15 @@ def quench(
     OutsideTrainedRange
         The guard stopped the run; the store ends there.
     OSError
-        Full disk, or no right to write; the last checkpoint is intact. Space for the whole run is
-        taken at its start.
+        Full disk, or no right to write; the last checkpoint is intact. Space is taken at the start.
     """
     chosen = _chosen(settings)
     start = as_tensor(spins, lattice.n_sites).detach()
     motion = _Motion(lattice, start, local_field, equation, chosen)
     plan = timetable.timetable(n_steps, save_every, chosen.frames_every)
-    layout = Layout(motion.header(save_every), plan, equation.dt, str(start.device))
+    header, device = motion.header(save_every), str(start.device)
+    known = motion.projections, motion.rows, motion.replayed
+    layout = Layout(header, plan, equation.dt, device, *known)
     return _completed(Path(path), motion, layout)
 
 
@@ -284,8 +311,7 @@ def _prepared(target: Path, layout: Layout, motion: _Motion) -> bool:
     if target.exists():
         return journal.extended(target, layout)
     first = _checkpoint(0, 1, 1, motion.start, motion.generators(), 0.0)
-    rows = {name: value.cpu().numpy() for name, value in motion.measured(motion.start).items()}
-    rows["frames"] = motion.frame(motion.start)
+    rows = motion.rows() | {"frames": motion.frame(motion.start)}
     journal.begin(target, layout, first, {k: v[None] for k, v in rows.items()})
     return layout.plan.n_steps > 0
 

@@ -12,6 +12,7 @@ from sdml.lattice import Lattice
 from sdml.simulation import journal, timetable
 from sdml.simulation.guard import Guard
 from sdml.simulation.timetable import Schedule, Steps
+from sdml.spins import Seed, seed_number
 
 __all__ = ["FRAME_DTYPES", "Observable", "Settings"]
 
@@ -28,8 +29,8 @@ class Settings:
     observables : dict, optional
         Name -> function of (lattice, spins (N, 3)), evaluated on the device of the run. The shape
         of the result must not change.
-    seed : int or sequence of int
-        Of the noise; a sequence for a batch.
+    seed : int or generator, or sequence of them
+        Of the noise; a sequence for a batch. A generator gives a number, by which the run is known.
     checkpoint_every : int
         Times of observables or frames between two checkpoints.
     report : callable, optional
@@ -57,7 +58,7 @@ class Settings:
     """
 
     observables: Mapping[str, Observable] | None = None
-    seed: int | Sequence[int] = 0
+    seed: Seed | Sequence[Seed] = 0
     checkpoint_every: int = 10
     report: Callable[[int], None] | None = None
     engine: str = ""
@@ -76,6 +77,13 @@ class Settings:
             )
         if self.frames_every is not None:
             timetable.steps("frames_every", self.frames_every, 0)
+        given: Any = self.seed if self.batched else [self.seed]
+        try:
+            numbers = [seed_number(k) for k in given]
+        except ValueError as error:
+            allowed = "a whole number or a generator, or a sequence of them for a batch"
+            raise ValueError(f"seed: must be {allowed}, got {self.seed!r}") from error
+        object.__setattr__(self, "seed", numbers if self.batched else numbers[0])
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seed: must differ from each other, got {self.seeds}")
         if self.schedule is not None:
@@ -87,12 +95,7 @@ class Settings:
     @property
     def seeds(self) -> list[int]:
         """One for each configuration."""
-        given: Any = self.seed if self.batched else [self.seed]
-        try:
-            return [operator.index(k) for k in given]
-        except TypeError as error:
-            allowed = "a whole number, or a sequence of them for a batch"
-            raise ValueError(f"seed: must be {allowed}, got {self.seed!r}") from error
+        return list(self.seed) if self.batched else [self.seed]  # type: ignore
 
     @property
     def batched(self) -> bool:

@@ -13,10 +13,12 @@ doi 10.1080/00018739400101505.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
+from torch import Tensor
 
 from sdml.lattice import Lattice
 from sdml.observables import (
@@ -34,10 +36,10 @@ FloatArray = NDArray[np.float64]
 def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
     """|q| (k,) and the circular average (..., k) of S(q) = |sum exp(-i q.r) x|^2 / N, q = 0 first.
 
-    For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
+    For a field (..., N) on one site a cell; rings of :func:`momentum_rings`, numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = momentum_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
+    rings, x = momentum_rings(lattice), _field(lattice, values)
     return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
 
 
@@ -46,7 +48,7 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, x = distance_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
+    rings, x = distance_rings(lattice), _field(lattice, values)
     return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
 
 
@@ -56,7 +58,7 @@ def scaled_structure_factor(
     """q L and a S / (C(0) L^2), both (..., k), for fields (..., N) of lengths L (...)."""
     q, factor = circular_structure_factor(lattice, values)
     L = _lengths(lengths, factor.shape[:-1])[..., None]
-    square = np.asarray((real_tensor(values, "values").double() ** 2).mean(-1).cpu())[..., None]
+    square = (_field(lattice, values) ** 2).mean(-1).cpu().numpy()[..., None]
     area = abs(np.linalg.det(lattice.vectors))
     return q[1:] * L, area * factor[..., 1:] / (square * L**2)
 
@@ -78,6 +80,7 @@ def collapse_error(
     Relative to the mean square of the mean curve; linear between points. Zero for a perfect
     collapse; compare it between choices of L, and with the scatter of seeds at one time.
     """
+    x, y = (_numbers(v, name) for v, name in ((x, "x"), (y, "y")))
     if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
         raise ValueError(f"x, y: must be two or more curves (n, k), got {x.shape} and {y.shape}")
     low, high = max(window[0], x.min(1).max()), min(window[1], x.max(1).min())
@@ -109,13 +112,13 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
         For Porod's law 2 pi / L << low and high << 1 / wall width. The background takes up noise
         within the domains and the images of the tail in other Brillouin zones, both flat in q.
     """
-    q, S = np.asarray(q, dtype=float), np.asarray(factor, dtype=float)
+    q, S = np.asanyarray(q), np.asanyarray(factor)
     inside = (q >= window[0]) & (q <= window[1])
     if q.shape != S.shape or q.ndim != 1 or inside.sum() < 4 or not (S[inside] > 0).all():
         raise ValueError(
             f"window: needs 4 positive values of one curve, {inside.sum()} lie in {window}"
         )
-    x, y = np.log(q[inside]), np.log(S[inside])
+    x, y = np.log(_numbers(q[inside], "q")), np.log(_numbers(S[inside], "factor"))
     middle = x.mean()
 
     def residual(p: FloatArray) -> FloatArray:
@@ -127,8 +130,16 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
 
 
+def _field(lattice: Lattice, values: SpinArray) -> Tensor:
+    return site_values(lattice, values, one_per_cell=True).detach().double()
+
+
+def _numbers(values: Any, argument: str) -> FloatArray:
+    return real_tensor(values, argument).double().numpy(force=True)
+
+
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:
-    L = np.asarray(lengths, dtype=float)
-    if L.shape != batch or not (np.isfinite(L) & (L > 0)).all():
+    L = _numbers(lengths, "lengths")
+    if L.shape != batch or not (L > 0).all():
         raise ValueError(f"lengths: must be positive and of shape {batch}, got {L}")
     return L

@@ -1,4 +1,4 @@
-"""No length depends on the unit of length, on the primitive cell, or on sublattices that are none."""
+"""Lengths depend neither on their unit, nor on the primitive cell, nor on missing sublattices."""
 
 import laws
 import numpy as np

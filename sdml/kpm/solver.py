@@ -310,7 +310,7 @@ def _require_enclosed(model: SDModel, spins: Tensor, bounds: Interval) -> None:
     if not (bounds.lower <= lowest + rounding and highest - rounding <= bounds.upper):
         raise ValueError(
             f"energy_bounds: must enclose the spectrum, at least {lowest:.12g} to {highest:.12g}, "
-            f"got {bounds.lower:.12g}, {bounds.upper:.12g}"
+            f"got {bounds.lower}, {bounds.upper}"
         )
 
 

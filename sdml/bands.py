@@ -27,7 +27,7 @@ from sdml.model import (
     spin_energy,
     spin_field,
 )
-from sdml.spins import as_tensor
+from sdml.spins import one_configuration, real_tensor
 
 FloatArray = NDArray[np.float64]
 CORNERS = {
@@ -94,7 +94,7 @@ def repeated(model: SDModel, spins: Any, n_phases: int = 4) -> ElectronicState:
         ``n_phases`` below 1, or bad ``spins``.
     """
     phases = _grid(n_phases, smallest=1).reshape(-1, 2)
-    s = as_tensor(spins, model.lattice.n_sites)
+    s = one_configuration(spins, model.lattice.n_sites).cpu()
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, s, phases))
     ascending, order = torch.from_numpy(levels).flatten().sort()
     filled, mu = occupations(model, ascending)
@@ -122,7 +122,7 @@ def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:
         raise ValueError(f"n_points: must be at least 3, got {n_points}")
     labels = (*CORNERS[lattice.name], "Γ")
     corners = np.array([CORNERS[lattice.name][name] for name in labels])
-    corners = corners @ lattice.reciprocal_vectors
+    corners = corners @ (2 * np.pi * np.linalg.inv(lattice.reduced_vectors).T)
     ticks = np.append(0, np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum())
     # The corners themselves are among the points: levels cross there.
     distance = np.unique(np.append(np.linspace(0, ticks[-1], n_points), ticks))
@@ -141,6 +141,7 @@ def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArra
     """
     lattice = model.lattice
     sides = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
+    momenta = real_tensor(momenta, "momenta").double().numpy(force=True)
     levels, columns = np.linalg.eigh(bloch_hamiltonian(model, spins, momenta @ sides.T))
     wave = np.exp(-1j * momenta @ lattice.positions.T)  # (P, N)
     parts = (np.einsum("pi,pin->pn", wave, columns[:, sigma::2]) for sigma in (0, 1))
@@ -149,6 +150,9 @@ def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArra
 
 def spectral_function(found: Spectrum, energies: FloatArray, width: float) -> FloatArray:
     """A(k, e) = sum_n w_n(k) g(e - e_n), (E, P) in 1/t, with Gaussians g of standard deviation."""
+    if not 0 < width < np.inf:
+        raise ValueError(f"width: must be positive, got {width}")
+    energies = real_tensor(energies, "energies").double().numpy(force=True)
     distance = (energies[:, None, None] - found.levels) / width  # (E, P, 2N)
     norm = width * np.sqrt(2 * np.pi)
     return np.einsum("epn,pn->ep", np.exp(-(distance**2) / 2), found.weights) / norm
@@ -158,13 +162,14 @@ def spectrum(model: SDModel, spins: Any, n_phases: int = 4, n_points: int = 90) 
     """State and bands of spins (N, 3) repeated periodically; see :func:`repeated`, `unfolded`."""
     path = zone_path(model.lattice, n_points)
     state = repeated(model, spins, n_phases)
-    return Spectrum(model, np.asarray(spins), state, path, *unfolded(model, spins, path.momenta))
+    s = one_configuration(spins, model.lattice.n_sites).numpy(force=True)
+    return Spectrum(model, s, state, path, *unfolded(model, s, path.momenta))
 
 
 # --- topology
 
 SMALLEST_GAP = 1e-6
-"""Bands closer than this (in units of t) on the grid count as touching."""
+"""Bands closer than this (in t, of ``model.energy_unit``) on the grid count as touching."""
 
 
 def bloch_hamiltonian(model: SDModel, spins: Any, phases: Any) -> NDArray[np.complex128]:
@@ -172,10 +177,8 @@ def bloch_hamiltonian(model: SDModel, spins: Any, phases: Any) -> NDArray[np.com
 
     Where j lies n = (n_x, n_y) repeats away from i, the hop from j to i takes exp(i theta . n).
     """
-    s = as_tensor(spins, model.lattice.n_sites)
-    if s.ndim != 2:
-        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(s.shape)}")
-    theta = np.asarray(phases, dtype=float)
+    s = one_configuration(spins, model.lattice.n_sites).cpu()
+    theta = real_tensor(phases, "phases").double().numpy(force=True)
     if theta.shape[-1:] != (2,):
         raise ValueError(f"phases: shape must be (..., 2), got {theta.shape}")
     n = model.lattice.n_sites
@@ -218,7 +221,7 @@ def chern_number(model: SDModel, spins: Any, n_phases: int = 12) -> int:
     n = _n_filled(model)
     levels, states = np.linalg.eigh(bloch_hamiltonian(model, spins, _grid(n_phases)))
     direct = float((levels[..., n] - levels[..., n - 1]).min())
-    if direct < SMALLEST_GAP:
+    if direct < SMALLEST_GAP * model.energy_unit:
         raise ValueError(f"spins: no gap above {n} levels, the smallest is {direct:.3g}")
     filled = states[..., :n]
     u_x, u_y = (

@@ -5,6 +5,8 @@ distance for the lattices made here. Bonds are counted by displacement, so a sma
 multiplicities (two sites can be joined twice through the boundary).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdml.spins import real_tensor
 from sdml.symmetry import PointGroup
 
 __all__ = ["Lattice", "from_cell", "square", "triangular"]
@@ -65,10 +68,10 @@ class Lattice:
         if len(self.shape) != 2 or not all(n >= 1 and n % 1 == 0 for n in self.shape):
             raise ValueError(f"shape: must be two positive integers, got {self.shape}")
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        finite = np.shape(self.vectors) == (2, 2) and bool(np.isfinite(self.vectors).all())
-        if not finite or abs(np.linalg.det(self.vectors)) < 1e-12:
+        rows = real_tensor(self.vectors, "vectors").double().numpy()
+        if rows.shape != (2, 2) or not _independent(rows):
             raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
-        if np.ndim(self.basis) != 2 or np.shape(self.basis)[1] != 2:
+        if real_tensor(self.basis, "basis").shape[1:] != (2,):
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
         if self._coinciding_sites():
             raise ValueError(f"basis: two sites of the crystal coincide, got {self.basis}")
@@ -107,6 +110,27 @@ class Lattice:
     def orientation(self) -> int:
         """1 if a2 lies counter-clockwise from a1, else -1."""
         return 1 if np.linalg.det(self.vectors) > 0 else -1
+
+    @cached_property
+    def reduced_vectors(self) -> FloatArray:
+        """Shortest primitive vectors as rows, in the sense of a1, a2, not at 120 degrees.
+
+        a1, a2 themselves for the lattices made here. What is told in these does not depend on the
+        choice of the primitive cell.
+        """
+        return reduced_basis(np.array(self.vectors), at_120_degrees=False)
+
+    @cached_property
+    def reduced_cells(self) -> IntArray:
+        """(N, 2) integer coordinates of the cell of every site, in the reduced vectors."""
+        change = np.array(self.vectors) @ np.linalg.inv(self.reduced_vectors)
+        return self.cells @ np.round(change).astype(int)
+
+    @cached_property
+    def spacing(self) -> float:
+        """The lattice constant: length of the shortest lattice vector, 1 for those made here."""
+        first, second = np.linalg.norm(self.reduced_vectors, axis=-1)
+        return float(first if first < second * (1 + 1e-9) else second)
 
     @property
     def n_basis(self) -> int:
@@ -191,9 +215,9 @@ class Lattice:
             Cartesian displacements.
         """
         corners, vectors = self._sites_in_disc(cutoff_radius, basis)
-        distance = np.round(np.linalg.norm(vectors, axis=-1), DISTANCE_DIGITS)
-        angle = np.round(np.arctan2(vectors[:, 1], vectors[:, 0]) % (2 * np.pi), DISTANCE_DIGITS)
-        inside = np.flatnonzero((distance > 0) & (distance <= cutoff_radius + 1e-8))
+        distance = np.round(np.linalg.norm(vectors, axis=-1) / self.spacing, DISTANCE_DIGITS)
+        angle = np.round(np.arctan2(vectors[:, 1], vectors[:, 0]), DISTANCE_DIGITS) % (2 * np.pi)
+        inside = np.flatnonzero((distance > 0) & (distance <= cutoff_radius / self.spacing + 1e-8))
         order = inside[np.lexsort((angle[inside], distance[inside]))]
         return corners[order], vectors[order]
 
@@ -216,9 +240,10 @@ class Lattice:
         while True:
             found = [self.displacements(radius, b)[1] for b in range(self.n_basis)]
             distances = np.linalg.norm(np.concatenate(found), axis=-1)
-            unique = np.unique(np.round(distances, DISTANCE_DIGITS - 2))
-            if len(unique) >= n_shells:
-                return unique[:n_shells]
+            digits = np.round(distances / self.spacing, DISTANCE_DIGITS - 2)
+            _, first = np.unique(digits, return_index=True)
+            if len(first) >= n_shells:
+                return distances[first[:n_shells]]
             radius *= 1.5
 
     def directed_bonds(self, shell: int = 1) -> IntArray:
@@ -241,11 +266,11 @@ class Lattice:
         """
         if shell < 1:
             raise ValueError(f"shell: must be at least 1, got {shell}")
-        distance = self.shell_distances(shell)[-1]
+        distance, near = self.shell_distances(shell)[-1], 1e-6 * self.spacing
         found = []
         for b in range(self.n_basis):
-            corners, vectors = self.displacements(distance + 1e-6, b)
-            corners = corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < 1e-6]
+            corners, vectors = self.displacements(distance + near, b)
+            corners = corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < near]
             sites = np.flatnonzero(self.sublattices == b)
             found.append((sites, self.cells[sites, None] + corners[:, :2], corners[:, 2]))
         return found
@@ -299,17 +324,16 @@ class Lattice:
         """(n_cells, 2) allowed wave vectors in the first Brillouin zone, index m_y * Lx + m_x."""
         mx, my = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape))
         raw = np.stack([mx.ravel(), my.ravel()], axis=-1) @ self.reciprocal_vectors
-        shifts = np.mgrid[-1:2, -1:2].reshape(2, -1).T @ self.reciprocal_vectors
-        images = raw[:, None] + shifts
+        images = nearest_images(raw, self.reciprocal_vectors)
         # Rounding makes the choice between equally short images (zone boundary) reproducible.
-        nearest = np.round(np.linalg.norm(images, axis=-1), 9).argmin(axis=1)
+        nearest = np.round(np.linalg.norm(images, axis=-1) * self.spacing, 9).argmin(axis=1)
         return images[np.arange(len(raw)), nearest]
 
     @cached_property
     def point_group(self) -> PointGroup:
         """The largest C_nv that maps the infinite lattice on itself about basis site 0."""
-        radius = 2.5 * max(np.linalg.norm(self.vectors, axis=-1))
-        vectors = self.displacements(radius)[1]
+        radius = 2.5 * max(np.linalg.norm(self.reduced_vectors, axis=-1))
+        vectors = self.displacements(radius)[1] / self.spacing
         closest = vectors[np.isclose(np.linalg.norm(vectors, axis=-1), np.linalg.norm(vectors[0]))]
         angles = np.arctan2(closest[:, 1], closest[:, 0])
         # A mirror maps a nearest neighbour on itself or on another: it bisects two of them.
@@ -331,8 +355,9 @@ class Lattice:
         ``moved[perm] = spins`` carries a state along. ValueError if g does not map the periodic
         lattice on itself (for instance a rotation by 90 degrees when Lx differs from Ly).
         """
+        operation = real_tensor(operation, "operation").double().numpy()
         origin = self.positions[center]
-        images = (self.positions - origin) @ np.asarray(operation).T + origin
+        images = (self.positions - origin) @ operation.T + origin
         permutation = self._find(images)
         if len(np.unique(permutation)) != self.n_sites or not self._keeps_torus(operation):
             raise ValueError(
@@ -353,8 +378,40 @@ class Lattice:
     def _keeps_torus(self, operation: FloatArray) -> bool:
         """Whether g maps the two periods Lx a1 and Ly a2 on integer combinations of themselves."""
         periods = np.array(self.vectors) * np.array(self.shape)[:, None]
-        images = periods @ np.asarray(operation).T @ np.linalg.inv(periods)
+        images = periods @ operation.T @ np.linalg.inv(periods)
         return bool(np.abs(images - np.round(images)).max() < 1e-9)
+
+
+def _independent(rows: FloatArray) -> bool:
+    return bool(abs(np.linalg.det(rows)) > 1e-12 * np.linalg.norm(rows, axis=-1).prod())
+
+
+def reduced_basis(rows: FloatArray, at_120_degrees: bool = True) -> FloatArray:
+    """Two shortest vectors (2, 2) that span the lattice of two ``rows``, by Gauss' reduction.
+
+    At 60 to 120 degrees, in the sense of the rows; rows that are short already stay what they are.
+    """
+    slack = 1e-9 if at_120_degrees else -1e-9
+    found = np.array(rows, dtype=float)
+    while True:
+        size = (found**2).sum(-1)
+        k = int(size[1] >= size[0])  # the longer one
+        ratio = (found[0] @ found[1]) / size[1 - k]
+        n = np.ceil(ratio - 0.5 - 1e-9) if ratio > 0 else np.floor(ratio + 0.5 + slack)
+        if n == 0:
+            return found
+        found[k] -= n * found[1 - k]
+
+
+def nearest_images(points: FloatArray, periods: FloatArray) -> FloatArray:
+    """Nine images (n, 9, 2) of points (n, 2) on a torus, the ones nearest to the origin included.
+
+    ``periods`` are two rows (2, 2) that span the torus, however skewed.
+    """
+    short = reduced_basis(periods)
+    # Less than one period away along both, the nearest image is at most one more away.
+    inside = points - np.trunc(points @ np.linalg.inv(short)) @ short
+    return inside[:, None] + np.mgrid[-1:2, -1:2].reshape(2, -1).T @ short
 
 
 def _same_set(a: FloatArray, b: FloatArray) -> bool:
@@ -384,8 +441,11 @@ def from_cell(
 ) -> Lattice:
     """A lattice from primitive vectors (2, 2), basis positions (n_basis, 2) and cell counts."""
     try:
-        rows = tuple(tuple(float(x) for x in row) for row in vectors)
-        points = tuple(tuple(float(x) for x in row) for row in basis)
+        # Complex numbers are left for the lattice to refuse: numpy's would lose a part.
+        rows, points = (
+            tuple(tuple(float(x) if np.isrealobj(x) else x for x in row) for row in pairs)
+            for pairs in (vectors, basis)
+        )
     except TypeError:
         raise ValueError("vectors, basis: must be lists of (x, y) pairs") from None
     return Lattice(name, rows, points, tuple(shape), triangles)  # type: ignore[arg-type]

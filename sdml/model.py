@@ -95,6 +95,11 @@ class SDModel:
         """N_e = 2 N filling; None at fixed chemical potential."""
         return None if self.filling is None else 2 * self.lattice.n_sites * self.filling
 
+    @property
+    def energy_unit(self) -> float:
+        """The largest |t|, |J| without hopping, 1 without both: what energies are compared with."""
+        return max(map(abs, (*self.hopping,))) or abs(self.exchange_coupling) or 1.0  # type: ignore[misc]
+
     @cached_property
     def hopping_matrix(self) -> NDArray[np.float64]:
         """(N, N) real matrix -t_ij; a bond counts once per displacement."""

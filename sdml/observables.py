@@ -14,8 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from sdml.lattice import Lattice
-from sdml.spins import SpinArray, as_tensor, like, real_tensor
+from sdml.lattice import Lattice, nearest_images
+from sdml.spins import SpinArray, as_tensor, like, neel, one_configuration, real_tensor
 
 TETRAHEDRAL_CHIRALITY = 4 / (3 * np.sqrt(3))
 """|S_i . (S_j x S_k)| of every triangle in perfect tetrahedral order."""
@@ -77,7 +77,8 @@ def site_chirality(lattice: Lattice, spins: SpinArray) -> Any:
     total = torch.zeros(s.shape[:-1], dtype=s.dtype, device=s.device)
     for corner in corners.T:
         total.index_add_(-1, corner, chirality)
-    counts = torch.bincount(corners.ravel(), minlength=lattice.n_sites)
+    # A site without plaquettes has no chirality.
+    counts = torch.bincount(corners.ravel(), minlength=lattice.n_sites).clamp(min=1)
     return like(total / counts, spins)
 
 
@@ -99,12 +100,12 @@ def site_correlation(lattice: Lattice, spins: SpinArray, shell: int = 1) -> Any:
 
 
 def neel_order(lattice: Lattice, spins: SpinArray) -> Any:
-    """|mean of (-1)^(x+y) S_i|, (...), in [0, 1]."""
+    """|mean of (-1)^(x+y) S_i|, (...), in [0, 1], on a square lattice of even lengths."""
     return like(torch.linalg.vector_norm(_staggered(lattice, spins).mean(-2), dim=-1), spins)
 
 
 def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
-    """Correlation length of the Neel order, (...), in lattice constants.
+    """Correlation length of the Neel order, (...), on a square lattice of even lengths.
 
     The distance at which the circular average of C(d) = (1/N) sum_r X_r . X_(r+d), with the
     staggered spins X_i = (-1)^(x+y) S_i, falls to 1/2; inf where the order spans the lattice and it
@@ -116,10 +117,9 @@ def neel_length(lattice: Lattice, spins: SpinArray) -> Any:
 
 def _staggered(lattice: Lattice, spins: SpinArray) -> Tensor:
     """(-1)^(x+y) S_i of checked spins on the square lattice, (..., N, 3)."""
-    if lattice.name != "square":
-        raise ValueError(f"lattice: Neel order needs a square lattice, got {lattice.name!r}")
+    signs = torch.as_tensor(neel(lattice)[:, 2:])
     s = as_tensor(spins, lattice.n_sites)
-    return torch.as_tensor(1.0 - 2.0 * (lattice.cells.sum(-1) % 2)).to(s)[:, None] * s
+    return signs.to(s) * s
 
 
 def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
@@ -177,7 +177,7 @@ def _spin_correlation(lattice: Lattice, x: Tensor) -> Tensor:
 
 
 def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment") -> Any:
-    """Characteristic length of a field with domains, (...), in lattice constants.
+    """Characteristic length of a field with domains, (...), in the unit of ``lattice.vectors``.
 
     Parameters
     ----------
@@ -233,8 +233,7 @@ def _lines(
     lattice: Lattice,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Steps (k, 2) of the lattice lines, their lengths (k,) and shares of all directions (k,)."""
-    around = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) @ np.array(lattice.vectors)
-    corners, vectors = lattice.displacements(LINE_REACH * np.linalg.norm(around, axis=1).min())
+    corners, vectors = lattice.displacements(LINE_REACH * lattice.spacing)
     primitive = (np.gcd(corners[:, 0], corners[:, 1]) == 1) & (corners[:, 2] == 0)
     angle = np.arctan2(vectors[:, 1], vectors[:, 0])
     half = np.flatnonzero(primitive & (angle > -1e-9) & (angle < np.pi - 1e-9))
@@ -289,10 +288,9 @@ def cluster_labels(lattice: Lattice, spins: SpinArray, threshold: float = 0.5) -
 
     One configuration (N, 3); a site without such a bond is a cluster of its own.
     """
-    s = as_tensor(spins, lattice.n_sites)
-    if s.ndim != 2:
-        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(s.shape)}")
-    return joined_sites(lattice, (_bond_correlation(lattice, s) > threshold).cpu().numpy())
+    bonds = _bond_correlation(lattice, one_configuration(spins, lattice.n_sites))
+    limit = float(real_tensor(threshold, "threshold"))
+    return joined_sites(lattice, (bonds > limit).cpu().numpy())
 
 
 def joined_sites(lattice: Lattice, joined: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -358,9 +356,9 @@ def wave_length(size: NDArray[np.float64], weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def momentum_rings(lattice: Lattice) -> Rings:
-    """Rings of ``lattice.momenta``, of width 2 pi / sqrt(n_cells)."""
+    """Rings of ``lattice.momenta``, of width 2 pi / sqrt(n_cells) inverse lattice constants."""
     size = np.linalg.norm(lattice.momenta, axis=-1)
-    return _rings(size, 2 * np.pi / np.sqrt(lattice.n_cells))
+    return _rings(size, 2 * np.pi / np.sqrt(lattice.n_cells) / lattice.spacing)
 
 
 @lru_cache(maxsize=8)
@@ -371,14 +369,11 @@ def distance_rings(lattice: Lattice) -> Rings:
     """
     periods = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
     steps = lattice.cells[:: lattice.n_basis] @ np.array(lattice.vectors)
-    shortest = np.full(len(steps), np.inf)
-    for shift in np.mgrid[-1:2, -1:2].reshape(2, -1).T @ periods:
-        shortest = np.minimum(shortest, np.linalg.norm(steps + shift, axis=-1))
-    return _rings(shortest, 1.0)
+    return _rings(np.linalg.norm(nearest_images(steps, periods), axis=-1).min(1), lattice.spacing)
 
 
 def _rings(size: NDArray[np.float64], width: float) -> Rings:
-    ring = np.floor(size / width + 0.5).astype(int)
+    ring = np.floor(size / width + 0.5 + 1e-9).astype(int)
     ring[size == 0] = -1
     _, index, counts = np.unique(ring, return_inverse=True, return_counts=True)
     return Rings(index, np.bincount(index, size) / counts, counts)

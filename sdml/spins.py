@@ -29,6 +29,8 @@ class Cells(Protocol):
     @property
     def cells(self) -> NDArray[np.int64]: ...
     @property
+    def reduced_cells(self) -> NDArray[np.int64]: ...
+    @property
     def n_sites(self) -> int: ...
     @property
     def orientation(self) -> int: ...
@@ -60,6 +62,14 @@ def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spi
             f"the largest deviation is {worst:.3g}"
         )
     return tensor
+
+
+def one_configuration(spins: SpinArray, n_sites: int) -> Tensor:
+    """Spins (N, 3) as :func:`as_tensor` has them, without gradient; ValueError for a batch."""
+    s = as_tensor(spins, n_sites).detach()
+    if s.ndim != 2:
+        raise ValueError(f"spins: one configuration (N, 3) is needed, got {tuple(s.shape)}")
+    return s
 
 
 def vectors_as_tensor(vectors: SpinArray, n_sites: int | None, argument: str) -> Tensor:
@@ -228,27 +238,27 @@ def ferromagnetic(lattice: Cells, direction: tuple[float, float, float] = (0, 0,
 def neel(lattice: Cells) -> NDArray[np.float64]:
     """S = (-1)^(x+y) z on the square lattice, wave vector (pi, pi)."""
     _require(lattice, "square", "neel", multiple=2)
-    return _plane_wave_signs(lattice, (1, 1))[:, None] * np.array([0.0, 0.0, 1.0])
+    return _signs(lattice.reduced_cells, (1, 1))[:, None] * np.array([0.0, 0.0, 1.0])
 
 
 def stripe(lattice: Cells) -> NDArray[np.float64]:
     """Collinear single-Q stripe: the sign alternates from row to row along a2, wave vector b2/2."""
     _require(lattice, None, "stripe", multiple=2)
-    return _plane_wave_signs(lattice, (0, 1))[:, None] * np.array([0.0, 0.0, 1.0])
+    return _signs(lattice.cells, (0, 1))[:, None] * np.array([0.0, 0.0, 1.0])
 
 
 def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
     """Three-sublattice 120 degree order in the xy plane of the triangular lattice."""
     _require(lattice, "triangular", "coplanar_120", multiple=3)
     # Neighbours along a1, a2 and a2 - a1 must differ by 120 degrees: sublattice n1 - n2 mod 3.
-    angle = 2 * np.pi / 3 * lattice.orientation * (lattice.cells[:, 0] - lattice.cells[:, 1])
+    angle = 2 * np.pi / 3 * lattice.orientation * np.diff(-lattice.reduced_cells)[:, 0]
     return np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1)
 
 
 def coplanar_90(lattice: Cells) -> NDArray[np.float64]:
     """Coplanar double-Q order: two of the three M-point waves, spins at 90 degrees (triangular)."""
     _require(lattice, "triangular", "coplanar_90", multiple=2)
-    waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1))]
+    waves = [_signs(lattice.reduced_cells, m) for m in ((1, 0), (0, 1))]
     return np.stack([*waves, np.zeros(lattice.n_sites)], axis=-1) / np.sqrt(2)
 
 
@@ -262,7 +272,7 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
     _require(lattice, "triangular", "tetrahedral", multiple=2)
     if chirality not in (-1, 1):
         raise ValueError(f"chirality: must be 1 or -1, got {chirality}")
-    waves = [_plane_wave_signs(lattice, m) for m in ((1, 0), (0, 1), (1, 1))]
+    waves = [_signs(lattice.reduced_cells, m) for m in ((1, 0), (0, 1), (1, 1))]
     # Exchanged vectors exchange two waves, which is a mirror.
     return -chirality * lattice.orientation * np.stack(waves, axis=-1) / np.sqrt(3)
 
@@ -294,9 +304,9 @@ def textures(lattice: Cells, seed: Seed = 0) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _plane_wave_signs(lattice: Cells, wave: tuple[int, int]) -> NDArray[np.float64]:
+def _signs(cells: NDArray[np.int64], wave: tuple[int, int]) -> NDArray[np.float64]:
     """cos(Q.r) for Q = (wave . reciprocal vectors) / 2: a sign for every site."""
-    return 1.0 - 2.0 * ((lattice.cells @ np.array(wave)) % 2)
+    return 1.0 - 2.0 * ((cells @ np.array(wave)) % 2)
 
 
 def _require(lattice: Cells, name: str | None, texture: str, multiple: int) -> None:

@@ -7,6 +7,7 @@ from sdml import bands, exact, lattice, spins
 from sdml.model import SDModel
 
 LATTICES = [lattice.square(3), lattice.triangular(3), lattice.triangular(4, 2)]
+FREE, UP = SDModel(LATTICES[0], 1.0, filling=0.5), spins.ferromagnetic(LATTICES[0])
 every_lattice = pytest.mark.parametrize("lat", LATTICES, ids=lambda lat: f"{lat.name} {lat.shape}")
 
 
@@ -91,6 +92,40 @@ def test_the_path_leads_through_the_corners_of_the_zone(kind, corner):
     assert steps.sum() == pytest.approx(path.distance[-1])
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("kT", [0.0, 0.05])
+def test_the_unit_of_energy_does_not_matter(scale, kT):
+    lat = lattice.triangular(2)
+    s = spins.tetrahedral(lat)
+    one = SDModel(lat, 3.0, filling=0.25, electron_kT=kT)
+    two = SDModel(lat, 3.0 * scale, filling=0.25, electron_kT=kT * scale, hopping=scale)
+    assert bands.chern_number(two, s) == bands.chern_number(one, s) != 0
+    assert bands.band_gap(two, s) / scale == pytest.approx(bands.band_gap(one, s))
+    found, expected = bands.spectrum(two, s), bands.spectrum(one, s)
+    np.testing.assert_allclose(found.levels / scale, expected.levels, atol=1e-9)
+    for field in ("energy", "local_field", "chemical_potential"):
+        numbers = getattr(found.state, field) / scale, getattr(expected.state, field)
+        np.testing.assert_allclose(*numbers, atol=1e-8)
+    energies = np.linspace(-8, 8, 50)
+    shade = bands.spectral_function(found, scale * energies, scale * 0.2) * scale
+    np.testing.assert_allclose(shade, bands.spectral_function(expected, energies, 0.2), atol=1e-6)
+    with pytest.raises(ValueError, match=r"^spins: no gap"):
+        bands.chern_number(two, spins.ferromagnetic(lat))
+
+
+@pytest.mark.parametrize("shear", [((1, 0), (1, 1)), ((1, 0), (-1, 1)), ((2, 3), (1, 2))])
+@pytest.mark.parametrize("kind", ["square", "triangular"])
+def test_the_path_knows_neither_the_unit_nor_the_cell(kind, shear):
+    plain = getattr(lattice, kind)(4)
+    vectors = 3 * np.array(shear) @ np.array(plain.vectors)
+    found = bands.zone_path(lattice.from_cell(vectors, [[0, 0]], (4, 4), kind), 30)
+    expected = bands.zone_path(plain, 30)
+    np.testing.assert_allclose(3 * found.ticks, expected.ticks)
+    around = plain.displacements(1.01)[1]
+    energies = [np.cos(q @ around.T).sum(-1) for q in (3 * found.momenta, expected.momenta)]
+    np.testing.assert_allclose(*energies, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     "call, name",
     [
@@ -100,6 +135,11 @@ def test_the_path_leads_through_the_corners_of_the_zone(kind, corner):
         ),
         (lambda: bands.repeated(SDModel(LATTICES[0], 1.0, filling=0.5), None, 0), "n_phases"),
         (lambda: bands.zone_path(LATTICES[0], 2), "n_points"),
+        (lambda: bands.bloch_hamiltonian(FREE, UP, [0.1j, 0]), "phases"),
+        (lambda: bands.unfolded(FREE, UP, [[np.nan, 0]]), "momenta"),
+        (lambda: bands.spectral_function(bands.spectrum(FREE, UP), [0j], 0.1), "energies"),
+        (lambda: bands.spectral_function(bands.spectrum(FREE, UP), [0.0], 0.0), "width"),
+        (lambda: bands.repeated(FREE, UP[None]), "spins"),
         (lambda: bands.zone_path(lattice.from_cell([[1, 0], [0, 2]], [[0, 0]], (2, 2))), "lattice"),
     ],
 )

@@ -1,20 +1,24 @@
 """The doors of the package: any kind of array gives the right value, or an error that names it."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdml import dynamics, exact, forcefield, kpm, lattice, observables, spins
+from sdml import bands, dynamics, exact, forcefield, kpm, lattice, observables, plotting, spins
 from sdml.coarsening import domains, scaling, walls
 from sdml.model import SDModel
-from sdml.phase_separation import snapshots
+from sdml.phase_separation import clusters, snapshots
 
 LAT = lattice.triangular(12)
 SQUARE = lattice.square(12)
 SMALL = lattice.square(3)
 MODEL = SDModel(SMALL, 2.0, filling=0.4, electron_kT=0.1)
+WHOLE = SDModel(SMALL, 2.0, filling=1 / 3)
+BANDS = bands.spectrum(MODEL, spins.random(9, 0), 2, 9)
+CLUSTERED = spins.perturbed(spins.ferromagnetic(SQUARE), 0.5, 0)
 NETWORK = forcefield.load("square").double()
 
 
@@ -24,6 +28,13 @@ def _exact(s):
 
 def _kpm(s):
     return kpm.solve(MODEL, s, n_moments=40).local_field
+
+
+def shown(draw, *arguments):
+    """The numbers that a drawn artist carries."""
+    figure, axes = plt.subplots()
+    plt.close(figure)
+    return np.asarray(draw(axes, *arguments).get_array())
 
 
 def _field(field):
@@ -43,6 +54,12 @@ SPIN_DOORS = {
     "neel_length": lambda s: observables.neel_length(SQUARE, s),
     "cluster_sizes": lambda s: observables.cluster_sizes(SQUARE, s),
     "chirality_sign": lambda s: domains.chirality_sign(LAT, s),
+    "domain_lengths": lambda s: domains.domain_lengths(LAT, s),
+    "imbalance": lambda s: domains.imbalance(LAT, s),
+    "structure_factor": lambda s: observables.structure_factor(LAT, s),
+    "spin_correlation": lambda s: observables.spin_correlation(LAT, s),
+    "labels": lambda s: observables.cluster_labels(SQUARE, s),
+    "clusters": lambda s: clusters.clusters(SQUARE, s).sizes,
     "spin_length": lambda s: domains.spin_length(LAT, s),
     "statistics": lambda s: snapshots.statistics(SQUARE, s)["correlation"],
     "overlap": lambda s: snapshots.overlap(s, spins.random(144, 1)),
@@ -52,7 +69,17 @@ SPIN_DOORS = {
     "density": NETWORK.density,
 }
 """What takes spins (144, 3)."""
-SMALL_DOORS = {"exact": _exact, "kpm": _kpm}
+SMALL_DOORS = {
+    "exact": _exact,
+    "kpm": _kpm,
+    "energy_bounds": lambda s: kpm.energy_bounds(MODEL, s),
+    "site_field": lambda s: kpm.site_field(MODEL, s, 2, n_moments=40),
+    "repeated": lambda s: bands.repeated(MODEL, s, 2).local_field,
+    "band_gap": lambda s: bands.band_gap(WHOLE, s, 4),
+    "chern_number": lambda s: bands.chern_number(WHOLE, s, 6),
+    "unfolded": lambda s: bands.unfolded(MODEL, s, [[0.1, 0.2]])[0],
+    "spectrum": lambda s: bands.spectrum(MODEL, s, 2, 9).levels,
+}
 """What takes spins (9, 3)."""
 VALUE_DOORS = {
     "structure_factor": lambda x: observables.structure_factor(LAT, x),
@@ -60,10 +87,19 @@ VALUE_DOORS = {
     "domain_length": lambda x: observables.domain_length(LAT, x, "moment"),
     "wall_density": lambda x: observables.wall_density(LAT, x),
     "lengths": lambda x: domains.lengths(LAT, x),
-    "smoothed": lambda x: domains.smoothed(LAT, x),
+    "site_values": lambda x: observables.site_values(LAT, x),
     "wall_elements": lambda x: walls.wall_elements(LAT, x)[1],
     "opening_angle": lambda x: walls.opening_angle(LAT, x),
     "circular": lambda x: scaling.circular_structure_factor(LAT, x)[1],
+    "circular_correlation": lambda x: scaling.circular_correlation(LAT, x)[1],
+    "scaled": lambda x: scaling.scaled_structure_factor(LAT, x, 2.0)[1],
+    "scaled_correlation": lambda x: scaling.scaled_correlation(LAT, x, 2.0)[1],
+    "harmonics": lambda x: abs(torch.as_tensor(walls.orientation_harmonics(LAT, x))),
+    "clusters": lambda x: clusters.clusters(SQUARE, CLUSTERED, x).holes,
+    "hole statistics": lambda x: snapshots.statistics(SQUARE, CLUSTERED, x)["bimodality"],
+    "overlap of a reference": lambda x: snapshots.density_overlap(np.arange(144.0), x),
+    "momentum_map": lambda x: shown(plotting.momentum_map, LAT, x),
+    "energies": lambda x: bands.spectral_function(BANDS, x, 1.0),
     "bimodality": snapshots.bimodality,
     "density_overlap": lambda x: snapshots.density_overlap(x, np.arange(144.0)),
 }
@@ -148,3 +184,50 @@ def test_values_of_any_kind(kind, door, seed):
 def test_fields_of_any_kind(kind, door, seed):
     field = np.random.default_rng(seed).integers(-4, 5, (144, 3)) / 4
     assert_right_or_refused(FIELD_DOORS[door], field, kind)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"masked", "nan", "inf"}))
+def test_site_map_shows_any_kind(kind):
+    """Masked values, nan and infinity stay blank, see tests/test_maps.py."""
+    values = np.random.default_rng(0).choice([-1.5, -0.5, 0.5, 1.25], 144)
+    assert_right_or_refused(lambda x: shown(plotting.site_map, LAT, x), values, kind)
+
+
+@pytest.mark.parametrize("threshold", [np.nan, 0.5j, "half"])
+def test_thresholds_are_numbers(threshold):
+    for door in (observables.cluster_labels, clusters.clusters, snapshots.statistics):
+        with pytest.raises(ValueError, match=r"^threshold: "):
+            door(SQUARE, CLUSTERED, threshold=threshold)
+
+
+@pytest.mark.parametrize("vectors", [np.eye(2) + 0j, [[1, 0j], [0, 1]], [["a", 0], [0, 1]]])
+def test_cells_are_of_real_numbers(vectors):
+    with pytest.raises(ValueError, match=r"^(vectors|could not)"):
+        lattice.from_cell(vectors, [[0, 0]], (2, 2))
+    for basis in ([[0, 1j]], np.zeros((1, 2)) * 1j, [[np.nan, 0]]):
+        with pytest.raises(ValueError, match=r"^basis: "):
+            lattice.from_cell(np.eye(2), basis, (2, 2))
+    with pytest.raises(ValueError, match=r"^operation: "):
+        SQUARE.site_permutation(np.eye(2) + 0j)
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_curves_and_lengths_of_real_numbers(kind):
+    q, fields = np.linspace(0.1, 2, 12), np.random.default_rng(0).standard_normal((12, 144))
+    bad = KINDS[kind](q)
+    for argument, call in (
+        ("lengths", lambda: scaling.scaled_correlation(LAT, fields, bad)),
+        ("lengths", lambda: scaling.scaled_structure_factor(LAT, fields, bad)),
+        (
+            "x",
+            lambda: scaling.collapse_error(KINDS[kind](np.stack([q, q])), np.ones((2, 12)), (0, 3)),
+        ),
+        (
+            "y",
+            lambda: scaling.collapse_error(np.stack([q, q]), KINDS[kind](np.stack([q, q])), (0, 3)),
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"^{argument}: "):
+            call()
+    with pytest.raises(ValueError, match=r"^factor: "):
+        scaling.tail(q, q**-3 + 0j, (0, 3))

@@ -370,9 +370,78 @@ def test_energy_bounds_enclose_ordered_states(order):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bounds", [(-6.5, 12.0), (-12.0, 6.5), (-1.0, 1.0)])
 def test_violated_bounds_raise(bounds, dtype):
-    model = MODELS["square"]
+    model, s = MODELS["square"], random_spins(MODELS["square"])
+    laws.assert_refused(
+        lambda: kpm.solve(model, s.astype(dtype), 2000, energy_bounds=bounds),
+        "energy_bounds",
+        *bounds,
+    )
+    # The moments alone would tell, too.
+    real = torch.float32 if dtype == np.float32 else torch.float64
+    hamiltonian = solver._hamiltonian(model, torch.as_tensor(s), Interval(*bounds), real)
     with pytest.raises(RuntimeError, match="energy bounds"):
-        kpm.solve(model, random_spins(model).astype(dtype), 2000, energy_bounds=bounds)
+        recursion.moments(hamiltonian, probes.all_unit_vectors(36).vectors(0, 72), 2000)
+
+
+@every_model
+def test_bounds_that_are_given_must_enclose_the_spectrum(model):
+    s = random_spins(model)
+    levels = exact.solve(model, s).eigenvalues
+    low, high, margin = levels[0], levels[-1], 3e-3 * np.ptp(levels)
+    for bounds in ((low + margin, high), (low, high - margin)):
+        if margin > 1e-9:
+            laws.assert_refused(
+                lambda b=bounds: kpm.solve(model, s, 64, energy_bounds=b), "energy_bounds"
+            )
+    wide = (low - max(margin, 0.1), high + max(margin, 0.1))
+    found = [kpm.solve(model, s, 600, energy_bounds=b) for b in (None, wide)]
+    assert_states_agree(found[0], found[1], 1e-6)
+    if margin > 1e-9:  # not wider than needed
+        kpm.solve(model, s, 64, energy_bounds=(low - 1e-3 * margin, high + 1e-3 * margin))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "tiny"])
+@pytest.mark.parametrize("kT", [0.0, 0.1])
+def test_the_unit_of_energy_does_not_matter(name, kT, scale):
+    plain = dataclasses.replace(MODELS[name], electron_kT=kT)
+    energies = {"exchange_coupling", "electron_kT", "easy_axis", "chemical_potential"}
+    changed = {
+        field: scale * getattr(plain, field)
+        for field in energies
+        if getattr(plain, field) is not None
+    }
+    for field in ("hopping", "zeeman"):
+        changed[field] = tuple(scale * x for x in getattr(plain, field))
+    s, other = random_spins(plain), dataclasses.replace(plain, **changed)
+    one, two = (kpm.solve(of, s, n_probes=16, seed=0) for of in (plain, other))
+    np.testing.assert_allclose(two.density, one.density, atol=1e-8)
+    for field in ("energy", "local_field", "field_error", "chemical_potential"):
+        np.testing.assert_allclose(
+            getattr(two, field) / scale, getattr(one, field), atol=1e-7, err_msg=field
+        )
+    np.testing.assert_allclose(
+        np.array(kpm.energy_bounds(other, s)) / scale, kpm.energy_bounds(plain, s), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        kpm.site_field(other, s, 3, n_probes=16, seed=0) / scale,
+        kpm.site_field(plain, s, 3, n_probes=16, seed=0),
+        atol=1e-7,
+    )
+
+
+def test_electrons_without_any_energy_but_the_temperature():
+    free = SDModel(SQUARE, 0.0, 0.3, electron_kT=1e-9, hopping=0.0)
+    found = kpm.solve(free, random_spins(free))
+    np.testing.assert_allclose(found.density, 0.6, atol=5e-6)
+
+
+def test_colors_do_not_depend_on_the_unit_of_length():
+    plain = lattice.triangular(12)
+    for spacing in (1e-9, 7.3, 1e9):
+        lat = lattice.from_cell(spacing * np.array(plain.vectors), [[0, 0]], (12, 12))
+        for n in (4, 12, 16):
+            np.testing.assert_array_equal(probes.colors(lat, n), probes.colors(plain, n))
 
 
 @pytest.mark.parametrize(
@@ -465,6 +534,16 @@ GOOD = random_spins(MODEL)
         "no probes": (lambda: kpm.solve(MODEL, GOOD, n_probes=0), "n_probes", 0),
         "one probe": (lambda: kpm.solve(MODEL, GOOD, n_probes=1), "n_probes", 2),
         "bounds": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(3, 2)), "energy_bounds", 3),
+        "nan bound": (
+            lambda: kpm.solve(MODEL, GOOD, energy_bounds=(np.nan, 9)),
+            "energy_bounds",
+            "nan",
+        ),
+        "one bound": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(9.0,)), "energy_bounds", 9.0),
+        "three bounds": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(-9, 0, 9)), "energy_bounds"),
+        "complex bound": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(-9j, 9)), "energy_bounds"),
+        "a batch": (lambda: kpm.energy_bounds(MODEL, GOOD[None]), "spins", "(1, 36, 3)"),
+        "field of a batch": (lambda: kpm.site_field(MODEL, GOOD[None], 0), "spins", "(1, 36, 3)"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

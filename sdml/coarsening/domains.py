@@ -40,7 +40,7 @@ ESTIMATORS = tuple(observables.LENGTH_ESTIMATORS)
 def _smoothed(lattice: Lattice, x: Tensor) -> Tensor:
     """Mean over a site and its nearest neighbours, (..., N)."""
     grid = x.unflatten(-1, lattice.shape[::-1])
-    steps = lattice.displacements(lattice.shell_distances(1)[0])[0]
+    steps = lattice.displacements(lattice.spacing)[0]
     moved = [torch.roll(grid, (-int(dy), -int(dx)), dims=(-2, -1)) for dx, dy, _ in steps]
     return (grid + sum(moved)).flatten(-2) / (1 + len(steps))
 
@@ -55,7 +55,7 @@ def chirality_sign(lattice: Lattice, spins: SpinArray) -> Any:
 
 
 def domain_lengths(lattice: Lattice, spins: SpinArray) -> Any:
-    """Lengths of the chiral domains by the four `ESTIMATORS`, (..., 4), in lattice constants.
+    """Lengths of the chiral domains by the four `ESTIMATORS`, (..., 4).
 
     Spins (..., N, 3); the :func:`lengths` of their :func:`chirality_sign`.
     """
@@ -68,7 +68,7 @@ def imbalance(lattice: Lattice, spins: SpinArray) -> Any:
 
 
 def lengths(lattice: Lattice, values: SpinArray) -> Any:
-    """Lengths of the domains of a field by the four `ESTIMATORS`, (..., 4), in lattice constants.
+    """Lengths of the domains of a field by the four `ESTIMATORS`, (..., 4).
 
     Those of :func:`sdml.observables.domain_length` for the sign of ``values`` (..., N) alone (zero
     is positive), on a lattice of one site a cell.
@@ -83,14 +83,14 @@ def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
 
     2 pi / <k>, <k> = sum k S^2 / sum S^2 over the circular average of S(M + k) about each M point,
     k up to half the distance between M points, k = 0 left out, summed over the three: the moment of
-    :func:`lengths` for spins (..., N, 3), in lattice constants. A wall of the chirality, a vortex
+    :func:`lengths` for spins (..., N, 3). A wall of the chirality, a vortex
     and a slow twist of the spins all widen the peaks.
     """
     if lattice.name != "triangular" or any(n % 2 for n in lattice.shape):
         raise ValueError(f"lattice: must be triangular with even lengths, got {lattice.shape}")
     s = as_tensor(spins, lattice.n_sites).double()
     rings = momentum_rings(lattice)
-    near = torch.as_tensor(rings.radius <= np.pi / np.sqrt(3), device=s.device)
+    near = torch.as_tensor(rings.radius * lattice.spacing <= np.pi / np.sqrt(3), device=s.device)
     weight = torch.zeros(s.shape[:-2] + near.shape, dtype=s.dtype, device=s.device)
     for wave in ((1, 0), (0, 1), (1, 1)):
         signs = torch.as_tensor(1.0 - 2.0 * (lattice.cells @ np.array(wave) % 2), device=s.device)

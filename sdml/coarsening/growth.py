@@ -68,10 +68,12 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
 
 
 def numbers(values: ArrayLike, argument: str) -> FloatArray:
-    """As floats, nan where there are none; ValueError for a mask, which would be dropped."""
+    """As floats, nan where there are none; ValueError for what would be dropped, masks and phases."""
     if np.ma.is_masked(values):
         n_masked = np.ma.count_masked(values)
         raise ValueError(f"{argument}: must have no masked values, got {n_masked}")
+    if np.iscomplexobj(values):
+        raise ValueError(f"{argument}: must be real numbers, got {np.asarray(values).dtype}")
     return np.asarray(values, dtype=float)
 
 

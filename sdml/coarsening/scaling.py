@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
+from torch import Tensor
 
 from sdml.coarsening.growth import numbers, require_numbers
 from sdml.lattice import Lattice
@@ -25,7 +26,7 @@ from sdml.observables import (
     spin_correlation,
     structure_factor,
 )
-from sdml.spins import SpinArray, real_tensor
+from sdml.spins import SpinArray
 
 FloatArray = NDArray[np.float64]
 
@@ -33,10 +34,10 @@ FloatArray = NDArray[np.float64]
 def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
     """|q| (k,) and the circular average (..., k) of S(q) = |sum exp(-i q.r) x|^2 / N, q = 0 first.
 
-    For a field (..., N) on one site a cell; rings of width 2 pi / sqrt(N), numpy. Beyond the
+    For a field (..., N) on one site a cell; rings of :func:`momentum_rings`, numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = momentum_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
+    rings, x = momentum_rings(lattice), _field(lattice, values)
     return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
 
 
@@ -45,7 +46,7 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, x = distance_rings(lattice), site_values(lattice, values, one_per_cell=True).double()
+    rings, x = distance_rings(lattice), _field(lattice, values)
     return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
 
 
@@ -55,7 +56,7 @@ def scaled_structure_factor(
     """q L and a S / (C(0) L^2), both (..., k), for fields (..., N) of lengths L (...)."""
     q, factor = circular_structure_factor(lattice, values)
     L = _lengths(lengths, factor.shape[:-1])[..., None]
-    square = np.asarray((real_tensor(values, "values").double() ** 2).mean(-1).cpu())[..., None]
+    square = (_field(lattice, values) ** 2).mean(-1).cpu().numpy()[..., None]
     area = abs(np.linalg.det(lattice.vectors))
     return q[1:] * L, area * factor[..., 1:] / (square * L**2)
 
@@ -77,9 +78,9 @@ def collapse_error(
     Relative to the mean square of the mean curve; linear between points. Zero for a perfect
     collapse; compare it between choices of L, and with the scatter of seeds at one time.
     """
+    x, y = numbers(x, "x"), numbers(y, "y")
     if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
         raise ValueError(f"x, y: must be two or more curves (n, k), got {x.shape} and {y.shape}")
-    x, y = numbers(x, "x"), numbers(y, "y")
     require_numbers({"x": x})
     if not (np.diff(x) >= 0).all():
         raise ValueError("x: must ascend along every curve, got others")
@@ -132,6 +133,10 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     bounds = ([-np.inf, 0.0, y.min() - 20.0], [np.inf, 8.0, y.min() + 1.0])
     a, exponent, background = least_squares(residual, start, bounds=bounds, x_scale="jac").x
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
+
+
+def _field(lattice: Lattice, values: SpinArray) -> Tensor:
+    return site_values(lattice, values, one_per_cell=True).detach().double()
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:

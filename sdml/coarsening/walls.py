@@ -33,20 +33,21 @@ def wall_elements(
         A field on a lattice of one site a cell, for instance the sign of the chirality
         (:mod:`sdml.coarsening.domains`); its sign alone counts.
     width : float
-        Standard deviation w of the Gaussian, lattice constants. Structure finer than about 2 w is
-        rounded off and counts with less length.
+        Standard deviation w of the Gaussian, in lattice constants. Structure finer than about 2 w
+        is rounded off and counts with less length.
 
     Returns
     -------
     angle : in [0, pi)
-        Of the wall (not of its normal) against the x axis, which is a row of nearest neighbours.
-    length : lattice constants
+        Of the wall (not of its normal) against the x axis, which is a row of nearest neighbours
+        of the lattices made in :mod:`sdml.lattice`.
+    length : in the unit of ``lattice.vectors``
     """
     x = site_values(lattice, values, one_per_cell=True)
     _require_size("width", width)
     sign = torch.where(x >= 0, 1.0, -1.0).double().unflatten(-1, lattice.shape[::-1])
     q = torch.as_tensor(lattice.momenta, device=x.device).unflatten(0, lattice.shape[::-1])
-    waves = torch.fft.fft2(sign) * torch.exp(-((q**2).sum(-1)) * width**2 / 2)
+    waves = torch.fft.fft2(sign) * torch.exp(-((q**2).sum(-1)) * (width * lattice.spacing) ** 2 / 2)
     gx, gy = (
         torch.fft.ifft2(1j * q[..., k] * waves).real.flatten(-2).cpu().numpy() for k in (0, 1)
     )
@@ -63,6 +64,7 @@ def orientation_harmonics(
 ) -> Any:
     """<exp(i n angle)> over the length of all walls for even n, complex, (..., len(orders)).
 
+    The angle is taken from a row of nearest neighbours (the first one counter-clockwise from +x).
     On the triangular lattice +1 at n = 6 means walls along rows of nearest neighbours, -1 walls
     perpendicular to them, 0 no preference; a finite n = 2 means that the three kinds of row are
     not equally taken (few domains). A disc of radius 15 to 30 reads up to 0.04 at n = 6 and 0.1 at
@@ -71,6 +73,8 @@ def orientation_harmonics(
     if any(n % 2 for n in orders):
         raise ValueError(f"orders: a wall has no sense, only even orders exist, got {orders}")
     angle, length = wall_elements(lattice, values, width)
+    x, y = lattice.displacements(lattice.spacing)[1][0]
+    angle = angle - np.arctan2(y, x)
     total = np.maximum(length.sum(-1), np.finfo(float).tiny)
     found = [(length * np.exp(1j * n * angle)).sum(-1) / total for n in orders]
     return like(torch.as_tensor(np.stack(found, axis=-1)), values)
@@ -88,15 +92,15 @@ def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> F
     values : (..., N)
         A field on a lattice of one site a cell; its sign alone counts.
     radius : float
-        Of the disc, lattice constants; other walls should be farther away.
+        Of the disc, in lattice constants; other walls should be farther away.
     """
     x = site_values(lattice, values, one_per_cell=True)
     _require_size("radius", radius)
     sign = torch.where(x >= 0, 1.0, -1.0).cpu().numpy()
-    steps, vectors = lattice.displacements(radius)
+    steps, vectors = lattice.displacements(radius * lattice.spacing)
     index = lattice.site_index(lattice.cells[:, None] + steps[:, :2], 0)
     around = sign[..., index] * sign[..., None]
-    near = np.linalg.norm(vectors, axis=-1) < lattice.shell_distances(1)[0] + 1e-9
+    near = np.linalg.norm(vectors, axis=-1) < lattice.spacing * (1 + 1e-9)
     at_wall = (around[..., near] < 0).any(-1)
     angle = 180 * (1 + (1 + around.sum(-1)) / (1 + len(steps)))
     return np.where(at_wall, angle, np.nan)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdml.lattice import Lattice
+from sdml.lattice import Lattice, reduced_basis
 
 IntArray = NDArray[np.int64]
 Candidate = tuple[tuple[float, int, int], Callable[[], IntArray]]
@@ -122,17 +122,10 @@ def _divisors(number: int, largest: int) -> list[int]:
 
 
 def _nearest(lattice: Lattice, basis: Any) -> tuple[float, int]:
-    """Length of the shortest vectors of a superlattice, and their number."""
-    a, b = np.array(basis) @ np.array(lattice.vectors)
-    while True:  # Gauss reduction
-        if a @ a > b @ b:
-            a, b = b, a
-        n = np.round((a @ b) / (a @ a))
-        if n == 0:
-            break
-        b = b - n * a
-    steps = np.array([(1, 0), (0, 1), (1, 1), (1, -1)]) @ np.array([a, b])
-    lengths = np.round(np.linalg.norm(steps, axis=1), 9)
+    """Length of the shortest vectors of a superlattice, in lattice constants, and their number."""
+    short = reduced_basis(np.array(basis) @ np.array(lattice.vectors))
+    steps = np.array([(1, 0), (0, 1), (1, 1), (1, -1)]) @ short
+    lengths = np.round(np.linalg.norm(steps, axis=1) / lattice.spacing, 9)
     return float(lengths.min()), 2 * int((lengths == lengths.min()).sum())
 
 

@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 TRUNCATION = 1e-6
 """Bound of the first neglected coefficient, relative, with the default number of moments."""
 RESOLUTION = 0.01
-"""Width (in t) of the Jackson kernel that sets the default number of moments at electron_kT = 0."""
+"""Width of the Jackson kernel that sets the default number of moments at electron_kT = 0, in t."""
 MU_TOLERANCE = 1e-10
 """Fraction of the 2N states by which the electron number may be off."""
 
@@ -42,15 +42,15 @@ class Interval:
         return (self.upper + self.lower) / 2
 
 
-def default_n_moments(interval: Interval, electron_kT: float) -> int:
-    """M = (a / pi kT) ln 1e6; at electron_kT = 0 the Jackson width pi a / M is 0.01 t.
+def default_n_moments(interval: Interval, electron_kT: float, unit: float) -> int:
+    """M = (a / pi kT) ln 1e6; at electron_kT = 0 the Jackson width pi a / M is 0.01 ``unit``.
 
     The Fermi function has its poles pi kT away from the real axis, so that the coefficients fall
     at least as exp(-n pi kT / a).
     """
     a = interval.half_width
     if electron_kT == 0:
-        return int(np.pi * a / RESOLUTION)
+        return int(np.pi * a / (RESOLUTION * unit))
     return max(32, int(-np.log(TRUNCATION) * a / (np.pi * electron_kT)))
 
 
@@ -129,9 +129,9 @@ def _at_nodes(values: FloatArray) -> FloatArray:
 
 
 def chemical_potential(
-    interval: Interval, electron_kT: float, moments: FloatArray, filling: float
+    interval: Interval, electron_kT: float, moments: FloatArray, filling: float, unit: float
 ) -> float:
-    """mu at which sum_n f_n(mu) mu_n = N_e, to 1e-10 of the 2N = mu_0 states.
+    """mu at which sum_n f_n(mu) mu_n = N_e, to 1e-10 of the 2N = mu_0 states or 1e-13 ``unit``.
 
     The middle of the interval of mu within that tolerance: where a gap makes the electron number
     insensitive, both ends are exponentials of the same rate and the middle is the solution. Empty
@@ -149,7 +149,7 @@ def chemical_potential(
     ends = interval.lower - pad, interval.upper + pad
     tolerance = min(MU_TOLERANCE, filling / 2, (1 - filling) / 2)
     roots = [
-        scipy.optimize.brentq(excess, *ends, args=(offset,), xtol=1e-13, rtol=1e-14)
+        scipy.optimize.brentq(excess, *ends, args=(offset,), xtol=1e-13 * unit, rtol=1e-14)
         for offset in (-tolerance, tolerance)
     ]
     return float(np.mean(roots))

@@ -28,13 +28,15 @@ from sdml.kpm.recursion import ComplexArray, Hamiltonian
 from sdml.kpm.series import Interval
 from sdml.lattice import Lattice
 from sdml.model import ElectronicState, SDModel, spin_energy, spin_field, stacked
-from sdml.spins import Seed, as_tensor, random_source
+from sdml.spins import Seed, as_tensor, one_configuration, random_source, real_tensor
 
 FloatArray = NDArray[np.float64]
 PROBINGS = ("coloured", "coloured-plain", "random", "random-plain")
 GRID = 128
 """Energy bounds are multiples of the Gershgorin width / GRID: piecewise constant in the spins."""
 LANCZOS_STEPS = 60
+CHECKING_STEPS = 240
+"""Of the bounds that a user gives, which have no margin of their own."""
 MEMORY = 2**29
 """Bytes of Chebyshev vectors kept at a time."""
 
@@ -75,7 +77,7 @@ def solve(
         One configuration or any batch; float32 is solved in single precision.
     n_moments : int, optional
         Number M of Chebyshev moments, rounded up to even. By default (a / pi kT) ln 1e6 with half
-        bandwidth a, and a Jackson width of 0.01 t at electron_kT = 0.
+        bandwidth a, and a Jackson width of 0.01 ``model.energy_unit`` (t) at electron_kT = 0.
     n_probes : int, optional
         Number of probing vectors at most. None, or 2N and more, is the exact trace.
     probing : {'coloured', 'coloured-plain', 'random', 'random-plain'}
@@ -88,7 +90,8 @@ def solve(
     device : str or torch.device
         'cpu' runs compiled loops on numba's threads, other devices torch.
     energy_bounds : (lower, upper), optional
-        Interval that encloses the spectrum; by default from :func:`energy_bounds`.
+        Interval that encloses the spectrum, as Lanczos steps verify; by default from
+        :func:`energy_bounds`.
 
     Returns
     -------
@@ -99,15 +102,15 @@ def solve(
     Raises
     ------
     ValueError
-        Bad spins or argument.
+        Bad spins or argument; Ritz values beyond the energy bounds.
     RuntimeError
-        The spectrum exceeds the energy bounds.
+        The moments show that the spectrum exceeds the energy bounds.
     """
     s = as_tensor(spins, model.lattice.n_sites)
     probes = _probes(model.lattice, n_moments, n_probes, probing, seed)
     real = torch.float32 if s.dtype == torch.float32 else torch.float64
     plain = probing.endswith("-plain")
-    given = None if energy_bounds is None else Interval(*energy_bounds)
+    given = None if energy_bounds is None else _given_bounds(energy_bounds)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
     states = [_solve_one(model, one, n_moments, probes, plain, real, given) for one in batch]
     return stacked(states, spins)
@@ -136,12 +139,12 @@ def site_field(
     n_moments, n_probes, seed
         As of :func:`solve`.
     """
-    s = as_tensor(spins, model.lattice.n_sites).detach().cpu().double()
+    s = one_configuration(spins, model.lattice.n_sites).cpu().double()
     probes = _probes(model.lattice, n_moments, n_probes, "coloured", seed)
     if not 0 <= site < model.lattice.n_sites:
         raise ValueError(f"site: must be in [0, {model.lattice.n_sites}), got {site}")
     interval, kT = _interval(model, s), model.electron_kT
-    n = _even(n_moments or series.default_n_moments(interval, kT))
+    n = _even(n_moments or series.default_n_moments(interval, kT, model.energy_unit))
     hamiltonian = _hamiltonian(model, s, interval, torch.float64)
     mu = model.chemical_potential
     if mu is None:
@@ -186,8 +189,10 @@ def _solve_one(
     bounds: Interval | None,
 ) -> EstimatedState:
     interval = bounds or _interval(model, spins)
+    if bounds:
+        _require_enclosed(model, spins, bounds)
     kT, J = model.electron_kT, model.exchange_coupling
-    n = _even(n_moments or series.default_n_moments(interval, kT))
+    n = _even(n_moments or series.default_n_moments(interval, kT, model.energy_unit))
     hamiltonian = _hamiltonian(model, spins, interval, real)
     moments, state = _moments(hamiltonian, probes, n)
     mu = _chemical_potential(model, interval, moments)
@@ -213,7 +218,9 @@ def _chemical_potential(model: SDModel, interval: Interval, moments: FloatArray)
     if model.filling is None:
         assert model.chemical_potential is not None  # SDModel guarantees it
         return model.chemical_potential
-    return series.chemical_potential(interval, model.electron_kT, moments, model.filling)
+    return series.chemical_potential(
+        interval, model.electron_kT, moments, model.filling, model.energy_unit
+    )
 
 
 def _energy(model: SDModel, grand_potential: float, mu: float) -> float:
@@ -269,21 +276,40 @@ def energy_bounds(model: SDModel, spins: Any) -> tuple[float, float]:
     on the Gershgorin interval +-1.001 (sum |t| + |J|), which encloses the spectrum in any case and
     cuts the margin off. The moments of a run verify the bounds.
     """
-    interval = _interval(model, as_tensor(spins, model.lattice.n_sites).detach())
+    interval = _interval(model, one_configuration(spins, model.lattice.n_sites))
     return interval.lower, interval.upper
 
 
 def _interval(model: SDModel, spins: Tensor) -> Interval:
     """The :func:`energy_bounds` of checked spins (N, 3)."""
-    s = spins.cpu().double().numpy()
     hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
     # Rounding must not push a level at the very end of the interval out of it.
-    radius = 1.001 * float(abs(hopping).sum(axis=1).max() + abs(model.exchange_coupling)) or 1.0
-    lowest, highest = _ritz_values(hopping, -model.exchange_coupling * s)
+    radius = 1.001 * float(abs(hopping).sum(axis=1).max() + abs(model.exchange_coupling))
+    # All levels of a model without any energy are zero.
+    radius = radius or model.electron_kT or 1.0
+    lowest, highest = _ritz_values(model, spins, LANCZOS_STEPS)
     cell = 2 * radius / GRID
     lower = max(-radius, cell * (np.floor(lowest / cell) - 1))
     upper = min(radius, cell * (np.ceil(highest / cell) + 1))
     return Interval(float(lower), float(upper))
+
+
+def _given_bounds(bounds: Any) -> Interval:
+    pair = real_tensor(bounds, "energy_bounds").tolist()
+    if np.shape(pair) != (2,):
+        raise ValueError(f"energy_bounds: must be two energies (lower, upper), got {bounds}")
+    return Interval(*pair)
+
+
+def _require_enclosed(model: SDModel, spins: Tensor, bounds: Interval) -> None:
+    """ValueError unless the bounds enclose the Ritz values, which the spectrum encloses."""
+    lowest, highest = _ritz_values(model, spins, CHECKING_STEPS)
+    rounding = 1e-12 * bounds.half_width
+    if not (bounds.lower <= lowest + rounding and highest - rounding <= bounds.upper):
+        raise ValueError(
+            f"energy_bounds: must enclose the spectrum, at least {lowest:.12g} to {highest:.12g}, "
+            f"got {bounds.lower}, {bounds.upper}"
+        )
 
 
 @lru_cache(maxsize=8)
@@ -295,22 +321,24 @@ def _hopping_matrix(lattice: Lattice, hopping: tuple[float, ...]) -> Any:
     return scipy.sparse.csr_array((entries, (sites, neighbors.ravel())))
 
 
-def _ritz_values(hopping: Any, field: FloatArray) -> tuple[float, float]:
-    """Extreme eigenvalues of the Lanczos matrix of hopping + field . sigma, fixed first vector."""
+def _ritz_values(model: SDModel, spins: Tensor, n_steps: int) -> tuple[float, float]:
+    """Extreme eigenvalues of the Lanczos matrix of H for spins (N, 3), fixed first vector."""
+    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    field = -model.exchange_coupling * spins.cpu().double().numpy()
     rng = np.random.default_rng(0)
     v = rng.standard_normal((len(field), 2)) + 1j * rng.standard_normal((len(field), 2))
     v /= np.linalg.norm(v)
     previous, beta = np.zeros_like(v), 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    for _ in range(min(LANCZOS_STEPS, v.size)):
+    for _ in range(min(n_steps, v.size)):
         w = hopping @ v + _exchange(field, v) - beta * previous
         alpha = float(np.vdot(v, w).real)
         w -= alpha * v
         beta = float(np.linalg.norm(w))
         diagonal.append(alpha)
         off_diagonal.append(beta)
-        if beta < 1e-10:
+        if beta <= 1e-11 * max(map(abs, diagonal + off_diagonal)):
             break
         previous, v = v, w / beta
     values = scipy.linalg.eigvalsh_tridiagonal(diagonal, off_diagonal[:-1])

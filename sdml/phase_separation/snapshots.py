@@ -51,8 +51,9 @@ def statistics(
         * parallel: fraction of nearest-neighbour bonds with S_i . S_j > threshold
         * n_clusters, mean_size, largest: ferromagnetic clusters of two or more sites (number, and
           sites per cluster; 0 where there is none)
-        * neel_order: |mean of (-1)^(x+y) S_i|
-        * neel_length: see :func:`sdml.observables.neel_length`
+        * neel_order: |mean of (-1)^(x+y) S_i|, nan where a length is odd: two sublattices do not
+          fit on the torus
+        * neel_length: see :func:`sdml.observables.neel_length`, nan likewise
         * hole_sites: fraction of sites with n_i < 0.80
         * bimodality: see :func:`bimodality`
         * holes_in_clusters: share of all holes, sum of 1 - n_i, that sits on clusters
@@ -60,7 +61,7 @@ def statistics(
     """
     s = real_tensor(spins, "spins")
     bonds = observables.bond_correlation(lattice, s)
-    joined = bonds > threshold
+    joined = bonds > float(real_tensor(threshold, "threshold"))
     n = None
     if density is not None:
         n = observables.site_values(lattice, density, "density", s.shape[:-2])
@@ -68,8 +69,7 @@ def statistics(
         "correlation": bonds.mean(-1),
         "parallel": joined.to(s).mean(-1),
         **_cluster_statistics(lattice, joined, n),
-        "neel_order": observables.neel_order(lattice, s),
-        "neel_length": observables.neel_length(lattice, s),
+        **{name: _neel(lattice, s, name) for name in ("neel_order", "neel_length")},
     }
     names: tuple[str, ...] = SPIN_STATISTICS
     if n is not None:
@@ -77,6 +77,12 @@ def statistics(
         row |= {"hole_sites": (n < HOLE_DENSITY).to(s).mean(-1), "bimodality": bimodality(n)}
         names += DENSITY_STATISTICS
     return {name: _plain(row[name], spins) for name in names}
+
+
+def _neel(lattice: Lattice, spins: Tensor, name: str) -> Tensor:
+    if lattice.name == "square" and any(n % 2 for n in lattice.shape):
+        return spins.new_full(spins.shape[:-2], torch.nan)
+    return getattr(observables, name)(lattice, spins)
 
 
 def _plain(value: Tensor, example: SpinArray) -> Any:
@@ -140,7 +146,7 @@ def bimodality(values: SpinArray) -> Any:
     x = real_tensor(values, "values")
     deviation = x - x.mean(-1, keepdim=True)
     second, third, fourth = (deviation.pow(p).mean(-1) for p in (2, 3, 4))
-    spread = second > 1e-24
+    spread = second > 1e-24 * x.square().mean(-1)
     safe = torch.where(spread, second, torch.ones_like(second))
     coefficient = (third**2 / safe**3 + 1) * safe**2 / torch.where(spread, fourth, 1.0)
     return like(torch.where(spread, coefficient, torch.zeros_like(second)), values)

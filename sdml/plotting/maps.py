@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from numpy.typing import NDArray
+from scipy.spatial import Voronoi
 
 from sdml.lattice import Lattice
-from sdml.observables import TETRAHEDRAL_CHIRALITY
+from sdml.observables import TETRAHEDRAL_CHIRALITY, site_values
 from sdml.plotting.style import DIVERGING, SEQUENTIAL, Style, unframed
+from sdml.spins import real_tensor
 
 __all__ = [
     "chirality_map",
@@ -32,31 +34,50 @@ ORDERED = round(float(TETRAHEDRAL_CHIRALITY), 2)
 
 
 def wrapped_positions(lattice: Lattice) -> FloatArray:
-    """Positions (N, 2) moved by periods into an upright rectangle 0 <= x < Lx."""
-    positions = lattice.positions.copy()
-    positions[:, 0] %= lattice.shape[0] * lattice.vectors[0][0]
-    return positions
+    """Positions (N, 2) moved by periods into a rectangle that stands on the first period Lx a1."""
+    period = lattice.shape[0] * np.array(lattice.vectors[0])
+    turns = np.floor(lattice.positions @ period / (period @ period) + 1e-9)
+    return lattice.positions - turns[:, None] * period
 
 
 # --- numbers on sites
 
 
 def site_map(axes: Axes, lattice: Lattice, values: NDArray[Any], **style: Any) -> PolyCollection:
-    """Values (N,) as filled Wigner-Seitz cells (hexagons or squares)."""
-    corners = _cell_outline(lattice)
-    cells = wrapped_positions(lattice)[:, None] + corners[None]
-    artist = PolyCollection(list(cells), array=np.asarray(values), linewidths=0.3, **style)
+    """Values (N,) as filled cells: the points of the plane closest to a site have its color.
+
+    Cells of masked values, nan and infinity stay blank. ValueError for values that are not real
+    numbers, one a site.
+    """
+    outlines = [_cell_outline(lattice, b) for b in range(lattice.n_basis)]
+    places = zip(wrapped_positions(lattice), lattice.sublattices, strict=True)
+    cells = [place + outlines[b] for place, b in places]
+    artist = PolyCollection(cells, array=_shown(lattice, values), linewidths=0.3, **style)
     artist.set_edgecolor("face")
     axes.add_collection(artist)
     unframed(axes, margin=0)
     return artist
 
 
-def _cell_outline(lattice: Lattice) -> FloatArray:
-    """Corners of the Wigner-Seitz cell of a square or triangular lattice."""
-    sides = len(lattice.displacements(1.01)[0])
-    angle = (np.arange(sides) + 0.5) * 2 * np.pi / sides
-    return 0.5 / np.cos(np.pi / sides) * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+def _shown(lattice: Lattice, values: Any) -> NDArray[Any]:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        return site_values(lattice, values, batch=()).numpy(force=True)
+    shown = np.ma.masked_invalid(values)
+    site_values(lattice, shown.filled(0), batch=())
+    return shown
+
+
+def _cell_outline(lattice: Lattice, basis: int) -> FloatArray:
+    """Corners (k, 2) of the Voronoi cell about a site of the basis, counter-clockwise from +x."""
+    # No point of the plane is farther than this from a site.
+    radius = np.linalg.norm(lattice.reduced_vectors, axis=-1).sum()
+    around = lattice.displacements(2 * radius, basis)[1] / lattice.spacing
+    voronoi = Voronoi(np.concatenate([np.zeros((1, 2)), around]))
+    corners = voronoi.vertices[voronoi.regions[voronoi.point_region[0]]]
+    angle = np.round(np.arctan2(corners[:, 1], corners[:, 0]), 9) % (2 * np.pi)
+    # Where more than three cells meet a corner comes several times.
+    _, first = np.unique(angle, return_index=True)
+    return corners[first] * lattice.spacing
 
 
 def chirality_map(axes: Axes, lattice: Lattice, chirality: NDArray[Any]) -> PolyCollection:
@@ -75,8 +96,9 @@ def density_map(axes: Axes, lattice: Lattice, density: NDArray[Any]) -> PolyColl
 
 
 def momentum_map(axes: Axes, lattice: Lattice, values: NDArray[Any]) -> Any:
-    """Numbers (N,) on the momenta of a lattice, as colored hexagons."""
-    q = np.round(lattice.momenta, 6)
+    """Finite numbers (n_cells,) on the momenta of a lattice, as colored hexagons."""
+    q = np.round(lattice.momenta * lattice.spacing, 6) / lattice.spacing
+    values = real_tensor(values, "values").numpy(force=True)
     artist = axes.scatter(q[:, 0], q[:, 1], c=values, s=9, marker="h", cmap=SEQUENTIAL)
     axes.set(aspect="equal", xlabel="$q_x$", ylabel="$q_y$")
     return artist

@@ -1,6 +1,5 @@
 """How a run is watched and written down: all that a caller may choose, in one description."""
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -127,19 +127,18 @@ def execute(job: Job, time_limit: float, shared: str, advance: Advance = silent)
     as ``<stem>.failed.ipynb``.
     """
     _forget(job)
-    entry = {"notebook": job.stem, "input_hash": input_hash(job, shared), **_circumstances(job)}
+    entry = _circumstances(job, shared)
     running = files.write_text(job.output(".running.ipynb"), nbformat.writes(prepared(job)))
-    start = time.monotonic()
+    start, ending = time.monotonic(), ".failed.ipynb"
     try:
         problem, peak = _watched(job, time_limit, advance)
         failure = _failure(job, running, problem)
-    except BaseException:
-        os.replace(running, job.output(".failed.ipynb"))
-        raise
+        ending = ending if failure else ".ipynb"
+    finally:
+        os.replace(running, job.output(ending))
     entry |= {"status": "failed" if failure else "finished", "failure": failure}
     entry |= {"wall_time_seconds": time.monotonic() - start, "peak_memory_bytes": peak}
     entry["results_hash"] = _results_hash(job)
-    os.replace(running, job.output(".failed.ipynb" if failure else ".ipynb"))
     files.write_text(job.output(".json"), files.json_text(entry))
     if failure:
         raise NotebookError(failure)
@@ -164,8 +163,10 @@ def _results_hash(job: Job) -> str:
     return files.digest(_results(job), files.build(job.profile))
 
 
-def _circumstances(job: Job) -> Parameters:
+def _circumstances(job: Job, shared: str) -> Parameters:
     return {
+        "notebook": job.stem,
+        "input_hash": input_hash(job, shared),
         "profile": job.profile,
         "parameters": job.parameters,
         "settings": job.settings,
@@ -193,10 +194,10 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _papermill(job: Job, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _papermill(job: Job, log: IO[bytes]) -> psutil.Popen:
     name = job.output(".running.ipynb").name
     options = ["--kernel", "python3", "--cwd", str(files.notebooks()), "--no-progress-bar"]
-    return subprocess.Popen(
+    return psutil.Popen(
         [sys.executable, "-m", "papermill", name, name, *options, "--log-level", "ERROR"],
         cwd=files.build(job.profile),
         env=_environment(job),
@@ -217,36 +218,32 @@ def _watched(job: Job, time_limit: float, advance: Advance) -> tuple[str | None,
             while process.poll() is None:
                 if time.monotonic() - start > time_limit:
                     return f"time limit of {time_limit:g} s reached", peak
-                family |= _family(process.pid)
+                family |= _family(process)
                 peak = max(peak, sum(map(_memory, family)))
                 advance(job, _cells_done(job.output(".running.ipynb")))
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(psutil.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             return _last_line(log) if process.returncode else None, peak
         finally:
-            _end(process, family)
+            family |= _family(process)
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait()
+            psutil.wait_procs(family, timeout=POLL_SECONDS)
 
 
-def _family(pid: int) -> set[psutil.Process]:
+def _family(leader: psutil.Process) -> set[psutil.Process]:
     # The kernel leads a session of its own, so papermill's process group does not hold it.
     with suppress(psutil.NoSuchProcess):
-        leader = psutil.Process(pid)
         return {leader, *leader.children(recursive=True)}
-    return set()
+    return {leader}
 
 
 def _memory(member: psutil.Process) -> int:
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return int(member.memory_info().rss)
     return 0
-
-
-def _end(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
-    for member in family | _family(process.pid):
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=POLL_SECONDS)
 
 
 def _cells_done(path: Path) -> int:
@@ -262,18 +259,20 @@ def _status(cell: NotebookNode) -> str | None:
 
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
-    lines = log.read().decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "papermill left no message")
+    text = log.read().decode(errors="replace").rstrip()
+    return text.rpartition("\n")[2] or "papermill left no message"
 
 
 def _failure(job: Job, executed: Path, problem: str | None) -> str | None:
     """Message that names notebook, cell and exception; None if every cell ran."""
+    declared = enumerate(read_notebook(job.notebook).cells, start=1)
+    numbers = {cell.get("id"): str(number) for number, cell in declared}
     with suppress(ValueError):
         for cell in read_notebook(executed).cells:
-            cause = _cause(cell, problem)
-            if cause:
+            if cause := _cause(cell, problem):
+                number = numbers.get(cell.id, "of injected parameters")
                 first_line = cell.source.strip().partition("\n")[0]
-                return f"{job.notebook.name}, cell {_number(job, cell)} ({first_line}): {cause}"
+                return f"{job.notebook.name}, cell {number} ({first_line}): {cause}"
         return problem and f"{job.notebook.name}: {problem}"
     # Papermill was stopped while it wrote; the cell stays unknown.
     return f"{job.notebook.name}: {problem or 'not readable after the run'}"
@@ -291,16 +290,11 @@ def _cause(cell: NotebookNode, problem: str | None) -> str | None:
     return "did not run" if skipped and problem is None else None
 
 
-def _number(job: Job, cell: NotebookNode) -> str:
-    cells = [other.get("id") for other in read_notebook(job.notebook).cells]
-    return str(cells.index(cell.id) + 1) if cell.id in cells else "of injected parameters"
-
-
 # --- stored notebooks and figures ---------------------------------------------------------------
 
 
-def store(jobs: Sequence[Job], **options: Any) -> None:
-    """`run` quick jobs with `options` and put the executed notebooks into ``notebooks/``.
+def store(jobs: Sequence[Job], *options: Any) -> None:
+    """`run` quick jobs with its other `options` and put the executed notebooks into ``notebooks/``.
 
     Raises
     ------
@@ -310,7 +304,7 @@ def store(jobs: Sequence[Job], **options: Any) -> None:
     for job in jobs:
         if job.parameters != job.defaults:
             raise ValueError(f"{job.stem}: stored notebooks run with their own parameters")
-    run(jobs, **options)
+    run(jobs, *options)
     for job in jobs:
         executed = read_notebook(job.output(".ipynb"))
         if _sources(executed) != _sources(read_notebook(job.notebook)):

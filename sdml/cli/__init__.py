@@ -7,9 +7,11 @@ What it accepts is in :mod:`sdml.cli.arguments`, what it does in :mod:`sdml.cli.
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from sdml import files
 from sdml.cli import notebooks
 from sdml.cli.arguments import command_line
 
@@ -38,10 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Callable[[argparse.Namespace], None]:
     """What a subcommand does; those that load torch are imported when one of them is called."""
     if hasattr(notebooks, name):
-        return getattr(notebooks, name)
+        return _in_the_checkout()(getattr(notebooks, name))
     from sdml.cli import commands
 
     return getattr(commands, name)
+
+
+@contextmanager
+def _in_the_checkout() -> Iterator[None]:
+    """ValueError outside a checkout, and where the packages of the notebooks are missing."""
+    files.root()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed: pip install 'sdml[notebooks]'"
+        raise ValueError(missing) from error
 
 
 def _goes_on(given: argparse.Namespace) -> bool:

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,21 +47,21 @@ def label(given: Arguments) -> None:
     """`sdml label`: make labelled snapshots, one store a quench; what is already there is kept."""
     _set_threads(given)
     random, jobs = _labelling(given)
-    where = given.workers, given.scheduler, given.threads
-    with _failing_jobs() as tell:
-        for name, labelled in workers.run(jobs, *where, tell):
-            if labelled:
-                print(f"wrote {name}", flush=True)
+    for name, labelled in _outcomes(given, jobs):
+        if labelled:
+            print(f"wrote {name}", flush=True)
     if random is not None and random.gather():
         print("wrote random.h5", flush=True)
 
 
 def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[str, workers.Job]]:
     """The random states, if any, and all jobs by name."""
-    model, folder = _model(given), Path(given.output)
+    sites = getattr(lattice, given.lattice)(given.length)
+    model = _from_options(SDModel, given, lattice=sites)
+    folder = Path(given.output)
     equation = LandauLifshitz(given.dt, given.damping, given.kT)
     if given.driver is not None:
-        forcefield.load(given.driver).on(model.lattice)  # refused before the first label
+        forcefield.load(given.driver).on(sites)  # refused before the first label
     solver = _solver(given)
     path, random = folder / "random.h5", None
     if given.random:
@@ -94,13 +94,6 @@ def gather(given: Arguments) -> None:
     thinned = [part.select(slice(None, None, given.every)) for part in parts]
     dataset.save(dataset.join(thinned), given.output)
     print(f"{given.output}: {sum(map(len, thinned))} of {sum(map(len, parts))} snapshots")
-
-
-def _model(given: Arguments) -> SDModel:
-    sites = getattr(lattice, given.lattice)(given.length)
-    return SDModel(
-        sites, given.exchange_coupling, filling=given.filling, electron_kT=given.electron_kT
-    )
 
 
 # --- force fields
@@ -185,13 +178,6 @@ def _environment(given: Arguments, model: SDModel) -> Environment:
     )
 
 
-def _from_options(settings: Any, given: Arguments, **others: Any) -> Any:
-    """A dataclass of settings from the options that have the names of its fields, and others."""
-    values = vars(given) | others
-    names = (field.name for field in dataclasses.fields(settings))
-    return settings(**{name: values[name] for name in names if name in values})
-
-
 def _calibrate(given: Arguments, members: Sequence[ForceField], judged: Dataset) -> None:
     """Save the members as a committee that knows its errors, and print how well it does."""
     made = committee.Committee(members).calibrated(judged)
@@ -211,16 +197,14 @@ def quench(given: Arguments) -> None:
     asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping_runs(), _failing_jobs() as tell:
+    with _stopping_runs():
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, asked, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
-        jobs = ensemble.jobs(given.output, asked, given.seeds)
-        where = given.workers, given.scheduler, given.threads
-        for name, step in workers.run(jobs, *where, tell):
+        for name, step in _outcomes(given, ensemble.jobs(given.output, asked, given.seeds)):
             print(f"{name}: {step} steps", flush=True)
 
 
@@ -248,9 +232,7 @@ def _require_target(given: Arguments, one: bool) -> None:
     """One run is a file, runs of their own are in a folder; either may be there already."""
     target = Path(given.output)
     if one and target.is_dir():
-        raise ValueError(
-            f"--output: must be a file, the .h5 store, got the folder {given.output!r}"
-        )
+        raise ValueError(f"--output: must be a file, the .h5 store, got the folder {str(target)!r}")
     if not one and target.is_file():
         raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
@@ -291,9 +273,11 @@ def _stopping_runs() -> Iterator[None]:
         sys.exit(1)
 
 
-@contextmanager
-def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
-    """What tells of jobs that end early, as they do; in the end they become exit code 1."""
+# --- for several commands
+
+
+def _outcomes(given: Arguments, jobs: Mapping[str, workers.Job]) -> Iterator[tuple[str, Any]]:
+    """Name and result of every job, as they end; those that fail are told of: exit code 1."""
     failed: list[str] = []
 
     def tell(name: str, error: BaseException) -> None:
@@ -305,12 +289,19 @@ def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
         print(f"{word} {name}: {reason}", file=sys.stderr, flush=True)
 
     try:
-        yield tell
+        yield from workers.run(jobs, given.workers, given.scheduler, given.threads, tell)
     except workers.JobError:
         if failed:
             hint = "the same command tries them again, from their last checkpoints"
             print(f"some jobs failed; {hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _from_options(settings: Any, given: Arguments, **others: Any) -> Any:
+    """A dataclass of settings from the options that have the names of its fields, and others."""
+    values = vars(given) | others
+    names = (field.name for field in dataclasses.fields(settings))
+    return settings(**{name: values[name] for name in names if name in values})
 
 
 def _set_threads(given: Arguments) -> None:

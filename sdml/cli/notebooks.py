@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 
 
-@contextmanager
-def _in_the_checkout() -> Iterator[None]:
-    """ValueError outside a checkout, and where the packages of the notebooks are missing."""
-    files.root()
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = f"{error.name} is not installed: pip install 'sdml[notebooks]'"
-        raise ValueError(missing) from error
-
-
-@_in_the_checkout()
 def reproduce(given: Arguments) -> None:
     """`sdml reproduce`: run the notebooks and publish their figures."""
     from sdml.companion import profiles, runner
@@ -39,10 +27,9 @@ def reproduce(given: Arguments) -> None:
     jobs = profiles.plan(given.profile, given.only, given.set)
     with _supervised(jobs) as (report, advance):
         runner.run(jobs, given.timeout, given.resume, report, advance)
-    _renew_tables()
+    tables(given)
 
 
-@_in_the_checkout()
 def store(given: Arguments) -> None:
     """`sdml store`: execute the quick profile into ``notebooks/``."""
     from sdml.companion import profiles, runner
@@ -50,33 +37,26 @@ def store(given: Arguments) -> None:
     jobs = profiles.plan("quick", given.only)
     with _supervised(jobs) as (report, advance):
         runner.store(jobs, given.timeout, given.resume, report, advance)
-    _renew_tables()
+    tables(given)
 
 
-@_in_the_checkout()
 def figures(given: Arguments) -> None:
     """`sdml figures`: publish the figures of the largest finished profile."""
     from sdml.companion import profiles, runner
 
     with _supervised(profiles.plan()) as (report, advance):
         runner.figures(report, advance)
-    _renew_tables()
+    tables(given)
 
 
-@_in_the_checkout()
 def tables(given: Arguments) -> None:
     """`sdml tables`: renew the tables of the README and of ``docs/``."""
-    _renew_tables()
-
-
-def _renew_tables() -> None:
     from sdml.companion import tables as made
 
     for page in made.renew():
         print(f"renewed the table of {page.relative_to(files.root())}")
 
 
-@_in_the_checkout()
 def claims(given: Arguments) -> None:
     """`sdml claims`: print the numbers of the paper beside ours."""
     from sdml.companion import results

@@ -72,7 +72,11 @@ def _add_list(add: Add, name: str, item: str, text: str) -> None:
 
 def label(add: Add) -> None:
     """`sdml label`."""
-    _add_model_options(add)
+    add("--lattice", choices=("square", "triangular"), required=True)
+    add("--length", type=int, required=True, help="L of the L x L lattice")
+    add("--exchange-coupling", type=float, required=True)
+    add("--filling", type=float, required=True)
+    add("--electron-kT", type=float, required=True)
     _add_dynamics_options(add)
     add("--random", type=int, default=50, help="number of random states, 0 for none")
     add("--random-seed", type=_seed, default=0)
@@ -104,14 +108,6 @@ def gather(add: Add) -> None:
     add("--output", required=True, help="the .h5 store")
 
 
-def _add_model_options(add: Add) -> None:
-    add("--lattice", choices=("square", "triangular"), required=True)
-    add("--length", type=int, required=True, help="L of the L x L lattice")
-    add("--exchange-coupling", type=float, required=True)
-    add("--filling", type=float, required=True)
-    add("--electron-kT", type=float, required=True)
-
-
 def _add_dynamics_options(add: Add) -> None:
     add("--dt", type=float, default=0.5, help="time step, hbar/t")
     add("--damping", type=float, default=0.1)
@@ -133,15 +129,6 @@ def _add_workers(add: Add) -> None:
 
 def train(add: Add) -> None:
     """`sdml train`."""
-    _add_stores(add)
-    _add_descriptor_options(add)
-    _add_training_options(add)
-    add("--threads", type=_count)
-    add("--remark", default="", help="a sentence for the card")
-    add("--output", help="the .safetensors file")
-
-
-def _add_stores(add: Add) -> None:
     add("stores", nargs="+", help="files made by sdml label")
     add(
         "--hold-out",
@@ -153,9 +140,6 @@ def _add_stores(add: Add) -> None:
     )
     add("--judge", nargs="+", help="stores to judge the result by, by default what is held out")
     add("--evaluate", metavar="WEIGHTS", help="only judge these weights by all the stores")
-
-
-def _add_descriptor_options(add: Add) -> None:
     add("--descriptor", choices=["moments", "symmetry", "raw"], default="moments")
     add("--radius", type=int, default=4, help="of moments: reach in bonds")
     add("--n-steps", type=int, default=12, help="of moments: length of a walk")
@@ -163,9 +147,6 @@ def _add_descriptor_options(add: Add) -> None:
     add("--pair-radius", type=float, default=2.0, help="of symmetry and raw")
     add("--grand-canonical", action="store_true", help="the network reads mu")
     add("--hidden-widths", type=int, nargs="+", default=[64, 32])
-
-
-def _add_training_options(add: Add) -> None:
     add("--epochs", dest="n_epochs", type=int, default=30)
     add("--batch-size", type=int, default=4)
     add("--learning-rate", type=float, default=3e-3)
@@ -181,6 +162,9 @@ def _add_training_options(add: Add) -> None:
         default=1,
         help="of a committee: as many seeds from --seed on, in output, output_2, ...",
     )
+    add("--threads", type=_count)
+    add("--remark", default="", help="a sentence for the card")
+    add("--output", help="the .safetensors file")
 
 
 # --- runs
@@ -196,16 +180,6 @@ def quench(add: Add) -> None:
     add("--method", default="sib", help="sib (default), heun, adams or midpoint")
     add("--schedule", type=_point, nargs="+", metavar="TIME:KT", help="kT(t), linear in between")
     add("--steps", type=int, default=100)
-    _add_saving_options(add)
-    add("--seed", type=_seed, help="of one run, 0 by default")
-    add("--seeds", type=_seed, nargs="+", help="one run each, quench_SEED.h5")
-    add("--together", action="store_true", help="all seeds as one batch and store")
-    _add_workers(add)
-    add("--device", default="cpu")
-    add("--output", required=True, help="the .h5 store; a folder for --seeds")
-
-
-def _add_saving_options(add: Add) -> None:
     add(
         "--save-every",
         type=_count,
@@ -219,6 +193,12 @@ def _add_saving_options(add: Add) -> None:
     add("--guard", action="store_true", help="watch the trained range")
     add("--warn-above", type=float, help="fraction of sites, 0.01 by default")
     add("--stop-above", type=float, help="fraction of sites; implies --guard")
+    add("--seed", type=_seed, help="of one run, 0 by default")
+    add("--seeds", type=_seed, nargs="+", help="one run each, quench_SEED.h5")
+    add("--together", action="store_true", help="all seeds as one batch and store")
+    _add_workers(add)
+    add("--device", default="cpu")
+    add("--output", required=True, help="the .h5 store; a folder for --seeds")
 
 
 # --- values

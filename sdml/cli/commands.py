@@ -172,10 +172,8 @@ def _environment(given: Arguments, model: SDModel) -> Environment:
         "symmetry": SymmetryEnvironment,
         "raw": RawBondEnvironment,
     }
-    coupling = model.exchange_coupling
-    return _from_options(
-        named[given.descriptor], given, kind=model.lattice.name, exchange_coupling=coupling
-    )
+    kind, coupling = model.lattice.name, model.exchange_coupling
+    return _from_options(named[given.descriptor], given, kind=kind, exchange_coupling=coupling)
 
 
 def _calibrate(given: Arguments, members: Sequence[ForceField], judged: Dataset) -> None:

@@ -23,14 +23,13 @@ import nbformat
 import psutil
 from nbformat import NotebookNode
 
-from sdml import files
+from sdml import files, workers
 from sdml.companion import profiles, results
 from sdml.companion.profiles import Job, Parameters, prepared, read_notebook
 
 __all__ = ["NotebookError", "execute", "figures", "is_current", "run", "shared_inputs", "store"]
 
 TIME_LIMITS = {"quick": 600.0, "laptop": 4 * 3600.0, "paper": 48 * 3600.0}
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 POLL_SECONDS = 0.25
 
 
@@ -67,8 +66,8 @@ def is_current(job: Job, shared: str) -> bool:
     if not (job.output(".json").is_file() and job.output(".ipynb").is_file()):
         return False
     entry = files.loaded(job.output(".json"))
-    found = {"input_hash": input_hash(job, shared), "results_hash": _results_hash(job)}
-    return entry["status"] == "finished" and all(entry[k] == v for k, v in found.items())
+    hashes = {"input_hash": input_hash(job, shared), "results_hash": _results_hash(job)}
+    return entry == entry | hashes | {"status": "finished"}
 
 
 def _hash(value: Any) -> str:
@@ -146,10 +145,9 @@ def execute(job: Job, time_limit: float, shared: str, advance: Advance = silent)
 
 
 def _forget(job: Job) -> None:
-    for ending in (".json", ".ipynb", ".failed.ipynb", ".running.ipynb"):
-        job.output(ending).unlink(missing_ok=True)
-    for path in _results(job):
-        path.unlink()
+    endings = (".json", ".ipynb", ".failed.ipynb", ".running.ipynb")
+    for path in [*map(job.output, endings), *_results(job)]:
+        path.unlink(missing_ok=True)
 
 
 def _results(job: Job) -> list[Path]:
@@ -183,7 +181,7 @@ def _environment(job: Job) -> dict[str, str]:
     # Without MPLBACKEND the kernel draws inline; progress bars would end up in stored outputs.
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     return {
-        **dict.fromkeys(THREADS, "2"),
+        **dict.fromkeys(workers.THREADS, "2"),
         **inherited,
         "SDML_HOME": str(files.root()),
         "SDML_BUILD": str(files.build(job.profile)),
@@ -211,39 +209,31 @@ def _papermill(job: Job, log: IO[bytes]) -> psutil.Popen:
 def _watched(job: Job, time_limit: float, advance: Advance) -> tuple[str | None, int]:
     """Run papermill and leave none of its processes behind; what went wrong, and peak memory."""
     start, peak = time.monotonic(), 0
-    family: set[psutil.Process] = set()
     with tempfile.TemporaryFile() as log:
         process = _papermill(job, log)
+        # The kernel leads a session of its own, so papermill's process group does not hold it.
+        family: set[psutil.Process] = {process}
         try:
             while process.poll() is None:
                 if time.monotonic() - start > time_limit:
                     return f"time limit of {time_limit:g} s reached", peak
-                family |= _family(process)
-                peak = max(peak, sum(map(_memory, family)))
+                # Where one of them ends at this moment, the next look tells the memory.
+                with suppress(psutil.Error):
+                    members = [process, *process.children(recursive=True)]
+                    family.update(members)
+                    peak = max(peak, sum(member.memory_info().rss for member in members))
                 advance(job, _cells_done(job.output(".running.ipynb")))
                 with suppress(psutil.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             return _last_line(log) if process.returncode else None, peak
         finally:
-            family |= _family(process)
+            with suppress(psutil.NoSuchProcess):
+                family.update(process.children(recursive=True))
             for member in family:
                 with suppress(psutil.NoSuchProcess):
                     member.kill()
             process.wait()
             psutil.wait_procs(family, timeout=POLL_SECONDS)
-
-
-def _family(leader: psutil.Process) -> set[psutil.Process]:
-    # The kernel leads a session of its own, so papermill's process group does not hold it.
-    with suppress(psutil.NoSuchProcess):
-        return {leader, *leader.children(recursive=True)}
-    return {leader}
-
-
-def _memory(member: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return int(member.memory_info().rss)
-    return 0
 
 
 def _cells_done(path: Path) -> int:
@@ -330,11 +320,9 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 def figures(report: Report = silent, advance: Advance = silent) -> None:
     """Publish the figures of the largest finished profile; without one, run the quick profile."""
     shared = shared_inputs()
-    for profile in reversed(results.PROFILES):
-        if files.build(profile).is_dir():
-            jobs = profiles.plan(profile)
-            if all(is_current(job, shared) for job in jobs):
-                return _publish(jobs, report)
+    for jobs in map(profiles.plan, reversed(results.PROFILES)):
+        if all(is_current(job, shared) for job in jobs):
+            return _publish(jobs, report)
     return run(profiles.plan(), resume=True, report=report, advance=advance)
 
 

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = results.measured_origin(given.device, threads=torch.get_num_threads())
+    origin = results.measured_origin(threads=torch.get_num_threads())
     print(results.row_text(origin), flush=True)
     rows = []
     for name in given.cases or CASES:

@@ -170,7 +170,7 @@ def test_profile_overlays_and_settings_override(project):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("01_works: {lenght: 8}", "unknown parameter 'lenght'; declared are length"),
+        ("01_works: {lenght: 8}", "unknown parameter 'lenght'; allowed: length"),
         ("02_other: {length: 8}", "unknown parameter 'length'"),
         ("07_missing: {length: 8}", "unknown notebook '07_missing'; allowed: 01_works, 02_other"),
         ("01_works: {length: 8.5}", "length=8.5 must be of type int"),
@@ -198,8 +198,14 @@ def test_wrong_profiles_are_refused_before_anything_runs(project, text, message)
         ({"profile": "huge"}, "profile='huge' is unknown; allowed: quick, laptop, paper"),
         ({"only": ["09"]}, "--only '09' matches no notebook; allowed: 01_works, 02_other"),
         ({"only": ["01", "x"]}, "--only 'x'"),
-        ({"settings": ["lenght=3"]}, "--set lenght: no selected notebook declares it"),
-        ({"settings": ["length=3"], "only": ["02"]}, "--set length: no selected notebook"),
+        (
+            {"settings": ["lenght=3"]},
+            "--set: no selected notebook declares 'lenght'; allowed: damping, length",
+        ),
+        (
+            {"settings": ["length=3"], "only": ["02"]},
+            "--set: no selected notebook declares 'length'; allowed: n_steps",
+        ),
         ({"settings": ["length"]}, "--set 'length' must have the form name=value"),
         ({"settings": ["length=[3"]}, "not readable as YAML"),
         ({"settings": ["length=long"]}, "length='long' must be of type int"),

@@ -1,105 +1,43 @@
-"""What the subcommands of `sdml` do: one function each, called with the parsed arguments.
+"""What the subcommands on labels, force fields and runs do: one function each.
 
-What a subcommand needs is imported when it runs, so that the physics commands work without Jupyter.
+They are called with the parsed arguments. Those on notebooks are in :mod:`sdml.cli.notebooks`.
 """
 
 import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sdml import files
+import torch
+from safetensors import SafetensorError
+
+from sdml import (
+    dataset,
+    ensemble,
+    evaluation,
+    exact,
+    files,
+    forcefield,
+    kpm,
+    labelling,
+    lattice,
+    simulation,
+    training,
+    workers,
+)
 from sdml.cli.arguments import SAVE_EVERY
-from sdml.cli.progress import supervised
-
-if TYPE_CHECKING:
-    from sdml.dataset import Dataset
-    from sdml.ensemble import Quench
-    from sdml.forcefield import Environment, ForceField
-    from sdml.labelling import Job, RandomStates
-    from sdml.model import SDModel
+from sdml.dataset import Dataset
+from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+from sdml.dynamics import LandauLifshitz
+from sdml.forcefield import Environment, ForceField, committee
+from sdml.model import SDModel
 
 Arguments = argparse.Namespace
-
-
-def goes_on(given: Arguments) -> bool:
-    """Whether the command, stopped and given again, goes on from what it has written by now."""
-    if given.command == "train":
-        return bool(given.checkpoint) and Path(given.checkpoint).exists()
-    return given.command in ("label", "quench") and Path(given.output).exists()
-
-
-# --- notebooks
-
-
-@contextmanager
-def _in_the_checkout() -> Iterator[None]:
-    """ValueError outside a checkout, and where the packages of the notebooks are missing."""
-    files.root()
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = f"{error.name} is not installed: pip install 'sdml[notebooks]'"
-        raise ValueError(missing) from error
-
-
-@_in_the_checkout()
-def reproduce(given: Arguments) -> None:
-    """`sdml reproduce`: run the notebooks and publish their figures."""
-    from sdml.companion import profiles, runner
-
-    jobs = profiles.plan(given.profile, given.only, given.set)
-    with supervised(jobs) as (report, advance):
-        runner.run(jobs, given.timeout, given.resume, report, advance)
-    _renew_tables()
-
-
-@_in_the_checkout()
-def store(given: Arguments) -> None:
-    """`sdml store`: execute the quick profile into ``notebooks/``."""
-    from sdml.companion import profiles, runner
-
-    jobs = profiles.plan("quick", given.only)
-    options = {"time_limit": given.timeout, "resume": given.resume}
-    with supervised(jobs) as (report, advance):
-        runner.store(jobs, report=report, advance=advance, **options)
-    _renew_tables()
-
-
-@_in_the_checkout()
-def figures(given: Arguments) -> None:
-    """`sdml figures`: publish the figures of the largest finished profile."""
-    from sdml.companion import profiles, runner
-
-    with supervised(profiles.plan()) as (report, advance):
-        runner.figures(report, advance)
-    _renew_tables()
-
-
-@_in_the_checkout()
-def tables(given: Arguments) -> None:
-    """`sdml tables`: renew the tables of the README and of ``docs/``."""
-    _renew_tables()
-
-
-def _renew_tables() -> None:
-    from sdml.companion import tables as made
-
-    for page in made.renew():
-        print(f"renewed the table of {page.relative_to(files.root())}")
-
-
-@_in_the_checkout()
-def claims(given: Arguments) -> None:
-    """`sdml claims`: print the numbers of the paper beside ours."""
-    from sdml.companion import results
-
-    print(results.claims_table(results.claims()))
 
 
 # --- labels
@@ -107,35 +45,28 @@ def claims(given: Arguments) -> None:
 
 def label(given: Arguments) -> None:
     """`sdml label`: make labelled snapshots, one store a quench; what is already there is kept."""
-    from sdml import workers
-
     _set_threads(given)
     random, jobs = _labelling(given)
-    where = given.workers, given.scheduler, given.threads
-    with _failing_jobs() as tell:
-        for name, labelled in workers.run(jobs, *where, tell):
-            if labelled:
-                print(f"wrote {name}", flush=True)
+    for name, labelled in _outcomes(given, jobs):
+        if labelled:
+            print(f"wrote {name}", flush=True)
     if random is not None and random.gather():
         print("wrote random.h5", flush=True)
 
 
-def _labelling(given: Arguments) -> "tuple[RandomStates | None, dict[str, Job]]":
+def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[str, workers.Job]]:
     """The random states, if any, and all jobs by name."""
-    from sdml import forcefield, labelling
-    from sdml.dynamics import LandauLifshitz
-
-    model, folder = _model(given), Path(given.output)
+    sites = getattr(lattice, given.lattice)(given.length)
+    model = _from_options(SDModel, given, lattice=sites)
+    folder = Path(given.output)
     equation = LandauLifshitz(given.dt, given.damping, given.kT)
     if given.driver is not None:
-        forcefield.load(given.driver).on(model.lattice)  # refused before the first label
+        forcefield.load(given.driver).on(sites)  # refused before the first label
     solver = _solver(given)
-    random: RandomStates | None = None
-    jobs: dict[str, Job] = {}
+    path, random = folder / "random.h5", None
     if given.random:
-        path = folder / "random.h5"
         random = labelling.RandomStates(path, model, given.random, given.random_seed, solver)
-        jobs |= random.jobs()
+    jobs = dict(random.jobs() if random else {})
     for seed in given.quench_seeds:
         path = folder / f"quench_{seed}.h5"
         times = tuple(given.save_times)
@@ -147,8 +78,6 @@ def _labelling(given: Arguments) -> "tuple[RandomStates | None, dict[str, Job]]"
 
 def _solver(given: Arguments) -> Any:
     """The engine of the labels; a seed makes the probes those of every other run."""
-    from sdml import exact, kpm
-
     if given.engine == "exact":
         if given.n_moments or given.n_probes:
             raise ValueError("--n-moments, --n-probes: belong to --engine kpm")
@@ -158,8 +87,6 @@ def _solver(given: Arguments) -> Any:
 
 def gather(given: Arguments) -> None:
     """`sdml gather`: one store of some of the snapshots of many stores."""
-    from sdml import dataset
-
     if Path(given.output).resolve() in [Path(path).resolve() for path in given.stores]:
         raise ValueError(f"--output: must not be one of the stores, got {given.output!r}")
     files.require_writable("--output", Path(given.output))
@@ -169,23 +96,11 @@ def gather(given: Arguments) -> None:
     print(f"{given.output}: {sum(map(len, thinned))} of {sum(map(len, parts))} snapshots")
 
 
-def _model(given: Arguments) -> "SDModel":
-    from sdml import lattice
-    from sdml.model import SDModel
-
-    sites = getattr(lattice, given.lattice)(given.length)
-    return SDModel(
-        sites, given.exchange_coupling, filling=given.filling, electron_kT=given.electron_kT
-    )
-
-
 # --- force fields
 
 
 def train(given: Arguments) -> None:
     """`sdml train`: fit force fields to stores and save them with their held-out errors."""
-    from sdml import dataset, evaluation, forcefield
-
     _set_threads(given)
     data = dataset.join([dataset.load(path) for path in given.stores])
     if given.evaluate:
@@ -207,8 +122,6 @@ def train(given: Arguments) -> None:
 
 def _require_places(given: Arguments, number: int) -> None:
     """The files of a member can be written: said before the first epoch, not after the last."""
-    from sdml.forcefield import committee
-
     output = committee.numbered(given.output, number)
     files.require_writable("--output", output)
     files.require_writable("--output", output.with_suffix(".md"))
@@ -222,8 +135,6 @@ def _failing_saves(given: Arguments) -> Iterator[None]:
 
     So does a loss that is not finite.
     """
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -236,12 +147,9 @@ def _failing_saves(given: Arguments) -> Iterator[None]:
 
 
 def _trained(
-    given: Arguments, number: int, fitted: "Dataset", held_out: "Dataset", judged: "Dataset"
-) -> "ForceField":
+    given: Arguments, number: int, fitted: Dataset, held_out: Dataset, judged: Dataset
+) -> ForceField:
     """Member 1, 2, ... trained, saved and judged; its seed and files go by its number."""
-    from sdml import evaluation, forcefield, training
-    from sdml.forcefield import committee
-
     seed, output = given.seed + number - 1, committee.numbered(given.output, number)
     environment = _environment(given, fitted.model)
     field = forcefield.ForceField(
@@ -264,31 +172,18 @@ def _trained(
     return field
 
 
-def _environment(given: Arguments, model: "SDModel") -> "Environment":
-    from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
-
+def _environment(given: Arguments, model: SDModel) -> Environment:
     named: dict[str, type[Environment]] = {
         "moments": MomentEnvironment,
         "symmetry": SymmetryEnvironment,
         "raw": RawBondEnvironment,
     }
-    coupling = model.exchange_coupling
-    return _from_options(
-        named[given.descriptor], given, kind=model.lattice.name, exchange_coupling=coupling
-    )
+    kind, coupling = model.lattice.name, model.exchange_coupling
+    return _from_options(named[given.descriptor], given, kind=kind, exchange_coupling=coupling)
 
 
-def _from_options(settings: Any, given: Arguments, **others: Any) -> Any:
-    """A dataclass of settings from the options that have the names of its fields, and others."""
-    values = vars(given) | others
-    names = (field.name for field in dataclasses.fields(settings))
-    return settings(**{name: values[name] for name in names if name in values})
-
-
-def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Dataset") -> None:
+def _calibrate(given: Arguments, members: Sequence[ForceField], judged: Dataset) -> None:
     """Save the members as a committee that knows its errors, and print how well it does."""
-    from sdml.forcefield import committee
-
     made = committee.Committee(members).calibrated(judged)
     committee.save(made, given.output)
     print(f"{made.calibration}\n\n{made.reliability(judged).table()}")
@@ -299,8 +194,6 @@ def _calibrate(given: Arguments, members: "Sequence[ForceField]", judged: "Datas
 
 def quench(given: Arguments) -> None:
     """`sdml quench`: run a force field to a store, or many seeds; existing runs go on."""
-    from sdml import ensemble, workers
-
     _require_use(given)
     one = given.seeds is None or given.together
     _require_target(given, one)
@@ -308,16 +201,14 @@ def quench(given: Arguments) -> None:
     asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping_runs(), _failing_jobs() as tell:
+    with _stopping_runs():
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, asked, seeds)
             rows = f"{len(done.time)} rows of observables, {len(done.frames)} frames"
             print(f"{given.output}: {rows} to t = {done.step * given.dt:g}")
             return
-        jobs = ensemble.jobs(given.output, asked, given.seeds)
-        where = given.workers, given.scheduler, given.threads
-        for name, step in workers.run(jobs, *where, tell):
+        for name, step in _outcomes(given, ensemble.jobs(given.output, asked, given.seeds)):
             print(f"{name}: {step} steps", flush=True)
 
 
@@ -345,17 +236,12 @@ def _require_target(given: Arguments, one: bool) -> None:
     """One run is a file, runs of their own are in a folder; either may be there already."""
     target = Path(given.output)
     if one and target.is_dir():
-        raise ValueError(
-            f"--output: must be a file, the .h5 store, got the folder {given.output!r}"
-        )
+        raise ValueError(f"--output: must be a file, the .h5 store, got the folder {str(target)!r}")
     if not one and target.is_file():
         raise ValueError(f"--output: must be a folder for --seeds, got the file {given.output!r}")
 
 
-def _quench(given: Arguments) -> "Quench":
-    from sdml import ensemble, simulation
-    from sdml.dynamics import LandauLifshitz
-
+def _quench(given: Arguments) -> ensemble.Quench:
     save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
         save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
@@ -391,33 +277,37 @@ def _stopping_runs() -> Iterator[None]:
         sys.exit(1)
 
 
-@contextmanager
-def _failing_jobs() -> Iterator[Callable[[str, BaseException], None]]:
-    """What tells of jobs that end early, as they do; in the end they become exit code 1."""
-    from sdml.simulation import OutsideTrainedRange
-    from sdml.workers import JobError
+# --- for several commands
 
+
+def _outcomes(given: Arguments, jobs: Mapping[str, workers.Job]) -> Iterator[tuple[str, Any]]:
+    """Name and result of every job, as they end; those that fail are told of: exit code 1."""
     failed: list[str] = []
 
     def tell(name: str, error: BaseException) -> None:
         # These would stop there again: nothing is gained by the same command.
-        stopped = isinstance(error, (OutsideTrainedRange, FloatingPointError))
+        stopped = isinstance(error, (simulation.OutsideTrainedRange, FloatingPointError))
         if not stopped:
             failed.append(name)
         word, reason = "STOPPED" if stopped else "FAILED", str(error) or repr(error)
         print(f"{word} {name}: {reason}", file=sys.stderr, flush=True)
 
     try:
-        yield tell
-    except JobError:
+        yield from workers.run(jobs, given.workers, given.scheduler, given.threads, tell)
+    except workers.JobError:
         if failed:
             hint = "the same command tries them again, from their last checkpoints"
             print(f"some jobs failed; {hint}", file=sys.stderr)
         sys.exit(1)
 
 
-def _set_threads(given: Arguments) -> None:
-    import torch
+def _from_options(settings: Any, given: Arguments, **others: Any) -> Any:
+    """A dataclass of settings from the options that have the names of its fields, and others."""
+    values = vars(given) | others
+    names = (field.name for field in dataclasses.fields(settings))
+    return settings(**{name: values[name] for name in names if name in values})
 
+
+def _set_threads(given: Arguments) -> None:
     if given.threads:
         torch.set_num_threads(given.threads)

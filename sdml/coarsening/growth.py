@@ -68,7 +68,7 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
 
 
 def numbers(values: ArrayLike, argument: str) -> FloatArray:
-    """As floats, nan where there are none; ValueError for what would be dropped, masks and phases."""
+    """As floats, nan where there are none; ValueError for what floats would drop."""
     if np.ma.is_masked(values):
         n_masked = np.ma.count_masked(values)
         raise ValueError(f"{argument}: must have no masked values, got {n_masked}")

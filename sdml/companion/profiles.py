@@ -6,7 +6,7 @@ and by single settings. All names and types are checked before anything runs.
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,10 +137,7 @@ def overlay(profile: str, declared: Mapping[str, Parameters]) -> dict[str, Param
     if not path.is_file():
         raise ValueError(f"profile={profile!r} needs {path}, which does not exist")
     changes = _mapping(_yaml(path.read_text(encoding="utf-8"), path.name), path.name)
-    for stem in changes:
-        if stem not in declared:
-            allowed = ", ".join(declared)
-            raise ValueError(f"{path.name}: unknown notebook {stem!r}; allowed: {allowed}")
+    _require_known(f"{path.name}: unknown notebook", changes, declared)
     return {
         stem: _declared(f"{path.name}, {stem}", _mapping(values, path.name), declared[stem])
         for stem, values in changes.items()
@@ -148,11 +145,14 @@ def overlay(profile: str, declared: Mapping[str, Parameters]) -> dict[str, Param
 
 
 def _declared(source: str, values: Parameters, defaults: Parameters) -> Parameters:
-    for name in values:
-        if name not in defaults:
-            allowed = ", ".join(defaults)
-            raise ValueError(f"{source}: unknown parameter {name!r}; declared are {allowed}")
+    _require_known(f"{source}: unknown parameter", values, defaults)
     return {k: typed(f"{source}: parameter {k}", v, defaults[k]) for k, v in values.items()}
+
+
+def _require_known(problem: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{problem} {name!r}; allowed: {', '.join(known)}")
 
 
 def _mapping(value: Any, source: str) -> Parameters:
@@ -221,7 +221,8 @@ def plan(
     changes = overlay(profile, {path.stem: defaults for path, defaults in declared.items()})
     chosen = _selected(list(declared), list(only))
     values = dict(map(parsed_setting, settings))
-    _require_used(values, {name for path in chosen for name in declared[path]})
+    used = {name for path in chosen for name in declared[path]}
+    _require_known("--set: no selected notebook declares", values, sorted(used))
     jobs = []
     for path in chosen:
         defaults = declared[path]
@@ -238,13 +239,6 @@ def _selected(notebooks: list[Path], only: list[str]) -> list[Path]:
             allowed = ", ".join(path.stem for path in notebooks)
             raise ValueError(f"--only {choice!r} matches no notebook; allowed: {allowed}")
     return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
-
-
-def _require_used(values: Parameters, names: set[str]) -> None:
-    for name in values:
-        if name not in names:
-            allowed = ", ".join(sorted(names))
-            raise ValueError(f"--set {name}: no selected notebook declares it; declared: {allowed}")
 
 
 def prepared(job: Job) -> NotebookNode:

@@ -43,7 +43,8 @@ STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalle
 """What a number of the paper stands on, in words."""
 VERDICTS = ("reproduced", "differs", "not tested")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
-FIGURE_FORMATS = ("pdf", "png")
+FIGURE_STAMPS = {"pdf": "CreationDate", "png": "Software"}
+"""Formats of a figure, and what each would write of the time or the version that drew it."""
 NONE = "–"
 
 # --- one claim ----------------------------------------------------------------------------------
@@ -178,8 +179,10 @@ def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
     profile_rank(sidecar["profile"])
     text = files.json_text(sidecar)
     folder = files.build() / "figures"
-    for ending in FIGURE_FORMATS:
-        files.write_bytes(folder / f"{name}.{ending}", _drawn(figure, ending))
+    for ending, stamp in FIGURE_STAMPS.items():
+        stream = BytesIO()
+        figure.savefig(stream, format=ending, dpi=200, metadata={stamp: None})
+        files.write_bytes(folder / f"{name}.{ending}", stream.getvalue())
     files.write_text(folder / f"{name}.json", text)
 
 
@@ -225,10 +228,9 @@ def origin() -> dict[str, Any]:
     }
 
 
-def measured_origin(device_name: str = "cpu", **more: Any) -> dict[str, Any]:
-    """`origin` of a study or benchmark, with its date, the device it ran on and ``more`` of it."""
-    found = origin() | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
-    return found | ({} if device_name == "cpu" else {"device": device()}) | more
+def measured_origin(**more: Any) -> dict[str, Any]:
+    """`origin` of a study or benchmark, with its date and ``more`` of it."""
+    return origin() | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | more
 
 
 def save_reference(name: str | None, result: dict[str, Any]) -> None:
@@ -304,20 +306,20 @@ def publish(folder: Path, stems: Collection[str]) -> list[str]:
     list of str
         Figures and claims that were published; the others stand already at a larger profile.
     """
-    new = [_claim_from(files.loaded(path), path.name) for path in left_by(stems, folder / "claims")]
     place = files.figures() / "claims.json"
     standing = {claim.id: claim for claim in (claims(place) if place.exists() else [])}
-    better = [
-        claim
-        for claim in new
-        if profile_rank(claim.profile) >= profile_rank(standing.get(claim.id, claim).profile)
-    ]
+    published = []
+    for path in left_by(stems, folder / "claims"):
+        claim = _claim_from(files.loaded(path), path.name)
+        old = standing.get(claim.id, claim)
+        if profile_rank(claim.profile) >= profile_rank(old.profile):
+            standing[claim.id] = claim
+            published.append(claim.id)
     figures = [path.stem for path in left_by(stems, folder / "figures") if _publish_figure(path)]
-    standing |= {claim.id: claim for claim in better}
     if standing:
         entries = [asdict(standing[name]) for name in sorted(standing)]
         files.write_text(place, files.json_text(entries))
-    return figures + [claim.id for claim in better]
+    return figures + published
 
 
 def left_by(stems: Collection[str], folder: Path) -> list[Path]:
@@ -331,17 +333,10 @@ def _publish_figure(sidecar: Path) -> bool:
     profiles = [files.loaded(path)["profile"] for path in (sidecar, old) if path.exists()]
     if profile_rank(profiles[0]) < profile_rank(profiles[-1]):
         return False
-    for ending in (*FIGURE_FORMATS, "json"):
+    for ending in (*FIGURE_STAMPS, "json"):
         source = sidecar.with_suffix(f".{ending}")
         files.write_bytes(files.figures() / source.name, source.read_bytes())
     return True
-
-
-def _drawn(figure: Any, ending: str) -> bytes:
-    stamps: Mapping[str, None] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[ending]
-    stream = BytesIO()
-    figure.savefig(stream, format=ending, dpi=200, metadata=stamps)
-    return stream.getvalue()
 
 
 def _require_name(argument: str, value: object, pattern: str, allowed: str) -> None:

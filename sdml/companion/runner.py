@@ -23,14 +23,13 @@ import nbformat
 import psutil
 from nbformat import NotebookNode
 
-from sdml import files
+from sdml import files, workers
 from sdml.companion import profiles, results
 from sdml.companion.profiles import Job, Parameters, prepared, read_notebook
 
 __all__ = ["NotebookError", "execute", "figures", "is_current", "run", "shared_inputs", "store"]
 
 TIME_LIMITS = {"quick": 600.0, "laptop": 4 * 3600.0, "paper": 48 * 3600.0}
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 POLL_SECONDS = 0.25
 
 
@@ -67,8 +66,8 @@ def is_current(job: Job, shared: str) -> bool:
     if not (job.output(".json").is_file() and job.output(".ipynb").is_file()):
         return False
     entry = files.loaded(job.output(".json"))
-    found = {"input_hash": input_hash(job, shared), "results_hash": _results_hash(job)}
-    return entry["status"] == "finished" and all(entry[k] == v for k, v in found.items())
+    hashes = {"input_hash": input_hash(job, shared), "results_hash": _results_hash(job)}
+    return entry == entry | hashes | {"status": "finished"}
 
 
 def _hash(value: Any) -> str:
@@ -127,19 +126,18 @@ def execute(job: Job, time_limit: float, shared: str, advance: Advance = silent)
     as ``<stem>.failed.ipynb``.
     """
     _forget(job)
-    entry = {"notebook": job.stem, "input_hash": input_hash(job, shared), **_circumstances(job)}
+    entry = _circumstances(job, shared)
     running = files.write_text(job.output(".running.ipynb"), nbformat.writes(prepared(job)))
-    start = time.monotonic()
+    start, ending = time.monotonic(), ".failed.ipynb"
     try:
         problem, peak = _watched(job, time_limit, advance)
         failure = _failure(job, running, problem)
-    except BaseException:
-        os.replace(running, job.output(".failed.ipynb"))
-        raise
+        ending = ending if failure else ".ipynb"
+    finally:
+        os.replace(running, job.output(ending))
     entry |= {"status": "failed" if failure else "finished", "failure": failure}
     entry |= {"wall_time_seconds": time.monotonic() - start, "peak_memory_bytes": peak}
     entry["results_hash"] = _results_hash(job)
-    os.replace(running, job.output(".failed.ipynb" if failure else ".ipynb"))
     files.write_text(job.output(".json"), files.json_text(entry))
     if failure:
         raise NotebookError(failure)
@@ -147,10 +145,9 @@ def execute(job: Job, time_limit: float, shared: str, advance: Advance = silent)
 
 
 def _forget(job: Job) -> None:
-    for ending in (".json", ".ipynb", ".failed.ipynb", ".running.ipynb"):
-        job.output(ending).unlink(missing_ok=True)
-    for path in _results(job):
-        path.unlink()
+    endings = (".json", ".ipynb", ".failed.ipynb", ".running.ipynb")
+    for path in [*map(job.output, endings), *_results(job)]:
+        path.unlink(missing_ok=True)
 
 
 def _results(job: Job) -> list[Path]:
@@ -164,8 +161,10 @@ def _results_hash(job: Job) -> str:
     return files.digest(_results(job), files.build(job.profile))
 
 
-def _circumstances(job: Job) -> Parameters:
+def _circumstances(job: Job, shared: str) -> Parameters:
     return {
+        "notebook": job.stem,
+        "input_hash": input_hash(job, shared),
         "profile": job.profile,
         "parameters": job.parameters,
         "settings": job.settings,
@@ -182,7 +181,7 @@ def _environment(job: Job) -> dict[str, str]:
     # Without MPLBACKEND the kernel draws inline; progress bars would end up in stored outputs.
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     return {
-        **dict.fromkeys(THREADS, "2"),
+        **dict.fromkeys(workers.THREADS, "2"),
         **inherited,
         "SDML_HOME": str(files.root()),
         "SDML_BUILD": str(files.build(job.profile)),
@@ -193,10 +192,10 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _papermill(job: Job, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _papermill(job: Job, log: IO[bytes]) -> psutil.Popen:
     name = job.output(".running.ipynb").name
     options = ["--kernel", "python3", "--cwd", str(files.notebooks()), "--no-progress-bar"]
-    return subprocess.Popen(
+    return psutil.Popen(
         [sys.executable, "-m", "papermill", name, name, *options, "--log-level", "ERROR"],
         cwd=files.build(job.profile),
         env=_environment(job),
@@ -210,43 +209,31 @@ def _papermill(job: Job, log: IO[bytes]) -> subprocess.Popen[bytes]:
 def _watched(job: Job, time_limit: float, advance: Advance) -> tuple[str | None, int]:
     """Run papermill and leave none of its processes behind; what went wrong, and peak memory."""
     start, peak = time.monotonic(), 0
-    family: set[psutil.Process] = set()
     with tempfile.TemporaryFile() as log:
         process = _papermill(job, log)
+        # The kernel leads a session of its own, so papermill's process group does not hold it.
+        family: set[psutil.Process] = {process}
         try:
             while process.poll() is None:
                 if time.monotonic() - start > time_limit:
                     return f"time limit of {time_limit:g} s reached", peak
-                family |= _family(process.pid)
-                peak = max(peak, sum(map(_memory, family)))
+                # Where one of them ends at this moment, the next look tells the memory.
+                with suppress(psutil.Error):
+                    members = [process, *process.children(recursive=True)]
+                    family.update(members)
+                    peak = max(peak, sum(member.memory_info().rss for member in members))
                 advance(job, _cells_done(job.output(".running.ipynb")))
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(psutil.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             return _last_line(log) if process.returncode else None, peak
         finally:
-            _end(process, family)
-
-
-def _family(pid: int) -> set[psutil.Process]:
-    # The kernel leads a session of its own, so papermill's process group does not hold it.
-    with suppress(psutil.NoSuchProcess):
-        leader = psutil.Process(pid)
-        return {leader, *leader.children(recursive=True)}
-    return set()
-
-
-def _memory(member: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return int(member.memory_info().rss)
-    return 0
-
-
-def _end(process: subprocess.Popen[bytes], family: set[psutil.Process]) -> None:
-    for member in family | _family(process.pid):
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=POLL_SECONDS)
+            with suppress(psutil.NoSuchProcess):
+                family.update(process.children(recursive=True))
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait()
+            psutil.wait_procs(family, timeout=POLL_SECONDS)
 
 
 def _cells_done(path: Path) -> int:
@@ -262,18 +249,20 @@ def _status(cell: NotebookNode) -> str | None:
 
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
-    lines = log.read().decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "papermill left no message")
+    text = log.read().decode(errors="replace").rstrip()
+    return text.rpartition("\n")[2] or "papermill left no message"
 
 
 def _failure(job: Job, executed: Path, problem: str | None) -> str | None:
     """Message that names notebook, cell and exception; None if every cell ran."""
+    declared = enumerate(read_notebook(job.notebook).cells, start=1)
+    numbers = {cell.get("id"): str(number) for number, cell in declared}
     with suppress(ValueError):
         for cell in read_notebook(executed).cells:
-            cause = _cause(cell, problem)
-            if cause:
+            if cause := _cause(cell, problem):
+                number = numbers.get(cell.id, "of injected parameters")
                 first_line = cell.source.strip().partition("\n")[0]
-                return f"{job.notebook.name}, cell {_number(job, cell)} ({first_line}): {cause}"
+                return f"{job.notebook.name}, cell {number} ({first_line}): {cause}"
         return problem and f"{job.notebook.name}: {problem}"
     # Papermill was stopped while it wrote; the cell stays unknown.
     return f"{job.notebook.name}: {problem or 'not readable after the run'}"
@@ -291,16 +280,11 @@ def _cause(cell: NotebookNode, problem: str | None) -> str | None:
     return "did not run" if skipped and problem is None else None
 
 
-def _number(job: Job, cell: NotebookNode) -> str:
-    cells = [other.get("id") for other in read_notebook(job.notebook).cells]
-    return str(cells.index(cell.id) + 1) if cell.id in cells else "of injected parameters"
-
-
 # --- stored notebooks and figures ---------------------------------------------------------------
 
 
-def store(jobs: Sequence[Job], **options: Any) -> None:
-    """`run` quick jobs with `options` and put the executed notebooks into ``notebooks/``.
+def store(jobs: Sequence[Job], *options: Any) -> None:
+    """`run` quick jobs with its other `options` and put the executed notebooks into ``notebooks/``.
 
     Raises
     ------
@@ -310,7 +294,7 @@ def store(jobs: Sequence[Job], **options: Any) -> None:
     for job in jobs:
         if job.parameters != job.defaults:
             raise ValueError(f"{job.stem}: stored notebooks run with their own parameters")
-    run(jobs, **options)
+    run(jobs, *options)
     for job in jobs:
         executed = read_notebook(job.output(".ipynb"))
         if _sources(executed) != _sources(read_notebook(job.notebook)):
@@ -336,11 +320,9 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 def figures(report: Report = silent, advance: Advance = silent) -> None:
     """Publish the figures of the largest finished profile; without one, run the quick profile."""
     shared = shared_inputs()
-    for profile in reversed(results.PROFILES):
-        if files.build(profile).is_dir():
-            jobs = profiles.plan(profile)
-            if all(is_current(job, shared) for job in jobs):
-                return _publish(jobs, report)
+    for jobs in map(profiles.plan, reversed(results.PROFILES)):
+        if all(is_current(job, shared) for job in jobs):
+            return _publish(jobs, report)
     return run(profiles.plan(), resume=True, report=report, advance=advance)
 
 

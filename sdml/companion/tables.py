@@ -16,7 +16,7 @@ from sdml.companion import profiles, results
 from sdml.companion.profiles import Job, Parameters
 from sdml.companion.results import NONE, Claim, in_short
 
-__all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew", "saved_claims"]
+__all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew"]
 
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 
@@ -52,11 +52,10 @@ def pages() -> dict[Path, Callable[[], tuple[str, str]]]:
 def with_table(page: str, name: str, table: str) -> str:
     """`page` with `table` between the marks of `name`."""
     begin, end = BEGIN.format(name), END.format(name)
-    once = page.count(begin) == page.count(end) == 1
-    if not once or page.index(end) < page.index(begin):
+    parts = re.split(f"({re.escape(begin)}|{re.escape(end)})", page)
+    if parts[1::2] != [begin, end]:
         raise ValueError(f"page: must hold {begin!r} and {end!r} once each, in this order")
-    head, _, rest = page.partition(begin)
-    tail = rest.partition(end)[2]
+    head, tail = parts[0], parts[-1]
     return f"{head}{begin}\n\n{table}\n\n{end}{tail}"
 
 
@@ -82,23 +81,6 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
         f"[{claim.notebook}](notebooks/{claim.notebook}.ipynb)",
         claim.verdict,
     )
-
-
-def saved_claims(path: Path) -> set[str]:
-    """Ids of the claims that a notebook saves, read from its code."""
-    cells = profiles.read_notebook(path).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    # Lines for IPython alone are no Python.
-    plain = re.sub(r"^(\s*)[%!?].*$", r"\1pass", code, flags=re.MULTILINE)
-    calls = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)]
-    return {_claim_id(call) for call in calls if ast.unparse(call.func).endswith("save_claim")}
-
-
-def _claim_id(call: ast.Call) -> str:
-    for keyword in call.keywords:
-        if keyword.arg == "id":
-            return str(ast.literal_eval(keyword.value))
-    raise ValueError(f"save_claim: id= must be given in the call, got {ast.unparse(call)}")
 
 
 # --- parameters ---------------------------------------------------------------------------------

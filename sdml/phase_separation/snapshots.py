@@ -86,7 +86,7 @@ def _neel(lattice: Lattice, spins: Tensor, name: str) -> Tensor:
 
 
 def _plain(value: Tensor, example: SpinArray) -> Any:
-    return float(value) if value.ndim == 0 else like(value, example)
+    return float(value.detach()) if value.ndim == 0 else like(value, example)
 
 
 def solved_statistics(

@@ -11,7 +11,6 @@ from typing import Any
 
 from sdml import __version__
 
-Parser = argparse.ArgumentParser
 Add = Callable[..., argparse.Action]
 """The method `add_argument` of the parser of a subcommand."""
 LARGEST_SEED = 2**63 - 1
@@ -20,10 +19,10 @@ SAVE_EVERY = 10
 """Steps between observables, or what divides --steps too, unless options say otherwise."""
 
 
-def command_line() -> Parser:
+def command_line() -> argparse.ArgumentParser:
     """Parser with all subcommands; the name of the chosen one is its ``command``."""
     description = "Machine-learning force fields for the spin dynamics of metallic magnets."
-    parser = Parser(prog="sdml", description=description)
+    parser = argparse.ArgumentParser(prog="sdml", description=description)
     parser.add_argument("--version", action="version", version=f"sdml {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
 

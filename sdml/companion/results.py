@@ -260,8 +260,7 @@ def profile_rank(profile: str) -> int:
 
 def code_hash() -> str:
     """SHA-256 over the package's sources, those in its folders included."""
-    package = files.PACKAGE
-    return files.digest(package.rglob("*.py"), package)
+    return files.digest(files.PACKAGE.rglob("*.py"), files.PACKAGE)
 
 
 def code_version() -> str:

@@ -162,16 +162,14 @@ def _results_hash(job: Job) -> str:
 
 
 def _circumstances(job: Job, shared: str) -> Parameters:
-    return {
+    return results.origin() | {
         "notebook": job.stem,
         "input_hash": input_hash(job, shared),
         "profile": job.profile,
         "parameters": job.parameters,
         "settings": job.settings,
         "seeds": {name: value for name, value in job.parameters.items() if "seed" in name},
-        "versions": results.versions(),
         "code_version": results.code_version(),
-        "device": results.device(),
         "threads": _environment(job)["OMP_NUM_THREADS"],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -255,9 +253,9 @@ def _last_line(log: IO[bytes]) -> str:
 
 def _failure(job: Job, executed: Path, problem: str | None) -> str | None:
     """Message that names notebook, cell and exception; None if every cell ran."""
-    declared = enumerate(read_notebook(job.notebook).cells, start=1)
-    numbers = {cell.get("id"): str(number) for number, cell in declared}
     with suppress(ValueError):
+        declared = enumerate(read_notebook(job.notebook).cells, start=1)
+        numbers = {cell.get("id"): str(number) for number, cell in declared}
         for cell in read_notebook(executed).cells:
             if cause := _cause(cell, problem):
                 number = numbers.get(cell.id, "of injected parameters")

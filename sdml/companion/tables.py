@@ -18,8 +18,6 @@ from sdml.companion.results import NONE, Claim, in_short
 
 __all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew"]
 
-BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
-
 
 def renew() -> list[Path]:
     """Write the tables anew into the pages that exist; the pages that changed.
@@ -51,7 +49,7 @@ def pages() -> dict[Path, Callable[[], tuple[str, str]]]:
 
 def with_table(page: str, name: str, table: str) -> str:
     """`page` with `table` between the marks of `name`."""
-    begin, end = BEGIN.format(name), END.format(name)
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     parts = re.split(f"({re.escape(begin)}|{re.escape(end)})", page)
     if parts[1::2] != [begin, end]:
         raise ValueError(f"page: must hold {begin!r} and {end!r} once each, in this order")

@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Row = TypeVar("Row")
 DEFAULT_PROFILE = "quick"
 PACKAGE = Path(__file__).resolve().parent
 
@@ -175,6 +176,19 @@ def loaded(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def sets(path: str | os.PathLike[str], made: Callable[[Any, Any], Row]) -> dict[str, Row]:
+    """Name -> ``made(row, store)`` of every set in the store of a study; ValueError if it is none.
+
+    A store is a JSON object, and its ``sets`` are a list of rows, each with a ``name``.
+    """
+    target = Path(path)
+    try:
+        store = loaded(target)
+        return {row["name"]: made(row, store) for row in store["sets"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {target.name!r} is no store of a study ({error!r})") from error
 
 
 def digest(found: Iterable[Path], folder: Path) -> str:

@@ -15,10 +15,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+Row = TypeVar("Row")
 DEFAULT_PROFILE = "quick"
 PACKAGE = Path(__file__).resolve().parent
 
@@ -242,6 +243,19 @@ def rms(values: Any, origin: Any = 0.0) -> float:
         distance = np.abs(np.asarray(values) - origin)
     finite = distance[np.isfinite(distance)]
     return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+
+
+def sets(path: str | os.PathLike[str], made: Callable[[Any, Any], Row]) -> dict[str, Row]:
+    """Name -> ``made(row, store)`` of every set in the store of a study; ValueError if it is none.
+
+    A store is a JSON object, and its ``sets`` are a list of rows, each with a ``name``.
+    """
+    target = Path(path)
+    try:
+        store = loaded(target)
+        return {row["name"]: made(row, store) for row in store["sets"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {target.name!r} is no store of a study ({error!r})") from error
 
 
 def digest(found: Iterable[Path], folder: Path) -> str:

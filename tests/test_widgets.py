@@ -24,17 +24,17 @@ def test_the_slider_changes_the_picture(monkeypatch):
         drawn.append(frame)
         return plt.figure()
 
-    view = widgets.player(draw, n_frames=4)
+    view = widgets.player(draw, times=range(4))
     play, slider = view.children[0].children
     slider.value = 3
     assert drawn == [0, 3]
-    assert (slider.max, play.max) == (3, 3)
+    assert (len(slider.options) - 1, play.max) == (3, 3)
     assert not plt.get_fignums(), "figures must be closed"
 
 
 def test_no_widget_in_a_batch_run(monkeypatch):
     monkeypatch.setenv(widgets.BATCH, "1")
-    assert widgets.player(plt.figure, n_frames=4) is None
+    assert widgets.player(plt.figure, times=range(4)) is None
     explored = DESCRIPTORS["square"], LATTICES["square"], START
     assert widgets.descriptor_explorer(plt.figure, *explored) is None
     assert widgets.loss_picture(plt.figure) is None

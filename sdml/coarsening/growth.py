@@ -24,6 +24,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 PARAMETERS = {"linear": ("L0", "v"), "diffusive": ("L0^2", "k"), "power": ("L0", "A", "n")}
+POWERS = {"linear": 1, "diffusive": 2, "power": 1}
+"""Of L, on the left of each law."""
 STARTING_EXPONENTS = (0.35, 0.6, 1.0)
 SMALLEST = 1e-9
 
@@ -109,10 +111,11 @@ def selected_law(time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = N
 
     The power law contains the linear one; it is chosen only if it predicts better.
     """
-    means = {
-        law: float(np.nanmean(held_out_errors(law, time, lengths, mask))) for law in PARAMETERS
-    }
-    return min(means, key=lambda law: means[law])
+
+    def missed(law: str) -> float:
+        return float(np.nanmean(held_out_errors(law, time, lengths, mask)))
+
+    return min(PARAMETERS, key=missed)
 
 
 def interval(
@@ -196,10 +199,8 @@ def bootstrap(
     ends = np.nanpercentile(draws, [2.5, 97.5], axis=0)
     wider = np.sqrt(n_seeds / (n_seeds - 1)) * stdtrit(n_seeds - 1, 0.975) / norm.ppf(0.975)
     lower, upper = value + wider * (ends - value)
-    return [
-        Estimate(float(v), (float(a), float(b)))
-        for v, a, b in zip(value, lower, upper, strict=True)
-    ]
+    rows = np.transpose([value, lower, upper]).tolist()
+    return [Estimate(v, (low, high)) for v, low, high in rows]
 
 
 def resampled(
@@ -214,41 +215,36 @@ def resampled(
 
 
 def _curve(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
-    if law == "power":
-        return np.maximum(x[0] + x[1] * t ** x[2], SMALLEST)
-    value = np.maximum(x[0] + x[1] * t, SMALLEST)
-    return value if law == "linear" else np.sqrt(value)
+    n = x[2] if law == "power" else 1.0
+    return np.maximum(x[0] + x[1] * t**n, SMALLEST) ** (1 / POWERS[law])
 
 
 def _fitted(law: str, t: FloatArray, L: FloatArray, keep: BoolArray) -> FloatArray:
-    """Parameters (k,); only the seeds' mean of ln L at every time enters, with its count."""
+    """Parameters (k,); only the seeds' mean of ln L at every time enters, with its count.
+
+    Searches start from straight lines through L or L^2 with relative weights; of the power law from
+    one against t^n for each of a few n.
+    """
     mean, weight = _seed_mean(np.log(L), keep)
-    used = weight > 0
-    if used.sum() < len(PARAMETERS[law]) + 1:
+    used, n_parameters = weight > 0, len(PARAMETERS[law])
+    if used.sum() < n_parameters + 1:
         raise ValueError(f"mask: leaves {used.sum()} times, too few for the {law} law")
     last = t[used][-1]
     t, mean, root = t[used] / last, mean[used], np.sqrt(weight[used])
+    y = np.exp(mean) ** POWERS[law]
 
     def residual(x: FloatArray) -> FloatArray:
         return root * (mean - np.log(_curve(law, x, t)))
 
     bounds = ([-np.inf, 0, 0.05], [np.inf, np.inf, 4]) if law == "power" else (-np.inf, np.inf)
-    starts = _starts(law, t, np.exp(mean), root)
-    found = [least_squares(residual, x, bounds=bounds, x_scale="jac") for x in starts]
+    found = []
+    for n in STARTING_EXPONENTS if law == "power" else (1.0,):
+        line = np.polyfit(t**n, y, 1, w=root / y)[::-1]
+        start = np.clip([*line, n][:n_parameters], *bounds)
+        found.append(least_squares(residual, start, bounds=bounds, x_scale="jac"))
     x: FloatArray = min(found, key=lambda result: result.cost).x
     x[1] /= last ** (x[2] if law == "power" else 1.0)
     return x
-
-
-def _starts(law: str, t: FloatArray, L: FloatArray, root: FloatArray) -> list[FloatArray]:
-    """Straight-line fits of L or L^2 with relative weights; for the power law at a few n."""
-    if law == "diffusive":
-        return [np.polyfit(t, L**2, 1, w=root / L**2)[::-1]]
-    if law == "linear":
-        return [np.polyfit(t, L, 1, w=root / L)[::-1]]
-    lines = [np.polyfit(t**n, L, 1, w=root / L)[::-1] for n in STARTING_EXPONENTS]
-    pairs = zip(lines, STARTING_EXPONENTS, strict=True)
-    return [np.array([line[0], max(line[1], SMALLEST), n]) for line, n in pairs]
 
 
 def _seed_mean(values: FloatArray, keep: BoolArray) -> tuple[FloatArray, FloatArray]:

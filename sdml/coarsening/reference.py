@@ -6,7 +6,6 @@ Of chiral domains in data/reference/coarsening.json, written by studies/coarseni
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,8 +91,7 @@ class History:
         The box is compared with the area over the wall length, see :func:`growth.usable`.
         """
         free = growth.usable(self.lengths(), self.observables["imbalance"], self.box_length)
-        after = self.time >= FORMING / self.equation["damping"]
-        after &= free.any(0)
+        after = (self.time >= FORMING / self.equation["damping"]) & free.any(0)
         lengths = self.lengths(estimator)
         growth.require_numbers({f"lengths by {estimator!r}": lengths}, free & after)
         return self.time[after], lengths[:, after], free[:, after]
@@ -131,14 +129,12 @@ class History:
 
         ``n`` is that of L = L0 + A t^n and ``v`` that of L = L0 + v t, (value, low, high).
         """
-        given = self.late(estimator)
-        kept = given[1][given[2]]
-        n = growth.interval("power", *given)["n"]
-        v = growth.interval("linear", *given)["v"]
+        time, lengths, free = given = self.late(estimator)
+        n, v = growth.interval("power", *given)["n"], growth.interval("linear", *given)["v"]
         return {
             "seeds": len(self.seeds),
-            "until": float(given[0][-1]),
-            "range": (float(np.nanmin(kept)), float(np.nanmax(kept))),
+            "until": float(time[-1]),
+            "range": (float(lengths[free].min()), float(lengths[free].max())),
             "best": growth.selected_law(*given),
             "n": (n.value, *n.interval),
             "v": (v.value, *v.interval),
@@ -201,22 +197,12 @@ def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
 
     In the size, fields and time step; in the temperature; in the damping. The main ones come first.
     """
-    respects = {
-        "size, fields, time step": ("fields", "dt"),
-        "temperature": ("kT",),
-        "damping": ("damping",),
-    }
-    warm_or_damped = {h.length for h in sets.values() if h.varied.keys() & {"kT", "damping"}}
     ordered = sorted(sets.values(), key=lambda h: (len(h.varied), h.length))
-    return {
-        title: {
-            h.label: h.mean_length()
-            for h in ordered
-            if h.varied.keys() <= set(names)
-            and (title.startswith("size") or h.length in warm_or_damped)
-        }
-        for title, names in respects.items()
-    }
+    baths = {h.length for h in ordered if h.varied.keys() & {"kT", "damping"}}
+    shown = {"size, fields, time step": [h for h in ordered if h.varied.keys() <= {"fields", "dt"}]}
+    for title, name in {"temperature": "kT", "damping": "damping"}.items():
+        shown[title] = [h for h in ordered if h.varied.keys() <= {name} and h.length in baths]
+    return {title: {h.label: h.mean_length() for h in found} for title, found in shown.items()}
 
 
 def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
@@ -230,16 +216,15 @@ def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
     rows = {}
     for h in sets.values():
         if h.varied and h.length in usual and "damping" not in h.varied:
-            time, mean, error = ratio(h, usual[h.length])
+            main = usual[h.length]
+            time, mean, error = ratio(h, main)
+            last = {name: ratio(h, main, name) for name in h.estimators[:GOOD]}
             rows[h.label] = {
-                "seeds": len(set(h.seeds) & set(usual[h.length].seeds)),
+                "seeds": len(set(h.seeds) & set(main.seeds)),
                 "t": f"{time[0]:.0f} to {time[-1]:.0f}",
                 "mean ratio": _with_error(mean.mean(), error.mean()),
                 "range": f"{mean.min():.2f} to {mean.max():.2f}",
-            }
-            for estimator in h.estimators[:GOOD]:
-                _, mean, error = ratio(h, usual[h.length], estimator)
-                rows[h.label][f"last, {estimator}"] = _with_error(mean[-1], error[-1])
+            } | {f"last, {name}": _with_error(m[-1], e[-1]) for name, (_, m, e) in last.items()}
     return rows
 
 
@@ -249,25 +234,17 @@ def _with_error(value: float, error: float) -> str:
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:
     """Name -> history of every set of a store; ValueError if it is none."""
-    target = Path(path)
-    try:
-        stored = files.loaded(target)
-        estimators = tuple(stored["origin"]["lengths"])
-        return {row["name"]: _history(row, estimators) for row in stored["sets"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"path: {target.name!r} holds no histories ({error!r})") from error
+    return files.sets(path, _history)
 
 
-def _history(row: dict[str, Any], estimators: tuple[str, ...]) -> History:
-    described = ("name", "engine", "length", "equation", "seeds")
-    measured = {
-        key: np.array(values, dtype=float)
-        for key, values in row.items()
-        if key not in (*described, "time")
-    }
+def _history(row: dict[str, Any], store: dict[str, Any]) -> History:
+    given = {key: row[key] for key in ("name", "engine", "length", "equation", "seeds")}
+    names = [key for key in row if key not in (*given, "time")]
+    measured = {key: np.array(row[key], dtype=float) for key in names}
     for key, values in measured.items():
         if values.shape[:2] != (len(row["seeds"]), len(row["time"])):
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
-    given, time = {key: row[key] for key in described}, np.array(row["time"], dtype=float)
+    time = np.array(row["time"], dtype=float)
     growth.require_numbers({"time": time})
+    estimators = tuple(store["origin"]["lengths"])
     return History(**given, time=time, observables=measured, estimators=estimators)

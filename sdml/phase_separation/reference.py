@@ -6,7 +6,6 @@ Of the doped square lattice in data/reference/arrest.json, written by studies/ar
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,27 +127,16 @@ def load(path: str | os.PathLike[str]) -> dict[str, Runs]:
 
     ValueError if the file is no such store.
     """
-    target = Path(path)
-    try:
-        rows = files.loaded(target)["sets"]
-        return {row["name"]: _runs(row) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"path: {target.name!r} holds no runs ({error!r})") from error
+    return files.sets(path, _runs)
 
 
-def _runs(row: dict[str, Any]) -> Runs:
+def _runs(row: dict[str, Any], _: Any) -> Runs:
     runs = row["runs"]
     for run in runs:
         growth.require_numbers({"time": np.array(run["time"], dtype=float)})
     shared = sorted(set.intersection(*(set(run["time"]) for run in runs)))
-    picked = [np.isin(run["time"], shared) for run in runs]
     statistics = {
-        name: np.stack(
-            [
-                np.array(run["statistics"][name], float)[k]
-                for run, k in zip(runs, picked, strict=True)
-            ]
-        )
+        name: np.stack([_at(shared, run["time"], run["statistics"][name]) for run in runs])
         for name in runs[0]["statistics"]
         if all(name in run["statistics"] for run in runs)
     }
@@ -159,9 +147,12 @@ def _runs(row: dict[str, Any]) -> Runs:
     return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics, sizes=sizes)
 
 
-def plateaus(
-    sets: Mapping[str, Runs], names: Sequence[str] = ("mean_size", "clusters_per_1000")
-) -> Any:
+def _at(shared: list[float], time: list[float], values: list[float | None]) -> FloatArray:
+    """Values at the shared times alone, nan for None."""
+    return np.array(values, float)[np.isin(time, shared)]
+
+
+def plateaus(sets: Mapping[str, Runs]) -> Any:
     """Rows by label of the quenches that say where growth stops: :meth:`Runs.end` for people.
 
     Level and slope of d ln x / d ln t of the size of the clusters and of their number per 1000
@@ -169,7 +160,7 @@ def plateaus(
     """
     rows = {}
     for case in (q for q in sets.values() if q.judged):
-        size, number = (case.end(name) for name in names)
+        size, number = case.end("mean_size"), case.end("clusters_per_1000")
         verdicts = {size.verdict(2 / 3), number.verdict(-2 / 3)}
         rows[case.label] = {
             "seeds": size.n_runs,
@@ -201,10 +192,9 @@ def annealed(sets: Mapping[str, Runs]) -> Any:
         rows[case.label] = {("", "seeds"): len(case.seeds)}
         for name, label in columns.items():
             time, mean, error = case.mean(name)
-            picked = {when: int((time <= t).sum()) - 1 for when, t in last.items()}
-            rows[case.label] |= {
-                (label, when): f"{mean[k]:.3g} ± {error[k]:.1g}" for when, k in picked.items()
-            }
+            for when, t in last.items():
+                k = np.flatnonzero(time <= t)[-1]
+                rows[case.label][label, when] = f"{mean[k]:.3g} ± {error[k]:.1g}"
     return rows
 
 
@@ -221,11 +211,9 @@ def matched(
     for name in names:
         for case in (first, second):
             kept = [t for t in times if t <= case.time[-1]]
-            cells = [f"{m:.3g} ± {s:.2g}" for m, s in zip(*case.at(name, kept), strict=True)]
-            rows[name, case.label] = dict(zip((f"t = {t:g}" for t in kept), cells, strict=True))
+            cells = zip(kept, *case.at(name, kept), strict=True)
+            rows[name, case.label] = {f"t = {t:g}": f"{m:.3g} ± {s:.2g}" for t, m, s in cells}
         values = [case.statistics[name][:, case.nearest(common)] for case in (first, second)]
-        by_chance = stats.ttest_ind(*values, equal_var=False).pvalue
-        rows[name, "p of equal means"] = {
-            f"t = {t:g}": f"{p:.2g}" for t, p in zip(common, by_chance, strict=True)
-        }
+        by_chance = zip(common, stats.ttest_ind(*values, equal_var=False).pvalue, strict=True)
+        rows[name, "p of equal means"] = {f"t = {t:g}": f"{p:.2g}" for t, p in by_chance}
     return rows

@@ -8,11 +8,5 @@ from sdml.plotting.maps import *  # noqa: F403
 from sdml.plotting.style import *  # noqa: F403
 from sdml.plotting.widgets import *  # noqa: F403
 
-__all__ = [
-    *style.__all__,
-    *maps.__all__,
-    *curves.__all__,
-    *diagrams.__all__,
-    *widgets.__all__,
-    *explorers.__all__,
-]
+PARTS = (style, maps, curves, diagrams, widgets, explorers)
+__all__ = [name for part in PARTS for name in part.__all__]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sdml.plotting.style import TIME, Style
 
 __all__ = [
-    "DENSITY_BINS",
     "areas",
     "electron_histogram",
     "estimates",

@@ -16,28 +16,21 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from sdml.plotting.maps import environment, spins_around
-from sdml.plotting.style import MARKERS, PAGE_WIDTH, SEQUENTIAL, TIME, Style, note, panels
+from sdml.plotting.style import MARKERS, PAGE_WIDTH, SEQUENTIAL, TIME, Style, panels
 
 __all__ = [
-    "before_and_after",
-    "change_panels",
     "convergence",
-    "descriptor_change",
     "descriptor_figure",
     "distances",
     "droplet_energies",
-    "error_band",
     "irrep_patterns",
     "learning_curves",
     "level_density",
     "locality_floors",
-    "parity",
     "parity_figure",
-    "power_law",
     "probing_errors",
     "relative_changes",
     "separation_energies",
-    "spin_scale",
     "training_history",
     "twin_runs",
 ]
@@ -49,17 +42,15 @@ REFERENCE: Style = {"color": "0.5", "lw": 0.8}
 # --- electrons
 
 
-def level_density(
-    axes: Axes, eigenvalues: NDArray[Any], chemical_potential: float, n_bins: int = 80
-) -> Axes:
+def level_density(axes: Axes, eigenvalues: NDArray[Any], chemical_potential: float) -> Axes:
     """Histogram of one-electron levels, normalized to one; those up to mu are filled in blue."""
-    density, edges = np.histogram(np.ravel(eigenvalues), n_bins, density=True)
+    density, edges = np.histogram(np.ravel(eigenvalues), bins=80, density=True)
     n_filled = int(np.searchsorted(edges, chemical_potential))
     axes.stairs(density, edges, fill=True, color="0.75")
     axes.stairs(density[:n_filled], edges[: n_filled + 1], fill=True, color="C0")
     axes.axvline(chemical_potential, color="C3", lw=1)
-    style = {"xycoords": ("data", "axes fraction"), "ha": "left", "va": "top", "color": "C3"}
-    note(axes, r"$\mu$", (chemical_potential, 1), (3, -3), **style)
+    style: Style = {"xycoords": ("data", "axes fraction"), "ha": "left", "va": "top", "color": "C3"}
+    axes.annotate(r"$\mu$", (chemical_potential, 1), (3, -3), textcoords="offset points", **style)
     axes.set(xlabel=r"$\epsilon$ ($t$)", ylabel=r"density of states (1/$t$)")
     return axes
 
@@ -98,24 +89,15 @@ def probing_errors(
         axes.loglog(n_probes, found, marker=marker, ms=4, label=name)
     axes.axhline(1, color="0.5", lw=0.6)
     axes.axvline(n_exact, ls="--", **REFERENCE)
-    style = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "top"}
-    note(axes, "exact", (n_exact, 1), (-2, -3), fontsize="x-small", color="0.4", **style)
+    style: Style = {"rotation": 90, "ha": "right", "va": "top", "fontsize": "x-small"}
+    style |= {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate("exact", (n_exact, 1), (-2, -3), color="0.4", **style)
     axes.set(xlabel="probing vectors", ylabel="relative error, transverse field")
-    axes.set_xticks([*n_probes, n_exact])
-    axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10])
+    axes.set(xticks=[*n_probes, n_exact], yticks=[0.1, 0.2, 0.5, 1, 2, 5, 10])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
     axes.legend(fontsize="x-small", loc="lower left")
-    return axes
-
-
-def power_law(axes: Axes, x: NDArray[Any], y: Sequence[float], power: float) -> Axes:
-    """A thin grey line of the given slope below the last three points, named in the middle."""
-    line = 0.4 * y[-1] * (x[-3:] / x[-1]) ** power
-    axes.plot(x[-3:], line, color="0.6", lw=0.8, zorder=0)
-    name, style = f"$N^{power:g}$" if power != 1 else "$N$", {"ha": "left", "va": "top"}
-    note(axes, name, (x[-2], line[1]), (3, -2), fontsize="x-small", color="0.4", **style)
     return axes
 
 
@@ -140,57 +122,50 @@ def irrep_patterns(vectors: FloatArray, basis: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def before_and_after(
-    axes: Axes, before: FloatArray, after: FloatArray, names: Sequence[str], ylabel: str = ""
-) -> Axes:
+def descriptor_figure(
+    vectors: FloatArray, before: Any, *after: Any, titles: Sequence[str] = ("after",)
+) -> Figure:
+    """Spins, covariant and invariant numbers before and after changes, a row for each change.
+
+    Parameters
+    ----------
+    vectors : (K, 2)
+        From the center to the sites of its environment.
+    before, *after : :class:`sdml.plotting.widgets.View`
+        What a descriptor sees from the center.
+    titles : n names
+        Of the changes.
+    """
+    figure = plt.figure(figsize=(PAGE_WIDTH, 2.7 * len(after) + 0.5))
+    grid = figure.add_gridspec(2 * len(after), 3, width_ratios=(1.3, 1.9, 2.3))
+    for k, (view, title) in enumerate(zip(after, titles, strict=True)):
+        rows = slice(2 * k, 2 * k + 2)
+        places = [grid[2 * k, 0], grid[2 * k + 1, 0], grid[rows, 1], grid[rows, 2]]
+        axes = [figure.add_subplot(place) for place in places]
+        spins_around(axes[0], vectors, before.spins, "before")
+        arrows = spins_around(axes[1], vectors, view.spins, title)
+        _moved(axes[2], before.covariants, view.covariants, before.covariant_names)
+        _moved(axes[3], before.center_features, view.center_features, before.feature_names)
+        change = _two_digits(np.abs(view.features - before.features).max())
+        axes[2].set(title="coefficients, centre bonds", ylabel="coefficient")
+        all_of_them = f"largest change of all {len(before.features)}: {change}"
+        axes[3].set(title=all_of_them, ylabel="feature")
+        axes[2].legend(fontsize="small", ncols=2, loc="upper center")
+        for panel in axes[2:]:
+            panel.tick_params(labelbottom=view is after[-1])
+    place: Style = {"location": "bottom", "shrink": 0.8, "aspect": 12}
+    figure.colorbar(arrows, ax=axes[1], label="$S^z$", ticks=[-1, 0, 1], **place)
+    return figure
+
+
+def _moved(axes: Axes, before: FloatArray, after: FloatArray, names: Sequence[str]) -> None:
     """Named numbers, open circles before and dots after a change, joined where they moved."""
     place = np.arange(len(before))
     axes.vlines(place, before, after, color="0.6", lw=0.8)
     axes.plot(place, before, "o", ms=5, mfc="w", mec="0.4", label="before")
     axes.plot(place, after, "o", ms=2.6, color="C3", label="after")
     axes.set_xticks(place, names, rotation=90, fontsize="x-small")
-    axes.set(ylabel=ylabel)
-    axes.margins(x=0.03)
-    return axes
-
-
-def change_panels(rows: int) -> tuple[Figure, Any]:
-    """A figure with rows of four panels for :func:`descriptor_change`; axes (rows, 4).
-
-    The two pictures of spins stand on top of each other; names are written in the last row only.
-    """
-    figure = plt.figure(figsize=(PAGE_WIDTH, 2.7 * rows + 0.5))
-    grid = figure.add_gridspec(2 * rows, 3, width_ratios=(1.3, 1.9, 2.3))
-    places = [
-        [grid[k, 0], grid[k + 1, 0], grid[k : k + 2, 1], grid[k : k + 2, 2]]
-        for k in range(0, 2 * rows, 2)
-    ]
-    axes = np.array([[figure.add_subplot(place) for place in row] for row in places])
-    for panel in axes[:-1, 2:].flat:
-        panel.tick_params(labelbottom=False)
-    return figure, axes
-
-
-def descriptor_change(
-    axes: Sequence[Axes], vectors: FloatArray, before: Any, after: Any, title: str = ""
-) -> Any:
-    """A row of :func:`change_panels`: spins, covariant and invariant numbers before and after.
-
-    ``before`` and ``after`` are two :class:`sdml.plotting.widgets.View`.
-    """
-    spins_around(axes[0], vectors, before.spins, "before")
-    arrows = spins_around(axes[1], vectors, after.spins, title or "after")
-    names = before.covariant_names
-    before_and_after(axes[2], before.covariants, after.covariants, names, "coefficient")
-    names = before.feature_names
-    before_and_after(axes[3], before.center_features, after.center_features, names, "feature")
-    change = _two_digits(np.abs(after.features - before.features).max())
-    axes[2].set_title("coefficients, centre bonds")
-    axes[3].set_title(f"largest change of all {len(before.features)}: {change}")
-    axes[2].legend(fontsize="small", ncols=2, loc="upper center")
-    for panel in axes[2:4]:
-        panel.margins(y=0.2)
-    return arrows
+    axes.margins(x=0.03, y=0.2)
 
 
 def _two_digits(value: float) -> str:
@@ -199,19 +174,6 @@ def _two_digits(value: float) -> str:
     if abs(int(exponent)) < 3:
         return f"{value:#.2g}"
     return rf"${mantissa}\cdot10^{{{int(exponent)}}}$"
-
-
-def spin_scale(figure: Figure, axes: Any, arrows: Any) -> Any:
-    """The color bar of the arrows below the pictures of spins of :func:`change_panels`."""
-    place: Style = {"location": "bottom", "shrink": 0.8, "aspect": 12}
-    return figure.colorbar(arrows, ax=axes[-1, 1], label="$S^z$", ticks=[-1, 0, 1], **place)
-
-
-def descriptor_figure(vectors: FloatArray, before: Any, after: Any) -> Figure:
-    """A new figure of :func:`descriptor_change`, for the explorer."""
-    figure, axes = change_panels(1)
-    spin_scale(figure, axes, descriptor_change(axes[0], vectors, before, after))
-    return figure
 
 
 def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -> Axes:
@@ -224,8 +186,7 @@ def relative_changes(axes: Axes, changes: Mapping[str, Any], tolerance: float) -
     axes.axhline(1, color="0.5", lw=0.6, zorder=0)
     axes.axhline(tolerance, ls="--", label="tolerance", **REFERENCE)
     axes.set_xticks(np.arange(len(column)), column.index, rotation=90)
-    axes.set(ylabel="largest relative change", ylim=(3e-18, 300))
-    axes.set_yticks([1e-15, 1e-10, 1e-5, 1])
+    axes.set(ylabel="largest relative change", ylim=(3e-18, 300), yticks=[1e-15, 1e-10, 1e-5, 1])
     return axes
 
 
@@ -286,14 +247,6 @@ def _floor_legend(axes: Axes, temperatures: Sequence[str]) -> Legend:
     return Legend(axes, lines, names, fontsize="x-small", loc="upper right", ncols=2)
 
 
-def error_band(axes: Axes, low: float, high: float, label: str) -> Axes:
-    """A grey band across the axes, named at its left end."""
-    axes.axhspan(low, high, color="0.88", zorder=0)
-    style: Style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "x-small"}
-    axes.text(0.02, (low * high) ** 0.5, label, color="0.25", **style)
-    return axes
-
-
 def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and transverse R² of what is held out, against the epoch; name -> records."""
     figure, (left, right) = panels(1, 2)
@@ -324,27 +277,20 @@ def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
     return axes
 
 
-def parity(axes: Axes, exact: NDArray[Any], predicted: NDArray[Any], unit: str = "$t$") -> Any:
-    """Predicted against exact values as a density of points, with the diagonal."""
-    low, high = np.percentile(exact, [0.05, 99.95])
-    dots: Style = {"bins": "log", "gridsize": 60, "cmap": SEQUENTIAL, "linewidths": 0, "mincnt": 1}
-    extent = (low, high, low, high)
-    artist = axes.hexbin(np.ravel(exact), np.ravel(predicted), extent=extent, **dots)
-    axes.plot([low, high], [low, high], color="0.3", lw=0.8)
-    axes.set(aspect="equal", xlabel=f"exact ({unit})", ylabel=f"network ({unit})")
-    axes.set(xlim=(low, high), ylim=(low, high))
-    return artist
-
-
 def parity_figure(cases: Mapping[str, tuple[FloatArray, FloatArray]], columns: int = 4) -> Figure:
     """Panels of predicted against exact field components in t, by name, each on its own scale.
 
-    Color is the logarithm of the number of components, from few (dark) to many (bright).
+    Color is the logarithm of the number of components, from few (dark) to many (bright); the line
+    is the diagonal.
     """
     figure, axes = panels(-(-len(cases) // columns), columns, height=2.4, width=2.5)
+    dots: Style = {"bins": "log", "gridsize": 60, "cmap": SEQUENTIAL, "linewidths": 0, "mincnt": 1}
     for panel, (name, (exact, predicted)) in zip(axes, cases.items(), strict=False):
-        parity(panel, exact, predicted)
-        panel.set_title(name)
+        ends = tuple(np.percentile(exact, [0.05, 99.95]))
+        panel.hexbin(np.ravel(exact), np.ravel(predicted), extent=ends + ends, **dots)
+        panel.plot(ends, ends, color="0.3", lw=0.8)
+        panel.set(aspect="equal", xlabel="exact ($t$)", ylabel="network ($t$)", title=name)
+        panel.set(xlim=ends, ylim=ends)
     for panel in axes[len(cases) :]:
         panel.set_axis_off()
     return figure

@@ -54,10 +54,12 @@ def map_player(
     """
 
     def drawn(k: int) -> Figure:
-        title = f"$t$ = {times[k]:g} $\\hbar/t$"
-        return style.figure_of(draw, lattice, values[k], title=title)
+        figure, (axes,) = style.panels(1, 1, height=3.0)
+        draw(axes, lattice, values[k])
+        axes.set_title(f"$t$ = {times[k]:g} $\\hbar/t$")
+        return figure
 
-    return player(drawn, len(times), times=times)
+    return player(drawn, times)
 
 
 # --- electrons
@@ -126,8 +128,9 @@ def _sideways_levels(axes: Axes, levels: FloatArray, chemical_potential: float) 
     axes.fill_betweenx(middle, density, where=occupied, step="mid", color="C0")
     if np.isfinite(chemical_potential):
         axes.axhline(chemical_potential, color="C3", lw=1)
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        style.note(axes, r"$\mu$", (1, chemical_potential), (-2, 1), color="C3", **place)
+        place: style.Style = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        place |= {"color": "C3", "ha": "right", "va": "bottom"}
+        axes.annotate(r"$\mu$", (1, chemical_potential), (-2, 1), **place)
     axes.set(xlabel="levels (1/$t$)", xlim=(0, None))
 
 
@@ -188,10 +191,10 @@ MEASURES = {
 }
 """What is shown of every site: the order that the two stories of the paper are about."""
 LOOKS = {
-    "square": ("mean $S_i\\cdot S_j$ of a site", 1.0, "order $\\langle|S_i\\cdot S_j|\\rangle$"),
-    "triangular": ("site chirality $\\chi$", maps.ORDERED, "order $\\langle|\\chi|\\rangle$"),
+    "square": (maps.correlation_map, r"mean $S_i\cdot S_j$ of a site", r"S_i\cdot S_j"),
+    "triangular": (maps.chirality_map, r"site chirality $\chi$", r"\chi"),
 }
-"""What the values of a course are called, the end of their scale, and the name of their mean."""
+"""How the values of a course are drawn, what they are called, and their symbol."""
 
 
 @dataclass(frozen=True)
@@ -291,17 +294,15 @@ def _seen(field: ForceField, spins: Tensor, time: float, earlier: Course | None 
 
 def course_figure(course: Course) -> Figure:
     """The last map of a :class:`Course`, and its order and energy in time."""
-    name, limit, order = LOOKS[course.lattice.name]
+    draw, name, symbol = LOOKS[course.lattice.name]
     figure, (left, middle, right) = style.panels(1, 3, height=2.4, width=2.9)
-    artist = maps.site_map(
-        left, course.lattice, course.values, cmap=style.DIVERGING, clim=(-limit, limit)
-    )
+    artist: Any = draw(left, course.lattice, course.values)
     figure.colorbar(artist, ax=left, label=name, shrink=0.9)
     left.set_title(f"$t$ = {course.time[-1]:g} $\\hbar/t$")
     for panel, curve in ((middle, course.order), (right, course.energy)):
         panel.plot(course.time, curve, "o-", ms=3)
-        panel.set_xlabel("time ($\\hbar/t$)")
-    middle.set(ylabel=order, ylim=(0, limit * 1.05))
+        panel.set_xlabel(style.TIME)
+    middle.set(ylabel=rf"order $\langle|{symbol}|\rangle$", ylim=(0, artist.norm.vmax * 1.05))
     right.set_ylabel("energy per site ($t$)")
     return figure
 

@@ -1,6 +1,5 @@
 """The one style of all figures: sizes, colors and marks, figures with panels, and small helpers."""
 
-from collections.abc import Callable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "TIME", "figure_of", "mosaic", "panels", "use_style"]
+__all__ = ["MARKERS", "TIME", "panels", "use_style"]
 
 Style = dict[str, Any]
 """What matplotlib is told of lines, marks and texts, by keyword."""
@@ -51,28 +50,8 @@ def panels(
     return figure, axes.ravel()
 
 
-def mosaic(layout: str, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
-    """A figure of the given size in inches, its axes by the letters of ``layout``, as "ab;ac"."""
-    return plt.subplot_mosaic(layout, figsize=size, **options)
-
-
-def figure_of(draw: Callable[..., Any], *arrays: Any, title: str = "") -> Figure:
-    """A figure with one panel on which ``draw(axes, *arrays)`` has drawn, for frame players."""
-    figure, (axes,) = panels(1, 1, height=3.0)
-    draw(axes, *arrays)
-    axes.set_title(title)
-    return figure
-
-
 def unframed(axes: Axes, margin: float = 0.15, **properties: Any) -> None:
     """Make axes a picture of sites: true proportions, no ticks, no frame."""
     axes.set(aspect="equal", xticks=[], yticks=[], **properties)
     axes.margins(margin)
     sns.despine(ax=axes, left=True, bottom=True)
-
-
-def note(
-    axes: Axes, text: str, place: tuple[Any, Any], offset: tuple[int, int], **style: Any
-) -> None:
-    """Write ``text`` beside a place, ``offset`` points away from it."""
-    axes.annotate(text, place, xytext=offset, textcoords="offset points", **style)

@@ -23,10 +23,8 @@ __all__ = [
     "descriptor_explorer",
     "loss_picture",
     "operations",
-    "picture",
     "player",
     "selector",
-    "show",
     "turned",
     "view",
 ]
@@ -40,10 +38,7 @@ SYMBOLS = {"value": "f_{%s}", "amplitude": "|f_{%s}|^2", "phase": r"\eta_{%s}"}
 
 
 def player(
-    draw: Callable[[int], Figure],
-    n_frames: int,
-    interval_ms: int = 300,
-    times: Sequence[float] | FloatArray | None = None,
+    draw: Callable[[int], Figure], times: Sequence[float] | FloatArray, interval_ms: int = 300
 ) -> Any:
     """A button that plays, pauses and stops, and a slider over frames.
 
@@ -51,11 +46,10 @@ def player(
     ----------
     draw : callable
         Frame number -> a new figure.
-    n_frames : int
+    times : (n_frames,)
+        Of the frames, in hbar / t, as the slider shows them.
     interval_ms : int
         Time a frame stays when played.
-    times : (n_frames,), optional
-        Of the frames, in hbar / t: what the slider shows instead of their numbers.
 
     Returns
     -------
@@ -63,13 +57,10 @@ def player(
     """
     if os.environ.get(BATCH):
         return None
-    play = ipywidgets.Play(max=n_frames - 1, interval=interval_ms)
-    slider, place = ipywidgets.IntSlider(max=n_frames - 1, description="frame"), "value"
-    if times is not None:
-        frames = [(f"{time:g}", k) for k, time in enumerate(times)]
-        slider = ipywidgets.SelectionSlider(options=frames, description="time (ħ/t)")
-        place = "index"
-    ipywidgets.jslink((play, "value"), (slider, place))
+    play = ipywidgets.Play(max=len(times) - 1, interval=interval_ms)
+    frames = [(f"{time:g}", k) for k, time in enumerate(times)]
+    slider = ipywidgets.SelectionSlider(options=frames, description="time (ħ/t)")
+    ipywidgets.jslink((play, "value"), (slider, "index"))
     shown = picture(lambda: draw(slider.value), [slider])
     return ipywidgets.VBox([ipywidgets.HBox([play, slider]), shown])
 

@@ -440,4 +440,4 @@ def test_time_limits_are_positive(seconds, capsys):
 @pytest.mark.parametrize(("steps", "every"), [(100, 10), (15, 5), (2, 2), (7, 1)])
 def test_a_quench_is_saved_every_ten_steps_or_what_divides_its_length(steps, every):
     given = ["quench", "--force-field", "square", "--steps", str(steps), "--output", "q.h5"]
-    assert commands._settings(arguments.command_line().parse_args(given)).save_every == every
+    assert commands._quench(arguments.command_line().parse_args(given)).save_every == every

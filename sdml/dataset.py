@@ -261,7 +261,7 @@ def _labels_again(solver: Solver, data: Dataset) -> bool:
         state = solver(data.model, last.spins)
         return {name: getattr(state, name) for name in LABELS}
 
-    return not files.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
+    return not spins.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
 
 
 def _require_times(target: Path, data: Dataset, times: NDArray[Any], complete: bool) -> None:

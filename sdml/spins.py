@@ -5,7 +5,7 @@ it through :func:`like`, so that numpy in gives numpy out and tensor in gives te
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -136,6 +136,40 @@ def like(result: Tensor, example: SpinArray) -> Any:
     if isinstance(example, Tensor):
         return result
     return result.detach().cpu().numpy()[()]
+
+
+def not_reproduced(
+    stored: Mapping[str, Any],
+    evaluate: Callable[[], Mapping[str, Any]],
+    relative: float,
+    scales: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Names of stored arrays that come out as others, by more than rounding and their own noise.
+
+    ``relative`` is the root mean square difference by rounding, in that of the array itself or of
+    ``scales``. What differs is evaluated twice: it may be noise that differs from call to call.
+    """
+    now = evaluate() if stored else {}
+    sizes = {name: relative * rms((scales or stored)[name]) for name in stored}
+    apart = [name for name, values in stored.items() if differ(values, now[name], sizes[name])]
+    again = evaluate() if apart else {}
+    return [k for k in apart if differ(stored[k], now[k], 5 * rms(again[k], now[k]))]
+
+
+def differ(stored: Any, now: Any, tolerance: float) -> bool:
+    """Whether the root mean square difference is larger; infinite values and nan must agree."""
+    finite = np.isfinite(stored)
+    if stored.shape != now.shape or not np.array_equal(stored[~finite], now[~finite], True):
+        return True
+    return not rms(stored[finite], now[finite]) <= max(tolerance, 1e-9)
+
+
+def rms(values: Any, origin: Any = 0.0) -> float:
+    """Root mean square of the finite differences from an origin, 0 without any."""
+    with np.errstate(invalid="ignore"):  # infinite both
+        distance = np.abs(np.asarray(values) - origin)
+    finite = distance[np.isfinite(distance)]
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
 
 
 def normalize(vectors: SpinArray) -> Any:

@@ -18,6 +18,7 @@ from sdml import files
 from sdml.simulation import store, timetable
 from sdml.simulation.store import Checkpoint, Variable
 from sdml.simulation.timetable import Timetable
+from sdml.spins import differ, not_reproduced, rms
 
 __all__ = ["Layout", "Run", "begin", "complete", "extended", "load"]
 
@@ -241,7 +242,7 @@ def _require_same_physics(
     for row, spins in ends.items():
         stored = {name: values[row] for name, values in series.items()}
         evaluate = partial(layout.measured, spins)
-        different |= set(files.not_reproduced(stored, evaluate, ROW_TOLERANCE, series))
+        different |= set(not_reproduced(stored, evaluate, ROW_TOLERANCE, series))
     named = [f"observables[{n[12:]!r}]" for n in filled if n in different and n[:12] == OBSERVED]
     named += ["guard"] if len(named) < len(different) else []
     if "field" not in file.attrs:
@@ -249,8 +250,8 @@ def _require_same_physics(
         named += ["local_field"] if _goes_elsewhere(file, layout, checkpoint, known) else []
     else:
         first, second = file.attrs["field"]
-        tolerance = max(FIELD_TOLERANCE * files.rms(first), 5 * files.rms(first, second))
-        named += ["local_field"] if files.differ(first, layout.field(), tolerance) else []
+        tolerance = max(FIELD_TOLERANCE * rms(first), 5 * rms(first, second))
+        named += ["local_field"] if differ(first, layout.field(), tolerance) else []
     if named:
         raise ValueError(
             f"path: {path.name!r} holds another run, different in {', '.join(named)}: what is "
@@ -270,7 +271,7 @@ def _goes_elsewhere(
     names = ["frames"] * (marks[0] in planned.frames) + known * (marks[0] in planned.saved)
     stored = {name: file[name][1] for name in names}
     evaluate = partial(layout.replayed, int(marks[0]))
-    return bool(files.not_reproduced(stored, evaluate, REPLAY_TOLERANCE))
+    return bool(not_reproduced(stored, evaluate, REPLAY_TOLERANCE))
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

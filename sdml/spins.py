@@ -108,14 +108,17 @@ def real_tensor(values: Any, argument: str) -> Tensor:
 def _floating(values: Any, argument: str) -> Tensor:
     """As of :func:`real_tensor`, nan and infinity included."""
     if not isinstance(values, Tensor):
-        values = torch.as_tensor(_real_array(values, argument))
+        values = torch.as_tensor(real_array(values, argument))
     if values.is_complex():
         raise ValueError(f"{argument}: must be real numbers, got {values.dtype}")
     return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float64)
 
 
-def _real_array(values: Any, argument: str) -> NDArray[Any]:
-    """Real numbers as an array that torch can take as it is."""
+def real_array(values: Any, argument: str) -> NDArray[Any]:
+    """Real numbers as an array that torch can take as it is; ValueError as of :func:`real_tensor`.
+
+    nan and infinity are let in.
+    """
     if np.ma.is_masked(values):
         n_masked = np.ma.count_masked(values)
         raise ValueError(f"{argument}: must have no masked values, got {n_masked}")

@@ -20,6 +20,8 @@ from scipy.optimize import least_squares
 from scipy.special import stdtrit
 from scipy.stats import norm
 
+from sdml.spins import real_array
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
@@ -70,21 +72,17 @@ def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolA
 
 
 def numbers(values: ArrayLike, argument: str) -> FloatArray:
-    """As floats, nan where there are none; ValueError for what floats would drop."""
-    if np.ma.is_masked(values):
-        n_masked = np.ma.count_masked(values)
-        raise ValueError(f"{argument}: must have no masked values, got {n_masked}")
-    if np.iscomplexobj(values):
-        raise ValueError(f"{argument}: must be real numbers, got {np.asarray(values).dtype}")
-    return np.asarray(values, dtype=float)
+    """As floats, nan where there are none; ValueError for what is no real number, or masked."""
+    return real_array(values, argument).astype(float)
 
 
 def require_numbers(series: Mapping[str, FloatArray], counts: Any = True) -> None:
-    """ValueError that names the first of these series that has nan where it counts."""
+    """ValueError that names the first of these series that has nan or infinity where it counts."""
     for argument, values in series.items():
-        n_bad = int((np.isnan(values) & counts).sum())
+        n_bad = int((~np.isfinite(values) & counts).sum())
         if n_bad:
-            raise ValueError(f"{argument}: must be numbers where they count, got {n_bad} nan")
+            bad = f"{n_bad} nan or infinite values"
+            raise ValueError(f"{argument}: must be numbers where they count, got {bad}")
 
 
 def held_out_errors(

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,18 @@ LABELS, LABEL_TOLERANCE = ("local_field", "density", "energy"), 1e-4
 """Relative difference of the labels of one solver by rounding, on whatever machine."""
 UNNAMED_METHOD = "sib"
 """How quenches were integrated whose stores do not say so."""
-DIMENSIONS = {
-    "spins": ("snapshot", "site", "component"),
-    "local_field": ("snapshot", "site", "component"),
-    "density": ("snapshot", "site"),
-    "energy": ("snapshot",),
-    "chemical_potential": ("snapshot",),
-    "trajectory": ("snapshot",),
-    "time": ("snapshot",),
+AXES = ("snapshot", "site", "component")
+ARRAYS = {
+    "spins": (3, "1"),
+    "local_field": (3, "t"),
+    "density": (2, "electrons per site"),
+    "energy": (1, "t"),
+    "chemical_potential": (1, "t"),
+    "trajectory": (1, "1"),
+    "time": (1, "hbar/t"),
 }
-UNITS = {
-    "local_field": "t",
-    "density": "electrons per site",
-    "energy": "t",
-    "chemical_potential": "t",
-    "time": "hbar/t",
-}
+"""How many of the axes an array has, and its unit."""
+DIMENSIONS = {name: AXES[:n_axes] for name, (n_axes, _) in ARRAYS.items()}
 
 
 @dataclass(frozen=True)
@@ -108,17 +104,11 @@ def label(
 ) -> Dataset:
     """Snapshots (n, N, 3) with energy, field and density from an engine."""
     state = solver(model, configurations)
-    return Dataset(
-        model,
-        np.array(configurations),
-        state.local_field,
-        state.density,
-        state.energy,
-        np.broadcast_to(state.chemical_potential, state.energy.shape).copy(),
-        np.array(trajectory, dtype=np.int64),
-        np.array(time, dtype=np.float64),
-        {"engine": engine_name(solver), **provenance},
-    )
+    mu = np.broadcast_to(state.chemical_potential, state.energy.shape).copy()
+    labels = state.local_field, state.density, state.energy, mu
+    run = np.array(trajectory, dtype=np.int64), np.array(time, dtype=np.float64)
+    origin = {"engine": engine_name(solver), **provenance}
+    return Dataset(model, np.array(configurations), *labels, *run, origin)
 
 
 def engine_name(solver: Solver) -> str:
@@ -185,18 +175,22 @@ def quench(
     begun, done = spins.as_tensor(spins.start(texture, model.lattice, seed)), 0
     if target is not None and target.exists():
         data, complete = _begun(target, rng)
-        if equation.method == UNNAMED_METHOD and not _names_method(data):
+        known = data.provenance.get("quenches", [])
+        if equation.method == UNNAMED_METHOD and any("method" not in kept for kept in known):
             del recipe["method"]
         origin = {"engine": engine_name(solver), "quenches": [recipe]}
         require_origin(target, data, model, origin, solver)
-        _require_times(target, data, steps * equation.dt, complete)
+        times = (steps if complete else steps[: len(data)]) * equation.dt
+        if not np.array_equal(data.time, times):
+            had = f"of the times {data.time.tolist()}"
+            raise ValueError(f"path: {target.name!r} holds other snapshots, {had}")
         begun, done = torch.from_numpy(data.spins[-1].copy()), int(steps[len(data) - 1])
     field = driver.local_field if driver else lambda s: solver(model, s).local_field
     marks = steps[0 if data is None else len(data) :]
     for step, state in dynamics.trajectory(begun, field, equation, marks, rng, done):
         kept, time = state.numpy()[None], [step * equation.dt]
         frame = label(model, kept, [seed], time, solver, quenches=[recipe])
-        data = frame if data is None else _appended(data, frame)
+        data = frame if data is None else replace(join([data, frame]), provenance=data.provenance)
         if target is not None:
             _save_begun(data, target, rng, complete=len(data) == len(steps))
     assert data is not None  # there is at least one step
@@ -227,10 +221,6 @@ def _begun(target: Path, rng: torch.Generator | None) -> tuple[Dataset, bool]:
         if rng is not None and not complete:
             rng.set_state(torch.from_numpy(file["checkpoint/generator"][()]))
     return data, complete
-
-
-def _names_method(data: Dataset) -> bool:
-    return all("method" in recipe for recipe in data.provenance.get("quenches", []))
 
 
 def require_origin(
@@ -264,18 +254,6 @@ def _labels_again(solver: Solver, data: Dataset) -> bool:
     return not spins.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
 
 
-def _require_times(target: Path, data: Dataset, times: NDArray[Any], complete: bool) -> None:
-    if not np.array_equal(data.time, times if complete else times[: len(data)]):
-        raise ValueError(
-            f"path: {target.name!r} holds other snapshots, of the times {data.time.tolist()}"
-        )
-
-
-def _appended(data: Dataset, frame: Dataset) -> Dataset:
-    """The frames of one run, their common provenance kept."""
-    return replace(join([data, frame]), provenance=data.provenance)
-
-
 def join(parts: Sequence[Dataset]) -> Dataset:
     """All snapshots of several sets of the same model, their provenance listed."""
     if not parts:
@@ -303,27 +281,22 @@ def save(data: Dataset, path: str | os.PathLike[str]) -> None:
 def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, complete: bool) -> None:
     """Write the frames so far; the last spins and the state of the generator are all it needs."""
     with files.replacing(target) as partial, h5py.File(partial, "w") as file:
-        _write(file, data, complete)
+        for name, size in zip(AXES, data.spins.shape, strict=True):
+            file[name] = np.arange(size)
+            file[name].make_scale(name)
+        for name, (n_axes, units) in ARRAYS.items():
+            variable = file.create_dataset(name, data=getattr(data, name), compression="gzip")
+            variable.attrs["units"] = units
+            for axis, dimension in enumerate(AXES[:n_axes]):
+                variable.dims[axis].attach_scale(file[dimension])
+        file.create_dataset("sha256", data=checksums(data), dtype=h5py.string_dtype())
+        file["sha256"].dims[0].attach_scale(file["snapshot"])
+        file.attrs["format"] = FILE_FORMAT
+        file.attrs["complete"] = complete
+        file.attrs["model"], file.attrs["provenance"] = _origin_texts(data)
+        file.attrs["sdml_version"] = __version__
         if rng is not None and not complete:
             file["checkpoint/generator"] = rng.get_state().numpy()
-
-
-def _write(file: h5py.File, data: Dataset, complete: bool) -> None:
-    sizes = dict(zip(DIMENSIONS["spins"], data.spins.shape, strict=True))
-    for name, size in sizes.items():
-        file[name] = np.arange(size)
-        file[name].make_scale(name)
-    for name, dimensions in DIMENSIONS.items():
-        variable = file.create_dataset(name, data=getattr(data, name), compression="gzip")
-        variable.attrs["units"] = UNITS.get(name, "1")
-        for axis, dimension in enumerate(dimensions):
-            variable.dims[axis].attach_scale(file[dimension])
-    file.create_dataset("sha256", data=checksums(data), dtype=h5py.string_dtype())
-    file["sha256"].dims[0].attach_scale(file["snapshot"])
-    file.attrs["format"] = FILE_FORMAT
-    file.attrs["complete"] = complete
-    file.attrs["model"], file.attrs["provenance"] = _origin_texts(data)
-    file.attrs["sdml_version"] = __version__
 
 
 def checksums(data: Dataset, origin_texts: tuple[str, str] | None = None) -> list[str]:
@@ -373,18 +346,15 @@ def _is_complete(file: h5py.File) -> bool:
 
 def _read(file: h5py.File) -> Dataset:
     model = from_description(json.loads(file.attrs["model"]))
-    arrays = {f.name: file[f.name][()] for f in fields(Dataset) if f.name in DIMENSIONS}
+    arrays = {name: file[name][()] for name in DIMENSIONS}
     data = Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
     if file.attrs["format"] != WITHOUT_CHECKSUMS:
         texts = (file.attrs["model"], file.attrs["provenance"])
-        _verify(checksums(data, texts), file["sha256"].asstr()[()].tolist())
+        found, expected = checksums(data, texts), file["sha256"].asstr()[()].tolist()
+        if found != expected:
+            altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
+            raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")
     return data
-
-
-def _verify(found: list[str], expected: list[str]) -> None:
-    altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
-    if altered or len(expected) != len(found):
-        raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")
 
 
 @contextmanager

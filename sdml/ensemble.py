@@ -14,7 +14,7 @@ A job that meets its time limit loses what came after its last checkpoint; the s
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,12 +34,8 @@ from sdml.spins import Seed
 __all__ = ["OBSERVABLES", "Quench", "jobs", "quench", "require_device"]
 
 
-def _chirality_structure(sites: Lattice, s: Any) -> Any:
-    return observables.structure_factor(sites, observables.site_chirality(sites, s))
-
-
-def _chirality_length(sites: Lattice, s: Any) -> Any:
-    return observables.domain_length(sites, observables.site_chirality(sites, s))
+def _of_chirality(measure: Observable) -> Observable:
+    return lambda sites, s: measure(sites, observables.site_chirality(sites, s))
 
 
 def _clusters(sites: Lattice, s: Any) -> Any:
@@ -50,8 +46,8 @@ def _clusters(sites: Lattice, s: Any) -> Any:
 
 OBSERVABLES: dict[str, Observable] = {
     "chirality": observables.site_chirality,
-    "chirality_structure": _chirality_structure,
-    "chirality_length": _chirality_length,
+    "chirality_structure": _of_chirality(observables.structure_factor),
+    "chirality_length": _of_chirality(observables.domain_length),
     "clusters": _clusters,
     "bonds": observables.bond_correlation,
     "correlation": observables.spin_correlation,
@@ -104,13 +100,13 @@ class Quench:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        known = sorted([*OBSERVABLES, "energy"])
         for name in self.observables:
-            if name not in (*OBSERVABLES, "energy"):
-                known = sorted([*OBSERVABLES, "energy"])
+            if name not in known:
                 raise ValueError(f"observables: must be of {known}, got {name!r}")
         if self.initial not in spins.STARTS and not Path(self.initial).is_file():
-            known = list(spins.STARTS)
-            raise ValueError(f"initial: must be a store or of {known}, got {self.initial!r}")
+            allowed = f"a store or of {list(spins.STARTS)}"
+            raise ValueError(f"initial: must be {allowed}, got {self.initial!r}")
 
 
 def quench(
@@ -124,26 +120,22 @@ def quench(
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
     sites = replace(loaded.model.lattice, shape=(asked.length, asked.length))
     driver = loaded.on(sites).to(asked.device)
+    # Of one configuration, per site, in t.
+    own = {"energy": lambda sites, s: driver.energy(s).double() / sites.n_sites}
+    weights = [forcefield.checksum(member) for member in getattr(loaded, "members", [loaded])]
     settings = replace(
         asked.settings,
-        observables=_measured(asked.observables, driver),
+        observables={name: (OBSERVABLES | own)[name] for name in asked.observables},
         seed=seed,
         engine=Path(asked.force_field).name,
         guard=None if asked.guard is None else Guard(driver, **vars(asked.guard)),
-        provenance={"model": describe(driver.model), "weights_sha256": _weights(loaded)},
+        provenance={"model": describe(driver.model), "weights_sha256": weights},
         progress=progress,
     )
     start = torch.as_tensor(_start(asked.initial, sites, settings.seed))
-    return simulation.quench(
-        path,
-        sites,
-        start.to(asked.device, torch.float32),
-        driver.field,
-        asked.equation,
-        asked.n_steps,
-        asked.save_every,
-        **vars(settings),
-    )
+    begun, length = start.to(asked.device, torch.float32), (asked.n_steps, asked.save_every)
+    motion = driver.field, asked.equation
+    return simulation.quench(path, sites, begun, *motion, *length, **vars(settings))
 
 
 def require_device(device: str) -> None:
@@ -158,16 +150,6 @@ def require_device(device: str) -> None:
             "device: must be 'cpu' or an accelerator that torch finds here, such as 'cuda' or "
             f"'cuda:0' (CUDA devices here: {', '.join(found) or 'none'}), got {device!r}"
         )
-
-
-def _weights(loaded: Any) -> list[str]:
-    return [forcefield.checksum(member) for member in getattr(loaded, "members", [loaded])]
-
-
-def _measured(names: Sequence[str], driver: Any) -> Mapping[str, Observable]:
-    """Functions of one configuration; the energy is per site, in t."""
-    own = {"energy": lambda sites, s: driver.energy(s).double() / sites.n_sites}
-    return {name: (OBSERVABLES | own)[name] for name in names}
 
 
 def _start(initial: str, sites: Lattice, seed: Any) -> Any:

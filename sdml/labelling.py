@@ -68,8 +68,8 @@ class RandomStates:
         if self.path.exists():
             self._checked(self.path, self.n_snapshots, self.solver)
             return {}
-        names = {first: f"{self.path.stem}_{first:06d}" for first in self.sizes()}
-        return {name: partial(self.label_block, first) for first, name in names.items()}
+        stem, blocks = self.path.stem, self.sizes()
+        return {f"{stem}_{first:06d}": partial(self.label_block, first) for first in blocks}
 
     def label_block(self, first: int) -> bool:
         """Write one block, unless it is there."""

@@ -69,20 +69,16 @@ def run(
         error = outcome.exception()
         if error is None:
             yield name, outcome.result()
-        else:
-            errors[name] = error
-            if failed:
-                failed(name, error)
-    _raise_errors(errors, len(jobs))
-
-
-def _raise_errors(errors: Mapping[str, BaseException], n_jobs: int) -> None:
+            continue
+        errors[name] = error
+        if failed:
+            failed(name, error)
     for name, error in errors.items():
         if isinstance(error, ValueError):
             raise ValueError(f"{name}: {error}") from error
     if errors:
         listed = "; ".join(f"{name} ({error!r})" for name, error in errors.items())
-        raise JobError(f"{len(errors)} of {n_jobs} jobs failed: {listed}")
+        raise JobError(f"{len(errors)} of {len(jobs)} jobs failed: {listed}")
 
 
 def _twice(call: Callable[[], Any]) -> Any:
@@ -139,16 +135,14 @@ def _end_with_parent() -> None:
 @contextmanager
 def _thread_numbers(n_threads: int) -> Iterator[None]:
     """Environment of the processes that are started meanwhile; libraries read it when loaded."""
-    before = {name: os.environ.get(name) for name in THREADS}
+    before = {name: os.environ[name] for name in THREADS if name in os.environ}
     os.environ.update(dict.fromkeys(THREADS, str(n_threads)))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in THREADS:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _on_cluster(jobs: Mapping[str, Job], scheduler: str) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ of a committee differ by more than that.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,22 +96,21 @@ class Guard(Limits):
     def quantities(self) -> set[str]:
         """Names of the readings."""
         outside = self.knows_its_range or self.spread_limit is not None
-        optional = {"outside": outside, "spread": self.is_committee}
-        return {"energy_per_site", *(name for name, known in optional.items() if known)}
+        known = {"energy_per_site": True, "outside": outside, "spread": self.is_committee}
+        return {name for name, given in known.items() if given}
 
     def readings(self, spins: Tensor) -> dict[str, Tensor]:
         """``outside``, ``spread`` (root mean square, t) and ``energy_per_site`` (t), (...) each.
 
         Without ``outside`` where the force field cannot tell, see :meth:`announce`.
         """
-        optional = {"extrapolation": self.knows_its_range, "spread": self.is_committee}
-        limits = {"extrapolation": 1.0, "spread": self.spread_limit}
-        names = [name for name, known in optional.items() if known]
-        read = self.forcefield.readings(spins, "energy", *names)
+        limits: dict[str, float | None] = {"extrapolation": 1.0} if self.knows_its_range else {}
+        limits |= {"spread": self.spread_limit} if self.is_committee else {}
+        read = self.forcefield.readings(spins, "energy", *limits)
         found = {"energy_per_site": read["energy"].double() / spins.shape[-2]}
         if "spread" in read:
             found["spread"] = read["spread"].double().square().mean(-1).sqrt()
-        flags = [read[name] > limits[name] for name in names if limits[name] is not None]
+        flags = [read[name] > limit for name, limit in limits.items() if limit is not None]
         if flags:
             found["outside"] = torch.stack(flags).any(0).double().mean(-1)
         return found
@@ -124,7 +124,7 @@ class Guard(Limits):
                 stacklevel=4,
             )
 
-    def heed(self, readings: dict[str, Tensor], step: int, warned: bool) -> bool:
+    def heed(self, readings: Mapping[str, Any], step: int, warned: bool) -> bool:
         """Whether a warning has been given, now or before; raises where the run must stop.
 
         Raises

@@ -22,12 +22,8 @@ from sdml.spins import differ, not_reproduced, rms
 
 __all__ = ["Layout", "Run", "begin", "complete", "extended", "load"]
 
-UNITS = {
-    "guard/spread": "t",
-    "guard/energy_per_site": "t",
-    "guard/energy_drift": "t",
-}
-
+ENERGIES = ("guard/spread", "guard/energy_per_site", "guard/energy_drift")
+"""Rows in units of t; the others have none."""
 
 FIELD_TOLERANCE, ROW_TOLERANCE = 1e-4, 1e-3
 """Relative differences of a field and of observables by rounding, on whatever machine."""
@@ -145,8 +141,8 @@ def _variable(layout: Layout, name: str, rows: Mapping[str, NDArray[Any]]) -> Va
         axes = (_frame_axis(layout.header), *layout.batch, "site", "component")
         return Variable(axes, (len(layout.plan.frames), *values.shape[1:]), values.dtype)
     own = [_own_axis(f"{name}_{k}", rows) for k in range(1 + len(layout.batch), values.ndim)]
-    shape = (len(layout.plan.saved), *values.shape[1:])
-    return Variable(("time", *layout.batch, *own), shape, values.dtype, UNITS.get(name, ""))
+    shape, units = (len(layout.plan.saved), *values.shape[1:]), "t" if name in ENERGIES else ""
+    return Variable(("time", *layout.batch, *own), shape, values.dtype, units)
 
 
 def _own_axis(name: str, taken: Mapping[str, Any]) -> str:
@@ -198,32 +194,24 @@ def extended(path: Path, layout: Layout) -> bool:
 def _compared(file: h5py.File, path: Path, layout: Layout) -> tuple[Checkpoint, Timetable]:
     """What a store has reached and has room for; ValueError if it holds another run."""
     checkpoint, planned = store.latest(file), _planned(file, layout.dt)
-    agrees = layout.plan.agrees(planned, min(checkpoint.step, layout.plan.n_steps))
-    _require_same(path, json.loads(file.attrs["header"]), layout.header, agrees)
+    header, stored = layout.header, json.loads(file.attrs["header"])
+    different = sorted(k for k in header if stored.get(k) != header[k])
+    if not layout.plan.agrees(planned, min(checkpoint.step, layout.plan.n_steps)):
+        cadences = ("save_every", "frames_every")
+        different = different or [k for k in cadences if header[k] == timetable.LISTED]
+    if different:
+        raise ValueError(f"path: {path.name!r} holds another run, different in {different}")
     return checkpoint, planned
 
 
 def _require_device(path: Path, stored: str, asked: str, checkpoint: Checkpoint) -> None:
-    n_bytes = checkpoint.generators.shape[-1]
-    if not n_bytes:  # no noise, no generators
-        return
-    expected = torch.Generator(asked).get_state().numel()
-    if torch.device(stored).type != torch.device(asked).type or n_bytes != expected:
+    n_bytes = checkpoint.generators.shape[-1]  # 0 without noise: there are no generators
+    same = torch.device(stored).type == torch.device(asked).type
+    if n_bytes and not (same and n_bytes == torch.Generator(asked).get_state().numel()):
         raise ValueError(
             f"path: {path.name!r} is a run on device {stored!r}; its noise cannot go on on the "
             f"device of the spins, {asked!r}, whose generators are others"
         )
-
-
-def _require_same(
-    path: Path, stored: Mapping[str, Any], header: Mapping[str, Any], agrees: bool
-) -> None:
-    different = sorted(k for k in header if stored.get(k) != header[k])
-    if not different and not agrees:
-        cadences = ("save_every", "frames_every")
-        different = [name for name in cadences if header[name] == timetable.LISTED]
-    if different:
-        raise ValueError(f"path: {path.name!r} holds another run, different in {different}")
 
 
 def _require_same_physics(
@@ -315,9 +303,9 @@ def load(path: str | os.PathLike[str]) -> Run:
     frames = rows.pop("frames").astype(np.float32)
     if header["frame_dtype"] != "float32":
         frames /= np.linalg.norm(frames, axis=-1, keepdims=True)
-    groups = {
-        group: {k.partition("/")[2]: v for k, v in rows.items() if k.startswith(group + "/")}
-        for group in ("observables", "guard")
-    }
+    groups: dict[str, dict[str, NDArray[Any]]] = {"observables": {}, "guard": {}}
+    for name, values in rows.items():
+        group, _, own = name.partition("/")
+        groups[group][own] = values
     state = checkpoint.spins, checkpoint.step, checkpoint.seconds
     return Run(time, frames, groups["observables"], header, frame_time, groups["guard"], *state)

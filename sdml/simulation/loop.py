@@ -23,6 +23,7 @@ import os
 import sys
 import time as clock
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,22 +104,18 @@ class _Motion:
         kT = np.interp((step + 0.5) * self.equation.dt, *np.transpose(self.settings.schedule))
         return dataclasses.replace(self.equation, kT=float(kT))
 
-    def measured(self, spins: Tensor) -> dict[str, Tensor]:
-        """Observables and readings of the guard, a row each."""
+    def rows(self, spins: Any = None) -> dict[str, NDArray[Any]]:
+        """Observables and readings of the guard, of the start or of spins in its dtype."""
+        s = self.start if spins is None else torch.as_tensor(spins).to(self.start)
         functions, guard = self.settings.observables or {}, self.settings.guard
-        rows = {f"observables/{k}": self._observed(f, spins) for k, f in functions.items()}
-        deviation = torch.linalg.vector_norm(spins.double(), dim=-1) - 1
+        rows = {f"observables/{k}": self._observed(f, s) for k, f in functions.items()}
+        deviation = torch.linalg.vector_norm(s.double(), dim=-1) - 1
         rows["guard/norm_drift"] = deviation.abs().amax(-1)
         if guard is not None:
-            readings = guard.readings(spins)
+            readings = guard.readings(s)
             readings["energy_drift"] = readings["energy_per_site"] - self.energy
             rows |= {f"guard/{name}": value for name, value in readings.items()}
-        return rows
-
-    def rows(self, spins: Any = None) -> dict[str, NDArray[Any]]:
-        """:meth:`measured` as arrays, of the start or of spins in its dtype."""
-        s = self.start if spins is None else torch.as_tensor(spins).to(self.start)
-        return {name: value.cpu().numpy() for name, value in self.measured(s).items()}
+        return {name: value.cpu().numpy() for name, value in rows.items()}
 
     def projections(self) -> NDArray[np.float64]:
         """The field near the start, in t, on ``N_PROJECTIONS`` patterns of random signs.
@@ -131,12 +128,17 @@ class _Motion:
         signs = (rng.choice([-1.0, 1.0], field.size) for _ in range(N_PROJECTIONS))
         return np.array([pattern @ field for pattern in signs]) / np.sqrt(field.size)
 
+    def trajectory(
+        self, spins: Tensor, marks: Any, rngs: list[torch.Generator], begun: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Step and spins at each mark, see :func:`sdml.dynamics.trajectory`."""
+        noise = rngs if self.settings.batched else next(iter(rngs), None)
+        motion = self.local_field, self.equation_at
+        return dynamics.trajectory(spins, *motion, marks, noise, begun)
+
     def replayed(self, n_steps: int) -> dict[str, NDArray[Any]]:
         """Rows and frame after so many steps from the start, none of which is written."""
-        rngs = self.generators()
-        noise = rngs if self.settings.batched else next(iter(rngs), None)
-        steps = self.start, self.local_field, self.equation_at, [n_steps], noise
-        _, spins = next(dynamics.trajectory(*steps))
+        _, spins = next(self.trajectory(self.start, [n_steps], self.generators()))
         return self.rows(spins) | {"frames": self.frame(spins)}
 
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
@@ -272,25 +274,23 @@ def _run(out: Store, motion: _Motion, plan: Timetable) -> None:
     settings, guard = motion.settings, motion.settings.guard
     state, rngs = out.checkpoint, motion.generators(out.checkpoint)
     began = clock.monotonic() - state.seconds
-    noise = None if not rngs else rngs if settings.batched else rngs[0]
     start, marks = motion.spins_of(state), plan.marks[plan.marks > state.step]
-    steps = start, motion.local_field, motion.equation_at, marks, noise, state.step
     warned, uncommitted = False, 0
     try:
         # A run that was stopped does not slip away.
         if guard is not None and state.step in plan.saved:
             warned = guard.heed(guard.readings(start), state.step, warned)
         with _bar(settings.progress, plan.n_steps, state) as bar:
-            for mark, spins in dynamics.trajectory(*steps):
+            for mark, spins in motion.trajectory(start, marks, rngs, state.step):
                 saved, framed = mark in plan.saved, mark in plan.frames
-                rows = motion.measured(spins) if saved else {}
+                rows = motion.rows(spins) if saved else {}
                 for name, value in rows.items():
-                    out.write(name, state.n_saved, value.cpu().numpy())
+                    out.write(name, state.n_saved, value)
                 if framed:
                     out.write("frames", state.n_frames, motion.frame(spins))
                 bar.update((mark - state.step) * spins[..., 0].numel())
                 counts = mark, state.n_saved + saved, state.n_frames + framed
-                state = _checkpoint(*counts, spins, rngs, clock.monotonic() - began)
+                state = _checkpoint(counts, clock.monotonic() - began, spins, rngs)
                 uncommitted += 1
                 if uncommitted >= settings.checkpoint_every or mark >= plan.n_steps:
                     out.commit(state)
@@ -310,23 +310,19 @@ def _prepared(target: Path, layout: Layout, motion: _Motion) -> bool:
     """Make room for the plan at the path; False if the run there is as long already."""
     if target.exists():
         return journal.extended(target, layout)
-    first = _checkpoint(0, 1, 1, motion.start, motion.generators(), 0.0)
+    first = _checkpoint((0, 1, 1), 0.0, motion.start, motion.generators())
     rows = motion.rows() | {"frames": motion.frame(motion.start)}
     journal.begin(target, layout, first, {k: v[None] for k, v in rows.items()})
     return layout.plan.n_steps > 0
 
 
 def _checkpoint(
-    step: int,
-    n_saved: int,
-    n_frames: int,
-    spins: Tensor,
-    rngs: list[torch.Generator],
-    seconds: float,
+    counts: tuple[int, int, int], seconds: float, spins: Tensor, rngs: list[torch.Generator]
 ) -> Checkpoint:
+    """After so many steps, rows of observables and frames."""
     states = [rng.get_state().numpy() for rng in rngs]
     packed = np.stack(states) if states else np.zeros((1, 0), np.uint8)
-    return Checkpoint(step, n_saved, n_frames, seconds, spins.cpu().numpy(), packed)
+    return Checkpoint(*counts, seconds, spins.cpu().numpy(), packed)
 
 
 def _bar(wanted: bool | None, n_steps: int, state: Checkpoint) -> Any:

@@ -76,9 +76,8 @@ class Settings:
             )
         if self.frames_every is not None:
             timetable.steps("frames_every", self.frames_every, 0)
-        given: Any = self.seed if self.batched else [self.seed]
         try:
-            numbers = [seed_number(k) for k in given]
+            numbers = [seed_number(k) for k in self.seeds]
         except ValueError as error:
             allowed = "a whole number or a generator, or a sequence of them for a batch"
             raise ValueError(f"seed: must be {allowed}, got {self.seed!r}") from error

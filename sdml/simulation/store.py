@@ -36,7 +36,7 @@ FILE_FORMAT = "sdml-run-2"
 COMMIT = ("step", "n_saved", "n_frames", "milliseconds", "checksum")
 OVERHEAD = 4096
 """Bytes of structure a variable, about."""
-SLOTS = ("checkpoint/spins", "checkpoint/generators")
+SLOTS = ("spins", "generators")
 LOOKS = 5
 """How often a reader looks for a checkpoint before it gives up."""
 
@@ -116,16 +116,18 @@ class Store:
             raise ValueError(f"{name}: shape must stay {shape[1:]}, got {value.shape}")
         if not np.can_cast(value.dtype, dtype, "same_kind"):
             raise ValueError(f"{name}: dtype must stay {dtype}, got {value.dtype}")
-        data = np.ascontiguousarray(value, dtype).tobytes()
-        if data:
-            with self._explained():
-                _write_all(self._file, data, offset + row * len(data))
+        data = memoryview(np.ascontiguousarray(value, dtype).tobytes())
+        offset += row * len(data)
+        with self._explained():
+            while data:
+                done = os.pwrite(self._file, data, offset)
+                data, offset = data[done:], offset + done
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """Make the rows so far valid and the checkpoint the one to go on from."""
         slot = 1 - self._slot
-        for name, value in zip(SLOTS, (checkpoint.spins, checkpoint.generators), strict=True):
-            self.write(name, slot, value)
+        for name in SLOTS:
+            self.write(f"checkpoint/{name}", slot, getattr(checkpoint, name))
         with self._explained():
             os.fsync(self._file)
         self.write("checkpoint/commits", slot, _signed(checkpoint))
@@ -178,18 +180,30 @@ def create(
     OSError
         No space for the whole run, or no right to write; what lies at ``path`` is as it was.
     """
+    slots = {f"checkpoint/{name}": getattr(checkpoint, name) for name in SLOTS}
+    slots["checkpoint/commits"] = _signed(checkpoint)
+    own = {name: Variable((), (2, *v.shape), v.dtype) for name, v in slots.items()}
+    planned = {**variables, **own}
+    # Of the file, a little more than less.
+    size = sum(values.nbytes for values, _ in scales.values()) + OVERHEAD * (1 + len(planned))
+    size += sum(math.prod(v.shape) * v.dtype.itemsize + 8 * sum(v.shape) for v in planned.values())
+    first = {**rows, **{name: value[None] for name, value in slots.items()}}
     try:
         _sweep(path)
         with files.replacing(path) as partial:
             # HDF5 itself stumbles over a full disk.
-            _take_space(partial, _size(scales, variables, checkpoint))
+            _take_space(partial, size)
             with h5py.File(partial, "w") as file:
                 file.attrs["format"], file.attrs["sdml_version"] = FILE_FORMAT, __version__
                 file.attrs["header"] = json.dumps(header)
                 file.attrs.update(attributes)
-                _lay_out(file, scales, variables, checkpoint)
-                for name, values in rows.items():
+                for name, (values, units) in scales.items():
+                    _scale(file, name, values, units)
+                for name, variable in planned.items():
+                    _lay_out(file, name, variable)
+                for name, values in first.items():
                     file[name][: len(values)] = values
+                file["checkpoint"].attrs["columns"] = list(COMMIT)
             _take_space(partial, os.path.getsize(partial))
     except (OSError, RuntimeError) as error:
         reason = f"the store of the run cannot be made ({error})"
@@ -204,51 +218,26 @@ def _sweep(path: Path) -> None:
             found.unlink(missing_ok=True)
 
 
-def _size(
-    scales: Mapping[str, tuple[NDArray[Any], str]],
-    variables: Mapping[str, Variable],
-    checkpoint: Checkpoint,
-) -> int:
-    """Bytes of a store, a little more than less."""
-    numbers = sum(values.nbytes for values, _ in scales.values())
-    rows = sum(math.prod(v.shape) * v.dtype.itemsize + 8 * sum(v.shape) for v in variables.values())
-    slots = 2 * (checkpoint.spins.nbytes + checkpoint.generators.nbytes)
-    return numbers + rows + slots + OVERHEAD * (4 + len(variables))
+def _scale(file: h5py.File, name: str, values: NDArray[Any], units: str = "") -> None:
+    file[name] = values
+    file[name].make_scale(name)
+    if units:
+        file[name].attrs["units"] = units
 
 
-def _lay_out(
-    file: h5py.File,
-    scales: Mapping[str, tuple[NDArray[Any], str]],
-    variables: Mapping[str, Variable],
-    checkpoint: Checkpoint,
-) -> None:
-    for name, (values, units) in scales.items():
-        file[name] = values
-        file[name].make_scale(name)
-        if units:
-            file[name].attrs["units"] = units
-    for name, variable in variables.items():
-        dataset = _placed(file, name, variable.shape, variable.dtype)
-        if variable.units:
-            dataset.attrs["units"] = variable.units
-        for axis, scale in enumerate(variable.axes):
-            if scale not in file:
-                file[scale] = np.arange(variable.shape[axis])
-                file[scale].make_scale(scale)
-            dataset.dims[axis].attach_scale(file[scale])
-    for name, value in zip(SLOTS, (checkpoint.spins, checkpoint.generators), strict=True):
-        _placed(file, name, (2, *value.shape), value.dtype)[0] = value
-    commits = _placed(file, "checkpoint/commits", (2, len(COMMIT)), np.dtype(np.int64))
-    commits[0] = _signed(checkpoint)
-    file["checkpoint"].attrs["columns"] = list(COMMIT)
-
-
-def _placed(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
+def _lay_out(file: h5py.File, name: str, variable: Variable) -> None:
     """A contiguous variable whose place in the file is fixed now."""
+    axes, shape, dtype, units = variable
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     fill = np.nan if np.issubdtype(dtype, np.floating) else None
-    return file.create_dataset(name, shape, dtype, fillvalue=fill, dcpl=plan)
+    dataset = file.create_dataset(name, shape, dtype, fillvalue=fill, dcpl=plan)
+    if units:
+        dataset.attrs["units"] = units
+    for axis, scale in enumerate(axes):
+        if scale not in file:
+            _scale(file, scale, np.arange(shape[axis]))
+        dataset.dims[axis].attach_scale(file[scale])
 
 
 def _take_space(path: Path, size: int) -> None:
@@ -261,13 +250,6 @@ def _take_space(path: Path, size: int) -> None:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every disk can promise
                 raise
         os.fsync(file.fileno())
-
-
-def _write_all(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(file, view, offset)
-        view, offset = view[done:], offset + done
 
 
 def _places(file: h5py.File) -> Iterator[tuple[str, tuple[int, tuple[int, ...], Any]]]:
@@ -283,10 +265,8 @@ def _signed(checkpoint: Checkpoint) -> NDArray[np.int64]:
     """The row of a checkpoint in the table of commits."""
     numbers = [checkpoint.step, checkpoint.n_saved, checkpoint.n_frames]
     row = np.array([*numbers, round(1e3 * checkpoint.seconds), 0], np.int64)
-    checksum = zlib.crc32(row[:-1].tobytes())
-    for value in (checkpoint.spins, checkpoint.generators):
-        checksum = zlib.crc32(np.ascontiguousarray(value).tobytes(), checksum)
-    row[-1] = checksum
+    content = row[:-1], checkpoint.spins, checkpoint.generators
+    row[-1] = zlib.crc32(b"".join(part.tobytes() for part in content))
     return row
 
 
@@ -296,21 +276,14 @@ def _latest(file: h5py.File) -> tuple[int, Checkpoint]:
     While it is read, a writer may replace both; what it wrote meanwhile is there at the next look.
     """
     for _ in range(LOOKS):
-        found = _valid(file)
-        if found is not None:
-            return found
+        commits = file["checkpoint/commits"][()]
+        for slot in np.argsort(-commits[:, 0], kind="stable"):
+            step, n_saved, n_frames, milliseconds, _ = (int(x) for x in commits[slot])
+            spins, generators = (file[f"checkpoint/{name}"][slot] for name in SLOTS)
+            found = Checkpoint(step, n_saved, n_frames, 1e-3 * milliseconds, spins, generators)
+            if n_saved > 0 and (_signed(found) == commits[slot]).all():
+                return int(slot), found
     raise KeyError("no valid checkpoint")
-
-
-def _valid(file: h5py.File) -> tuple[int, Checkpoint] | None:
-    commits = file["checkpoint/commits"][()]
-    for slot in np.argsort(-commits[:, 0], kind="stable"):
-        step, n_saved, n_frames, milliseconds, _ = (int(x) for x in commits[slot])
-        spins, generators = (file[name][slot] for name in SLOTS)
-        found = Checkpoint(step, n_saved, n_frames, 1e-3 * milliseconds, spins, generators)
-        if n_saved > 0 and (_signed(found) == commits[slot]).all():
-            return int(slot), found
-    return None
 
 
 def latest(file: h5py.File) -> Checkpoint:

@@ -194,8 +194,7 @@ def field_errors(
     if not chosen.any():
         raise ValueError(f"sites: at least one must count, got none of {chosen.shape}")
     exact, found = data.local_field[chosen], field[chosen]  # (n_chosen, 3)
-    exact_t = spin_arrays.transverse(data.spins[chosen], exact)
-    found_t = spin_arrays.transverse(data.spins[chosen], found)
+    exact_t, found_t = (spin_arrays.transverse(data.spins[chosen], h) for h in (exact, found))
     torque_mse, flat = float(((found_t - exact_t) ** 2).mean()), FLAT * (exact**2).mean()
     errors = {
         "sites": float(len(exact)),

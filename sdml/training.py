@@ -12,7 +12,7 @@ part, so the two have separate terms in the loss, each divided by its variance i
 import copy
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -236,7 +236,9 @@ class TrainingRun:
     def epoch(self, tensors: dict[str, Tensor], scales: Scales) -> float:
         """One pass over the snapshots; the mean loss."""
         losses = []
-        for batch in _batches(tensors, self.settings.batch_size, self.rng):
+        order = torch.randperm(len(tensors["energy"]), generator=self.rng)
+        for chosen in order.split(self.settings.batch_size):
+            batch = {name: values[chosen.to(values.device)] for name, values in tensors.items()}
             self.optimizer.zero_grad()
             value = loss(self.forcefield, batch, scales, self.settings)
             self._require_finite("loss", value)
@@ -346,10 +348,8 @@ def loss(
     )
     if mu is not None:
         # E holds mu N_e, so that its slope is what the densities miss of the mean density.
-        excess = batch["density"] - 2 * float(forcefield.model.filling or 0)
-        value = (
-            value + settings.density_weight * ((gradients[1] + excess) ** 2).mean() / scales.density
-        )
+        missed = gradients[1] + (batch["density"] - 2 * float(forcefield.model.filling or 0))
+        value = value + settings.density_weight * (missed**2).mean() / scales.density
     return value
 
 
@@ -359,14 +359,6 @@ def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
         name: torch.as_tensor(getattr(data, name)).to(like)
         for name in ("spins", "local_field", "energy", "density", "chemical_potential")
     }
-
-
-def _batches(
-    tensors: dict[str, Tensor], batch_size: int, rng: torch.Generator
-) -> Iterator[dict[str, Tensor]]:
-    order = torch.randperm(len(tensors["energy"]), generator=rng)
-    for chosen in order.split(batch_size):
-        yield {name: values[chosen.to(values.device)] for name, values in tensors.items()}
 
 
 def _score(forcefield: ForceField, data: Dataset) -> float | None:

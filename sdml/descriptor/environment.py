@@ -137,12 +137,10 @@ class Descriptor(SiteDescriptor):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Descriptor:
         # Tables follow the module to another device, but never lose digits: .float().double() must
         # leave the symmetry exact.
-        tables = dict(self._buffers)
+        tables = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        for name, moved in self._buffers.items():
-            table = tables[name]
-            if moved is not None and table is not None:
-                self._buffers[name] = table.to(moved.device)
+        for name, table in tables.items():
+            self._buffers[name] = table.to(self.get_buffer(name).device)
         return self
 
     def _permutation(self, name: str, order: IntArray) -> None:
@@ -216,10 +214,7 @@ def in_blocks(rows: Callable[[Tensor], Tensor], around: Tensor) -> Tensor:
 
 
 def _by_blocks(rows: Callable[[Tensor], Tensor], size: int, around: Tensor) -> Tensor:
-    parts = around.split(size, -1)
-    if len(parts) == 1:
-        return rows(around)
-    return torch.cat([rows(part.contiguous()) for part in parts], -1)
+    return torch.cat([rows(part.contiguous()) for part in around.split(size, -1)], -1)
 
 
 class _Blocks(Function):

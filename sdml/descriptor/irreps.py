@@ -18,12 +18,11 @@ spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from itertools import chain, pairwise, product
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function
 
@@ -36,6 +35,8 @@ from sdml.descriptor.environment import (
 )
 from sdml.descriptor.orbits import (
     Feature,
+    FloatArray,
+    IntArray,
     Orbit,
     environment_images,
     find_orbits,
@@ -46,8 +47,6 @@ from sdml.descriptor.orbits import (
 )
 from sdml.symmetry import PointGroup
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 PHASE_SOFTENING = 0.05
 """delta: about a tenth of the mean square of a coefficient in a random state."""
 
@@ -92,11 +91,6 @@ class SymmetryEnvironment(BondEnvironment):
         j, k = orbit.members.T
         return shift + j * (2 * self.n_pair_sites - j - 1) // 2 + (k - j - 1)
 
-    @property
-    def n_products(self) -> int:
-        """Centre bonds, and the products of :func:`pair_products` for bonds and chiralities."""
-        return len(self.sites()[0]) + 2 * (self.n_pair_sites**2 // 2)
-
     def product_rows(self) -> tuple[IntArray, IntArray]:
         """Row among all products of every variable, and the sign with which it is stored there."""
         n_sites, n_pairs = len(self.sites()[0]), self.n_pair_sites**2 // 2
@@ -137,34 +131,52 @@ class SymmetryDescriptor(Descriptor):
         self.n_pair_sites = environment.n_pair_sites
         self._table("wedges", wedges(environment.group, vectors))
         values, *others = self._add_transform(environment)
-        self._add_references(environment, others)
-        self.features = _feature_list(values, *others)
-
-    def _add_transform(self, environment: SymmetryEnvironment) -> list[list[Feature]]:
-        """Tables from variables to coefficients sorted by section, and the labels of sections."""
-        found = _orbits_in_blocks(environment)
-        section = [_section(*item) for item in zip(found.labels, found.partners, strict=True)]
-        by_section = np.argsort(section, kind="stable")
-        n_values, n_one, n_two, _ = np.bincount(section, minlength=4).tolist()
-        unused = np.full(len(found.variables) - len(section), -1)
-        self.n_padding = len(found.variables) - environment.n_products
-        self.sections = [n_values, n_one, 2 * n_two, len(unused)]
-        self._table("basis", found.basis)
-        self._permutation("variable", found.variables)
-        self._permutation("coefficient", np.concatenate([found.places[by_section], unused]))
-        ends = np.cumsum([n_values, n_one, n_two])
-        labels = [found.labels[k] for k in by_section]
-        return [labels[first:end] for first, end in pairwise([0, *ends])]
-
-    def _add_references(
-        self, environment: SymmetryEnvironment, labels: list[list[Feature]]
-    ) -> None:
-        """Bases of the reference irreps, and 0/1 matrices that give each copy its reference."""
-        for dimension, copies in enumerate(labels, start=1):
+        for dimension, copies in enumerate(others, start=1):
+            # Bases of the reference irreps, and 0/1 matrices that give each copy its reference.
             names = environment.reference_names(dimension)
             choice = [[name == (x.variable, x.irrep) for name in names] for x in copies]
             self._table(f"reference_basis_{dimension}", environment.reference_basis(dimension))
             self._table(f"reference_{dimension}", np.array(choice, dtype=np.float64))
+        sections = [(values, "value"), *product(others, ("amplitude", "phase"))]
+        self.features = tuple(x._replace(invariant=name) for part, name in sections for x in part)
+
+    def _add_transform(self, environment: SymmetryEnvironment) -> list[list[Feature]]:
+        """Tables from variables to coefficients sorted by section, and the labels of sections.
+
+        All orbits lie side by side in blocks of the group's order, (n_blocks, order, order): one
+        batched product for all, zero where a block is not full.
+        """
+        order, orbits = environment.group.order, environment.orbits()
+        rows, signs = environment.product_rows()
+        n_products = len(self.cells) + 2 * (self.n_pair_sites**2 // 2)
+        offsets = packed([len(orbit.members) for orbit in orbits], order)
+        n_blocks = max(offsets.max() // order + 1, -(-n_products // order))
+        basis, variables = np.zeros((n_blocks, order, order)), np.full(n_blocks * order, -1)
+        labels: list[Feature] = []
+        places: list[int] = []
+        section: list[int] = []
+        for number, (orbit, offset) in enumerate(zip(orbits, offsets, strict=True)):
+            part = orbit_coefficients(environment.group, orbit, number)
+            columns = environment.variable_number(orbit)
+            place = offset + np.arange(len(columns))
+            # Products are stored round the environment: a chirality may have its pair reversed.
+            coefficients = part.basis * signs[columns]
+            basis[offset // order, place[:, None] % order, place % order] = coefficients
+            variables[place] = rows[columns]
+            places += place.tolist()
+            labels += part.labels
+            section += map(_section, part.labels, part.partners)
+        by_section = np.argsort(section, kind="stable")
+        n_values, n_one, n_two, _ = np.bincount(section, minlength=4).tolist()
+        unused = np.full(len(variables) - len(section), -1)
+        self.n_padding = len(variables) - n_products
+        self.sections = [n_values, n_one, 2 * n_two, len(unused)]
+        self._table("basis", basis)
+        self._permutation("variable", variables)
+        self._permutation("coefficient", np.concatenate([np.array(places)[by_section], unused]))
+        ends = np.cumsum([n_values, n_one, n_two])
+        ordered = [labels[k] for k in by_section]
+        return [ordered[first:end] for first, end in pairwise([0, *ends])]
 
     def rows(self, around: Tensor) -> Tensor:
         variables, wedge_variables = self._variables(around)
@@ -225,59 +237,8 @@ class _Invariants(Function):
         return on_f, choice.T @ (on_overlap * f), None
 
 
-class _OrbitBlocks(NamedTuple):
-    """All orbits side by side in blocks of the group's order: one batched product for all.
-
-    Attributes
-    ----------
-    basis : (n_blocks, order, order)
-        From variables to coefficients; zero where a block is not full.
-    variables : (n_blocks * order,) int
-        Row of the products of pairs that enters each place, -1 for none.
-    places : (n,) int
-        Place of every coefficient, in the order of ``labels`` and ``partners``.
-    """
-
-    basis: FloatArray
-    variables: IntArray
-    places: IntArray
-    labels: list[Feature]
-    partners: list[int]
-
-
-def _orbits_in_blocks(environment: SymmetryEnvironment) -> _OrbitBlocks:
-    order, orbits = environment.group.order, environment.orbits()
-    rows, signs = environment.product_rows()
-    offsets = packed([len(orbit.members) for orbit in orbits], order)
-    n_blocks = max(offsets.max() // order + 1, -(-environment.n_products // order))
-    basis, variables = np.zeros((n_blocks, order, order)), np.full(n_blocks * order, -1)
-    parts = [orbit_coefficients(environment.group, o, number) for number, o in enumerate(orbits)]
-    places = []
-    for orbit, part, offset in zip(orbits, parts, offsets, strict=True):
-        columns = environment.variable_number(orbit)
-        place = offset + np.arange(len(columns))
-        # Products are stored round the environment: a chirality may come with its pair reversed.
-        basis[offset // order, place[:, None] % order, place % order] = part.basis * signs[columns]
-        variables[place] = rows[columns]
-        places.append(place)
-    labels = [label for part in parts for label in part.labels]
-    partners = [partner for part in parts for partner in part.partners]
-    return _OrbitBlocks(basis, variables, np.concatenate(places), labels, partners)
-
-
 def _section(label: Feature, partner: int) -> int:
     """0: bond A1, 1: other irreps of dimension 1, 2 and 3: the partners of dimension 2."""
     if label.irrep.startswith("E"):
         return 2 + partner
     return 0 if (label.variable, label.irrep) == ("bond", "A1") else 1
-
-
-def _feature_list(
-    values: list[Feature], one: list[Feature], two: list[Feature]
-) -> tuple[Feature, ...]:
-    """Labels in the order of the columns of :class:`SymmetryDescriptor`."""
-    columns = [label._replace(invariant="value") for label in values]
-    for labels in (one, two):
-        for invariant in ("amplitude", "phase"):
-            columns += [label._replace(invariant=invariant) for label in labels]
-    return tuple(columns)

@@ -27,15 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml import lattice as lattices
-from sdml.descriptor.environment import SiteDescriptor, require_kind
+from sdml.descriptor.environment import IntArray, SiteDescriptor, require_kind
 from sdml.descriptor.walks import Walks, local_moments
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 FIRST_ORDER = 3
 TILT_SPAN = 4
 """Largest difference of the orders in a tilt."""

@@ -99,19 +99,16 @@ def find_orbits(images: IntArray, variable: str, pairs: IntArray) -> list[Orbit]
     order = len(images)
     extended = np.column_stack([images, np.full(order, -1)])  # index -1, the center, stays
     moved = extended[:, pairs]
-    reversed_pair = moved[..., 0] > moved[..., 1]
-    reversed_pair &= moved[..., 1] >= 0
+    reversed_pair = (moved[..., 0] > moved[..., 1]) & (moved[..., 1] >= 0)
     moved = np.where(reversed_pair[..., None], moved[..., ::-1], moved)
     number = {tuple(pair): k for k, pair in enumerate(pairs)}
     target = np.array([[number[tuple(pair)] for pair in row] for row in moved])
     sign = np.where(reversed_pair & (variable == "chirality"), -1.0, 1.0)
-    orbits, seen = [], np.zeros(len(pairs), dtype=bool)
-    for first in range(len(pairs)):
-        if not seen[first]:
-            members = np.unique(target[:, first])
-            seen[members] = True
-            local = np.searchsorted(members, target[:, members])
-            orbits.append(Orbit(variable, pairs[members], local, sign[:, members]))
+    orbits = []
+    for first in np.unique(target.min(axis=0)):
+        members = np.unique(target[:, first])
+        local = np.searchsorted(members, target[:, members])
+        orbits.append(Orbit(variable, pairs[members], local, sign[:, members]))
     return orbits
 
 
@@ -141,16 +138,12 @@ def reference_irreps(group: PointGroup, variable: str) -> dict[str, FloatArray]:
     # Every wedge with the wedge one rotation C_n further: a regular orbit of pairs.
     pairs = np.stack([wedge, (wedge + 2) % group.order], axis=-1)
     ordered = np.sort(pairs, axis=-1)
-    flipped = np.where(ordered[:, 0] != pairs[:, 0], -1.0, 1.0)
+    sign = np.where((ordered != pairs).any(-1) & (variable == "chirality"), -1.0, 1.0)
     (orbit,) = find_orbits(images, variable, ordered)
     # find_orbits sorts pairs; undo the order and the orientation it chose.
-    column = np.array([np.flatnonzero((ordered == m).all(1))[0] for m in orbit.members])
-    basis = {}
-    for irrep, copies in irrep_basis(group, orbit.representation).items():
-        rows = np.zeros((copies.shape[1], group.order))
-        rows[:, column] = copies[0]
-        basis[irrep] = rows * (flipped if variable == "chirality" else 1.0)
-    return basis
+    member = [np.flatnonzero((orbit.members == pair).all(1))[0] for pair in ordered]
+    irreps = irrep_basis(group, orbit.representation)
+    return {irrep: copies[0][:, member] * sign for irrep, copies in irreps.items()}
 
 
 def packed(sizes: Sequence[int], capacity: int) -> IntArray:

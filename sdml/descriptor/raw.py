@@ -18,18 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml.descriptor.environment import (
     BondEnvironment,
     Descriptor,
+    IntArray,
     cross,
     pair_products,
     pair_rows,
 )
-
-IntArray = NDArray[np.int64]
 
 
 class RawFeature(NamedTuple):

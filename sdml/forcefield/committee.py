@@ -185,12 +185,9 @@ class Committee(Potential):
             Of the local energies, at the cost of the descriptor; or of the transverse fields (the
             length of the vector), at that of a field a member.
         """
-        factor = getattr(self.calibration, _known(of))
-        body = self._energy_spread if of == "energy" else self._field_spread
-        return self._checked(lambda s: factor * body(s), spins)
-
-    def _energy_spread(self, spins: Tensor) -> Tensor:
-        return self._members_site_energies(self.described(spins)[0]).std(0)
+        if _known(of) == "energy":
+            return self._checked(lambda s: self._read("spread", s, *self.described(s)), spins)
+        return self._checked(lambda s: self.calibration.field * self._field_spread(s), spins)
 
     def _read(self, name: str, spins: Tensor, features: Tensor, square: Tensor) -> Tensor:
         if name == "spread":
@@ -248,11 +245,9 @@ class Committee(Potential):
         if not 1 <= n_bins <= len(spread):
             raise ValueError(f"n_bins: must be in 1 ... {len(spread)}, got {n_bins}")
         bins = np.array_split(np.argsort(spread, kind="stable"), n_bins)
-        return Reliability(
-            np.array([_rms(spread[chosen]) for chosen in bins]),
-            np.array([_rms(error[chosen]) for chosen in bins]),
-            np.array([len(chosen) for chosen in bins]),
-        )
+        sizes = np.array([len(chosen) for chosen in bins])
+        predicted, found = (np.array([_rms(x[k]) for k in bins]) for x in (spread, error))
+        return Reliability(predicted, found, sizes)
 
     def _errors(self, data: Labelled) -> FloatArray:
         """|dh| (n, N) of the mean transverse field against the labels."""

@@ -92,10 +92,8 @@ def scan(
     found = torch.zeros_like(low, dtype=torch.bool)
     shares = torch.linspace(0, 1, N_CELLS + 1).to(low).view(-1, *[1] * low.ndim)
     for margin in MARGINS:
-        first, last = (
-            torch.where(found, first, low - margin),
-            torch.where(found, last, high + margin),
-        )
+        first = torch.where(found, first, low - margin)
+        last = torch.where(found, last, high + margin)
         nodes = first + shares * (last - first)
         values = torch.cat([excess(part) for part in nodes.split(at_once)])
         found = (values[0] < 0) & (values[-1] > 0)
@@ -184,10 +182,8 @@ def _bracketed(excess: Excess, cell: Cell, tolerance: float) -> Tensor:
         weight = torch.where(side == before, 0.5, 1.0)
         below, before = side < 0, side
         low, high = torch.where(below, mu, low), torch.where(below, high, mu)
-        f_low, f_high = (
-            torch.where(below, now, f_low * weight),
-            torch.where(below, f_high * weight, now),
-        )
+        f_low = torch.where(below, now, f_low * weight)
+        f_high = torch.where(below, f_high * weight, now)
     worst = now.abs().argmax()
     raise RuntimeError(
         f"chemical potential: last estimate {mu.flatten()[worst]:.5f} leaves "

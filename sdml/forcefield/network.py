@@ -143,15 +143,12 @@ class ForceField(Potential):
         return other
 
     def lattice_of(self, n_sites: int) -> Lattice:
-        if self._lattice is not None:
-            if self._lattice.n_sites != n_sites:
-                raise ValueError(
-                    f"spins: the lattice has {self._lattice.n_sites} sites, got {n_sites}"
-                )
-            return self._lattice
         trained = self.model.lattice
-        if n_sites == trained.n_sites:
-            return trained
+        known = self._lattice or trained
+        if n_sites == known.n_sites:
+            return known
+        if self._lattice is not None:
+            raise ValueError(f"spins: the lattice has {known.n_sites} sites, got {n_sites}")
         length = math.isqrt(n_sites // trained.n_basis)
         if length < 1 or length**2 * trained.n_basis != n_sites:
             raise ValueError(
@@ -160,15 +157,13 @@ class ForceField(Potential):
             )
         return self._long_enough(dataclasses.replace(trained, shape=(length, length)), "spins")
 
-    def neighbor_table(self, n_sites: int, device: torch.device) -> Tensor:
-        return self.kept(
-            (n_sites, device),
-            lambda: self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device),
-        )
-
     def features(self, spins: Tensor) -> Tensor:
-        table = self.neighbor_table(spins.shape[-2], spins.device)
-        return self.descriptor(spins, table)
+        n_sites, device = spins.shape[-2], spins.device
+
+        def table() -> Tensor:
+            return self.descriptor.neighbor_table(self.lattice_of(n_sites)).to(device)
+
+        return self.descriptor(spins, self.kept((n_sites, device), table))
 
     def site_outputs(self, first_layer: Tensor, mu: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Local energies eps or potentials omega (..., N), and longitudinal fields m (..., N).
@@ -403,9 +398,10 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     description, tensors = read_tensors(path, FILE_FORMAT, "force field")
     require_finite(tensors, f"path: {path.name!r}")
     try:
+        fields = dict(description["environment"])
         forcefield = ForceField(
             from_description(description["model"]),
-            _environment(description["environment"]),
+            ENVIRONMENTS[fields.pop("type")](**fields),
             description["hidden_widths"],
             grand_canonical=description["grand_canonical"],
         )
@@ -419,19 +415,11 @@ def load(name_or_path: str | os.PathLike[str]) -> ForceField:
     return forcefield
 
 
-def _environment(description: dict[str, Any]) -> Environment:
-    fields = dict(description)
-    return ENVIRONMENTS[fields.pop("type")](**fields)
-
-
 def locate(name_or_path: str | os.PathLike[str]) -> Path:
     """The file of a released force field or the path itself; ValueError if there is none."""
-    released = files.weights() / f"{name_or_path}.safetensors"
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if released.is_file():
-        return released
+    for path in (Path(name_or_path), files.weights() / f"{name_or_path}.safetensors"):
+        if path.is_file():
+            return path
     names = sorted(p.stem for p in files.weights().glob("*.safetensors"))
     raise ValueError(
         f"name_or_path: must be one of {names} or a file, got {os.fspath(name_or_path)!r}"

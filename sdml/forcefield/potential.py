@@ -89,10 +89,6 @@ class Potential(nn.Module):
     def lattice_of(self, n_sites: int) -> Lattice:
         """The lattice that N spins live on; ValueError if N is not the size of one."""
 
-    def model_of(self, n_sites: int) -> SDModel:
-        """The ``model`` on the lattice of N spins, where its terms of spins alone are evaluated."""
-        return self.kept(n_sites, lambda: replace(self.model, lattice=self.lattice_of(n_sites)))
-
     def kept(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` returned for the key, as long as the ``model`` is the same."""
         model, made = self._kept.get(key, (None, None))
@@ -153,7 +149,9 @@ class Potential(nn.Module):
 
     def spin_energy(self, spins: Tensor) -> Tensor:
         """Energy (...) of the model's terms without electrons, on the lattice of the spins."""
-        return spin_energy(self.model_of(spins.shape[-2]), spins)
+        n = spins.shape[-2]
+        model = self.kept(n, lambda: replace(self.model, lattice=self.lattice_of(n)))
+        return spin_energy(model, spins)
 
     def described(self, spins: Tensor) -> tuple[Tensor, Tensor]:
         """Features (..., N, F) of the directions of spins of any length, and |S|^2 (..., N)."""

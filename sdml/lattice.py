@@ -73,7 +73,10 @@ class Lattice:
             raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
         if real_tensor(self.basis, "basis").shape[1:] != (2,):
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
-        if self._coinciding_sites():
+        cells = np.array(self.basis) @ np.linalg.inv(rows)
+        difference = cells[:, None] - cells
+        distance = np.abs(difference - np.round(difference)).max(axis=-1)
+        if (distance < 1e-6).sum() > len(cells):
             raise ValueError(f"basis: two sites of the crystal coincide, got {self.basis}")
         if self.triangles:
             self._require_triangles()
@@ -91,7 +94,7 @@ class Lattice:
             raise ValueError(
                 f"triangles: basis indices must be in [0, {self.n_basis}), got {self.triangles}"
             )
-        points = corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[basis]
+        points = self._points(corners)
         area = np.linalg.det(points[:, 1:] - points[:, :1]) / 2
         for triangle, signed in zip(self.triangles, area, strict=True):
             if signed <= 1e-9 * abs(np.linalg.det(self.vectors)):
@@ -99,12 +102,6 @@ class Lattice:
                     "triangles: corners must go around counter-clockwise (signed area > 0), got "
                     f"{triangle} of area {signed:.3g}"
                 )
-
-    def _coinciding_sites(self) -> bool:
-        cells = np.array(self.basis) @ np.linalg.inv(np.array(self.vectors))
-        difference = cells[:, None] - cells[None]
-        distance = np.abs(difference - np.round(difference)).max(axis=-1)
-        return bool((distance < 1e-6).sum() > len(cells))
 
     @property
     def orientation(self) -> int:
@@ -214,25 +211,22 @@ class Lattice:
         vectors : (K, 2)
             Cartesian displacements.
         """
-        corners, vectors = self._sites_in_disc(cutoff_radius, basis)
+        spread = np.abs(np.array(self.basis)).sum() * 2
+        # |n_k| <= |r| |reciprocal vector k| encloses the disc.
+        reciprocal = np.linalg.norm(np.linalg.inv(np.array(self.vectors)), axis=0)
+        x, y = np.ceil((cutoff_radius + spread) * reciprocal).astype(int)
+        grid = np.mgrid[: self.n_basis, -x : x + 1, -y : y + 1].reshape(3, -1)
+        corners = grid[[1, 2, 0]].T
+        vectors = self._points(corners) - np.array(self.basis)[basis]
         distance = np.round(np.linalg.norm(vectors, axis=-1) / self.spacing, DISTANCE_DIGITS)
         angle = np.round(np.arctan2(vectors[:, 1], vectors[:, 0]), DISTANCE_DIGITS) % (2 * np.pi)
         inside = np.flatnonzero((distance > 0) & (distance <= cutoff_radius / self.spacing + 1e-8))
         order = inside[np.lexsort((angle[inside], distance[inside]))]
         return corners[order], vectors[order]
 
-    def _sites_in_disc(self, radius: float, basis: int) -> tuple[IntArray, FloatArray]:
-        a = np.array(self.vectors)
-        spread = np.abs(np.array(self.basis)).sum() * 2
-        # |n_k| <= |r| |reciprocal vector k| encloses the disc.
-        reach = np.ceil((radius + spread) * np.linalg.norm(np.linalg.inv(a), axis=0)).astype(int)
-        grid = np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1].reshape(2, -1).T
-        corners = np.concatenate(
-            [np.column_stack([grid, np.full(len(grid), b)]) for b in range(self.n_basis)]
-        )
-        origin = np.array(self.basis)
-        vectors = corners[:, :2] @ a + origin[corners[:, 2]] - origin[basis]
-        return corners, vectors
+    def _points(self, corners: IntArray) -> FloatArray:
+        """Cartesian positions (..., 2) of corners (..., 3): x and y of a cell, basis index."""
+        return corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[corners[..., 2]]
 
     def shell_distances(self, n_shells: int) -> FloatArray:
         """The first distances at which any site has neighbours, ascending."""
@@ -278,12 +272,11 @@ class Lattice:
     def bonds(self, shell: int = 1) -> IntArray:
         """(n_bonds, 2) pairs of a shell, each bond once per displacement."""
         pairs = self.directed_bonds(shell)
-        i, j = pairs.T
-        ordered = pairs[np.lexsort((j, i))]
+        ordered = pairs[np.lexsort(pairs.T[::-1])]
+        i, j = ordered.T
         # Every bond occurs as (i, j) and (j, i); keep i < j, and half of the bonds of a site to
         # its own periodic image.
-        itself = ordered[ordered[:, 0] == ordered[:, 1]]
-        return np.concatenate([ordered[ordered[:, 0] < ordered[:, 1]], itself[::2]])
+        return np.concatenate([ordered[i < j], ordered[i == j][::2]])
 
     def neighbors(self, shell: int = 1) -> IntArray:
         """(N, z) neighbours of every site, counter-clockwise from +x; needs equal coordination."""
@@ -310,9 +303,7 @@ class Lattice:
     @cached_property
     def plaquette_offsets(self) -> FloatArray:
         """(kinds, 2) centre of every kind of plaquette relative to its cell."""
-        corners = np.array(self.triangles)
-        points = corners[..., :2] @ np.array(self.vectors) + np.array(self.basis)[corners[..., 2]]
-        return points.mean(axis=1)
+        return self._points(np.array(self.triangles)).mean(axis=1)
 
     @cached_property
     def reciprocal_vectors(self) -> FloatArray:
@@ -322,9 +313,8 @@ class Lattice:
     @cached_property
     def momenta(self) -> FloatArray:
         """(n_cells, 2) allowed wave vectors in the first Brillouin zone, index m_y * Lx + m_x."""
-        mx, my = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape))
-        raw = np.stack([mx.ravel(), my.ravel()], axis=-1) @ self.reciprocal_vectors
-        images = nearest_images(raw, self.reciprocal_vectors)
+        raw = np.stack(np.meshgrid(*map(np.fft.fftfreq, self.shape)), axis=-1).reshape(-1, 2)
+        images = nearest_images(raw @ self.reciprocal_vectors, self.reciprocal_vectors)
         # Rounding makes the choice between equally short images (zone boundary) reproducible.
         nearest = np.round(np.linalg.norm(images, axis=-1) * self.spacing, 9).argmin(axis=1)
         return images[np.arange(len(raw)), nearest]
@@ -341,7 +331,9 @@ class Lattice:
         for n_fold in (6, 4, 3, 2, 1):
             for angle in mirrors:
                 group = PointGroup(n_fold, float(angle))
-                if all(_same_set(vectors @ g.T, vectors) for g in group.matrices):
+                images = vectors @ group.matrices.mT
+                distance = np.linalg.norm(images[:, :, None] - vectors, axis=-1).min(axis=2)
+                if distance.max() < 1e-6:
                     return group
         raise ValueError(f"lattice: no mirror through basis site 0 of {self.name!r}")
 
@@ -358,28 +350,21 @@ class Lattice:
         operation = real_tensor(operation, "operation").double().numpy()
         origin = self.positions[center]
         images = (self.positions - origin) @ operation.T + origin
-        permutation = self._find(images)
-        if len(np.unique(permutation)) != self.n_sites or not self._keeps_torus(operation):
+        permutation = np.full(self.n_sites, -1)  # where there is no site
+        for b, offset in enumerate(np.array(self.basis)):
+            cells = (images - offset) @ np.linalg.inv(np.array(self.vectors))
+            nearest = np.round(cells).astype(int)
+            hit = np.abs(cells - nearest).max(axis=1) < 1e-6
+            permutation[hit] = self.site_index(nearest[hit], b)
+        # The periods Lx a1 and Ly a2 must turn into integer combinations of themselves.
+        periods = np.array(self.vectors) * np.array(self.shape)[:, None]
+        turned = periods @ operation.T @ np.linalg.inv(periods)
+        keeps_torus = np.abs(turned - np.round(turned)).max() < 1e-9
+        if len(np.unique(permutation)) != self.n_sites or not keeps_torus:
             raise ValueError(
                 f"operation: does not map the {self.shape} {self.name} lattice on itself"
             )
         return permutation
-
-    def _find(self, points: FloatArray) -> IntArray:
-        """Site numbers of Cartesian points, -1 where there is no site."""
-        found = np.full(len(points), -1)
-        for b, offset in enumerate(np.array(self.basis)):
-            cells = (points - offset) @ np.linalg.inv(np.array(self.vectors))
-            nearest = np.round(cells).astype(int)
-            hit = np.abs(cells - nearest).max(axis=1) < 1e-6
-            found[hit] = self.site_index(nearest[hit], b)
-        return found
-
-    def _keeps_torus(self, operation: FloatArray) -> bool:
-        """Whether g maps the two periods Lx a1 and Ly a2 on integer combinations of themselves."""
-        periods = np.array(self.vectors) * np.array(self.shape)[:, None]
-        images = periods @ operation.T @ np.linalg.inv(periods)
-        return bool(np.abs(images - np.round(images)).max() < 1e-9)
 
 
 def _independent(rows: FloatArray) -> bool:
@@ -412,11 +397,6 @@ def nearest_images(points: FloatArray, periods: FloatArray) -> FloatArray:
     # Less than one period away along both, the nearest image is at most one more away.
     inside = points - np.trunc(points @ np.linalg.inv(short)) @ short
     return inside[:, None] + np.mgrid[-1:2, -1:2].reshape(2, -1).T @ short
-
-
-def _same_set(a: FloatArray, b: FloatArray) -> bool:
-    distance = np.linalg.norm(a[:, None] - b[None], axis=-1)
-    return bool(distance.min(axis=1).max() < 1e-6)
 
 
 def square(length: int, width: int | None = None) -> Lattice:

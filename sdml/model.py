@@ -189,8 +189,7 @@ def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") 
     n = model.lattice.n_sites
     matrix = torch.zeros((*s.shape[:-2], n, 2, n, 2), dtype=torch.complex128, device=device)
     hopping = torch.as_tensor(model.hopping_matrix, device=device).to(torch.complex128)
-    matrix[..., :, 0, :, 0] = hopping
-    matrix[..., :, 1, :, 1] = hopping
+    matrix[..., :, [0, 1], :, [0, 1]] = hopping
     site = torch.arange(n, device=device)
     sx, sy, sz = (-model.exchange_coupling * s).unbind(-1)
     matrix[..., site, 0, site, 0] += sz
@@ -277,9 +276,8 @@ def chemical_potential(eigenvalues: Tensor, filling: float, electron_kT: float) 
     Empty and full bands give -inf and +inf. At electron_kT > 0 bracketed bisection; the electron
     number is met to the accuracy of a float64 sum.
     """
-    if filling == 0 or filling == 1:
-        sign = 1.0 if filling == 1 else -1.0
-        return torch.full_like(eigenvalues[..., 0], sign * torch.inf)
+    if filling in (0, 1):
+        return torch.full_like(eigenvalues[..., 0], torch.inf if filling == 1 else -torch.inf)
     if electron_kT == 0:
         return _middle_of_gap(eigenvalues, filling)
     top = _top(eigenvalues, filling)

@@ -245,10 +245,6 @@ def _lines(
     return steps, length, (ahead - behind) / (2 * np.pi)
 
 
-def _wall_length(lattice: Lattice, x: Tensor) -> Tensor:
-    return 1 / _wall_density(lattice, x)
-
-
 def _half_width(lattice: Lattice, x: Tensor) -> Tensor:
     """Where the circular average of C(r) / C(0) first falls to 1/2; inf if it never does."""
     rings = distance_rings(lattice)
@@ -273,7 +269,7 @@ def _first_moment_length(lattice: Lattice, x: Tensor) -> Tensor:
 
 
 LENGTH_ESTIMATORS = {
-    "wall": _wall_length,
+    "wall": lambda lattice, x: 1 / _wall_density(lattice, x),
     "correlation": _half_width,
     "moment": _moment_length,
     "first_moment": _first_moment_length,

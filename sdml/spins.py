@@ -249,11 +249,9 @@ def perturbed(spins: SpinArray, amplitude: float, seed: Seed | None) -> NDArray[
 
 def random_rotation(seed: Seed | None, proper: bool = True) -> NDArray[np.float64]:
     """A 3 x 3 orthogonal matrix, uniform (Haar) on SO(3), or on O(3) \\ SO(3) if not proper."""
-    gaussian = random_source(seed).standard_normal((3, 3))
-    q, r = np.linalg.qr(gaussian)
+    q, r = np.linalg.qr(random_source(seed).standard_normal((3, 3)))
     q = q * np.sign(np.diag(r))
-    determinant = 1.0 if proper else -1.0
-    return q * np.sign(np.linalg.det(q)) * determinant
+    return q * np.sign(np.linalg.det(q)) * (1.0 if proper else -1.0)
 
 
 def rotate(spins: SpinArray, rotation: SpinArray) -> Any:

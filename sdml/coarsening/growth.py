@@ -109,11 +109,7 @@ def selected_law(time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = N
 
     The power law contains the linear one; it is chosen only if it predicts better.
     """
-
-    def missed(law: str) -> float:
-        return float(np.nanmean(held_out_errors(law, time, lengths, mask)))
-
-    return min(PARAMETERS, key=missed)
+    return min(PARAMETERS, key=lambda law: np.nanmean(held_out_errors(law, time, lengths, mask)))
 
 
 def interval(

@@ -17,15 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from sdml import observables
 from sdml.coarsening.growth import numbers, require_numbers
 from sdml.lattice import Lattice
-from sdml.observables import (
-    distance_rings,
-    momentum_rings,
-    site_values,
-    spin_correlation,
-    structure_factor,
-)
 from sdml.spins import SpinArray
 
 FloatArray = NDArray[np.float64]
@@ -37,8 +31,8 @@ def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[Floa
     For a field (..., N) on one site a cell; rings of :func:`momentum_rings`, numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = momentum_rings(lattice), _field(lattice, values)
-    return rings.radius, rings.average(structure_factor(lattice, x)).cpu().numpy()
+    rings, x = observables.momentum_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(observables.structure_factor(lattice, x)).cpu().numpy()
 
 
 def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
@@ -46,8 +40,8 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
 
     Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
     """
-    rings, x = distance_rings(lattice), _field(lattice, values)
-    return rings.radius, rings.average(spin_correlation(lattice, x)).cpu().numpy()
+    rings, x = observables.distance_rings(lattice), _field(lattice, values)
+    return rings.radius, rings.average(observables.spin_correlation(lattice, x)).cpu().numpy()
 
 
 def scaled_structure_factor(
@@ -136,7 +130,7 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
 
 
 def _field(lattice: Lattice, values: SpinArray) -> Tensor:
-    return site_values(lattice, values, one_per_cell=True).detach().double()
+    return observables.site_values(lattice, values, one_per_cell=True).detach().double()
 
 
 def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:

@@ -4,9 +4,10 @@ A set is described by one phase for every site (and vector), not by the vectors 
 are made block by block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -99,18 +100,15 @@ def colors(lattice: Lattice, n_colors: int) -> IntArray:
     return cell_colors() * lattice.n_basis + lattice.sublattices
 
 
-def _superlattices(lattice: Lattice, n_colors: int) -> list[Candidate]:
+def _superlattices(lattice: Lattice, n_colors: int) -> Iterator[Candidate]:
     """Cosets of the superlattices spanned by p a1 and q a1 + s a2 that contain both periods."""
-    found: list[Candidate] = []
     width, height = lattice.shape
     x, y = lattice.cells.T
     for s in _divisors(height, n_colors):
         for p in _divisors(width, n_colors // s):
             for q in (q for q in range(p) if q * (height // s) % p == 0):
                 distance, count = _nearest(lattice, ((p, 0), (q, s)))
-                cosets = partial(_cosets, x, y, p, q, s)
-                found.append(((distance, -count, -p * s), cosets))
-    return found
+                yield (distance, -count, -p * s), partial(_cosets, x, y, p, q, s)
 
 
 def _cosets(x: IntArray, y: IntArray, p: int, q: int, s: int) -> IntArray:
@@ -129,23 +127,19 @@ def _nearest(lattice: Lattice, basis: Any) -> tuple[float, int]:
     return float(lengths.min()), 2 * int((lengths == lengths.min()).sum())
 
 
-def _ring_products(lattice: Lattice, n_colors: int) -> list[Candidate]:
+def _ring_products(lattice: Lattice, n_colors: int) -> Iterator[Candidate]:
     """Both rings cut into pieces of b or b + 1 cells; the color is the place within the pieces."""
-    found: list[Candidate] = []
     width, height = lattice.shape
     x, y = lattice.cells.T
-    for pieces_x in range(1, width + 1):
-        for pieces_y in range(1, height + 1):
-            n_x, n_y = -(-width // pieces_x), -(-height // pieces_y)
-            if n_x * n_y > n_colors:
-                continue
+    for pieces_x, pieces_y in product(range(1, width + 1), range(1, height + 1)):
+        n_x, n_y = -(-width // pieces_x), -(-height // pieces_y)
+        if n_x * n_y <= n_colors:
             spacings = [(width // pieces_x, n_x), (height // pieces_y, n_y)]
             nearest = min(
                 _nearest(lattice, ((p, 0), (0, s))) for p in spacings[0] for s in spacings[1]
             )
             places = partial(_places, x, y, lattice.shape, (pieces_x, pieces_y), n_x)
-            found.append(((nearest[0], -nearest[1], -n_x * n_y), places))
-    return found
+            yield (nearest[0], -nearest[1], -n_x * n_y), places
 
 
 def _places(

@@ -114,13 +114,10 @@ def truncation_error(
     angle = np.pi * (np.arange(4 * n) + 0.5) / (4 * n)
     excess = interval.center + interval.half_width * np.cos(angle) - mu
     exact = scipy.special.expit(-excess / electron_kT) if electron_kT > 0 else excess < 0
-    series = _at_nodes(coefficients(interval, electron_kT, n, mu)[0] / _multiplicity(n))
+    occupation, _ = coefficients(interval, electron_kT, n, mu)
+    series = _at_nodes(occupation / np.where(np.arange(n) > 0, 2.0, 1.0))
     weights = np.maximum(_at_nodes(jackson_kernel(n) * moments), 0)
     return float(np.sqrt(weights @ (exact - series) ** 2 / weights.sum()))
-
-
-def _multiplicity(n: int) -> FloatArray:
-    return np.where(np.arange(n) > 0, 2.0, 1.0)
 
 
 def _at_nodes(values: FloatArray) -> FloatArray:

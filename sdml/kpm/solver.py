@@ -167,10 +167,9 @@ def _probes(
     """The probing vectors of a call, after the guard of what it asks for."""
     if method not in PROBINGS:
         raise ValueError(f"probing: must be one of {', '.join(PROBINGS)}, got {method!r}")
-    if n_moments is not None and not n_moments >= 2:
-        raise ValueError(f"n_moments: must be at least 2, got {n_moments}")
-    if n_probes is not None and not n_probes >= 1:
-        raise ValueError(f"n_probes: must be at least 1, got {n_probes}")
+    for name, number, lowest in (("n_moments", n_moments, 2), ("n_probes", n_probes, 1)):
+        if number is not None and not number >= lowest:
+            raise ValueError(f"{name}: must be at least {lowest}, got {number}")
     if n_probes is None or n_probes >= 2 * lattice.n_sites:
         return probe_sets.all_unit_vectors(lattice.n_sites)
     rng = random_source(seed)
@@ -198,15 +197,22 @@ def _solve_one(
     mu = _chemical_potential(model, interval, moments)
     occupation, potential = series.coefficients(interval, kT, n, mu)
     if plain:
-        found = _expectation(hamiltonian, probes, occupation)
+        found = _summed(recursion.expectation, hamiltonian, probes, occupation)
+    elif state is None:
+        found = _summed(_fresh_gradient, hamiltonian, probes, potential) / interval.half_width
     else:
-        found = _gradient(hamiltonian, probes, state, potential) / interval.half_width
+        found = (
+            recursion.gradient(hamiltonian, state, potential) / probes.norm / interval.half_width
+        )
     error = np.sqrt(np.mean(found[:, :3].imag ** 2)) + series.truncation_error(
         interval, kT, moments, mu
     )
     values = torch.as_tensor(found.real).to(spins)
+    energy = potential @ moments
+    if model.n_electrons is not None and np.isfinite(mu):
+        energy += mu * model.n_electrons
     return EstimatedState(
-        energy=spin_energy(model, spins) + _energy(model, potential @ moments, mu),
+        energy=spin_energy(model, spins) + energy,
         local_field=spin_field(model, spins) + J * values[:, :3],
         density=values[:, 3],
         chemical_potential=spins.new_tensor(mu),
@@ -221,12 +227,6 @@ def _chemical_potential(model: SDModel, interval: Interval, moments: FloatArray)
     return series.chemical_potential(
         interval, model.electron_kT, moments, model.filling, model.energy_unit
     )
-
-
-def _energy(model: SDModel, grand_potential: float, mu: float) -> float:
-    if model.n_electrons is None or not np.isfinite(mu):
-        return grand_potential
-    return grand_potential + mu * model.n_electrons
 
 
 def _even(n: int) -> int:
@@ -366,30 +366,21 @@ def _moments(hamiltonian: Hamiltonian, probes: Probes, n_moments: int) -> tuple[
     return total / probes.norm, state if len(chunks) == 1 else None
 
 
-def _gradient(
-    hamiltonian: Hamiltonian, probes: Probes, state: Any, potential: FloatArray
+def _summed(
+    function: Any, hamiltonian: Hamiltonian, probes: Probes, coefficients: FloatArray
 ) -> ComplexArray:
-    """:func:`sdml.kpm.recursion.gradient` over all vectors; ``state`` as of `_moments`."""
-    if state is not None:
-        return recursion.gradient(hamiltonian, state, potential) / probes.norm
-    total = np.zeros((len(hamiltonian.onsite), 4), dtype=np.complex128)
-    for chunk in _chunks(hamiltonian, probes):
-        _, state = recursion.moments(hamiltonian, probes.vectors(*chunk), len(potential))
-        total += recursion.gradient(hamiltonian, state, potential)
-    return total / probes.norm
+    """:func:`sdml.kpm.recursion.expectation`, or its like, over all vectors."""
+    chunks = (probes.vectors(*chunk) for chunk in _chunks(hamiltonian, probes))
+    return sum(function(hamiltonian, vectors, coefficients) for vectors in chunks) / probes.norm
 
 
-def _expectation(hamiltonian: Hamiltonian, probes: Probes, occupation: FloatArray) -> ComplexArray:
-    """:func:`sdml.kpm.recursion.expectation` over all vectors."""
-    total = np.zeros((len(hamiltonian.onsite), 4), dtype=np.complex128)
-    for chunk in _chunks(hamiltonian, probes):
-        total += recursion.expectation(hamiltonian, probes.vectors(*chunk), occupation)
-    return total / probes.norm
+def _fresh_gradient(hamiltonian: Hamiltonian, vectors: Any, potential: FloatArray) -> ComplexArray:
+    _, state = recursion.moments(hamiltonian, vectors, len(potential))
+    return recursion.gradient(hamiltonian, state, potential)
 
 
 def _chunks(hamiltonian: Hamiltonian, probes: Probes) -> list[tuple[int, int]]:
     """Ranges of vectors, whole blocks each, whose two last Chebyshev vectors fit in `MEMORY`."""
-    n_sites, bytes_per_number = len(hamiltonian.onsite), hamiltonian.onsite.element_size()
-    pair = 2 * 4 * n_sites * bytes_per_number
+    pair = 2 * hamiltonian.onsite.nbytes  # a vector has four real numbers a site, too
     size = max(1, MEMORY // (pair * recursion.LANES)) * recursion.LANES
     return [(k, min(k + size, probes.n_vectors)) for k in range(0, probes.n_vectors, size)]

@@ -69,9 +69,5 @@ def rows() -> dict[str, dict[str, Any]]:
     return {
         f"published, {kind}, {path.stem}": statistics(snapshot(path))
         for kind, part in {"exact": QUENCH, "network": NETWORK}.items()
-        for path in sorted(here.glob(f"{part}/c*.dat"), key=_step)
+        for path in sorted(here.glob(f"{part}/c*.dat"), key=lambda path: int(path.stem[1:]))
     }
-
-
-def _step(path: Path) -> int:
-    return int(path.stem.removeprefix("c"))

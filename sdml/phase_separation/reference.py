@@ -136,7 +136,10 @@ def _runs(row: dict[str, Any], _: Any) -> Runs:
         growth.require_numbers({"time": np.array(run["time"], dtype=float)})
     shared = sorted(set.intersection(*(set(run["time"]) for run in runs)))
     statistics = {
-        name: np.stack([_at(shared, run["time"], run["statistics"][name]) for run in runs])
+        # None stands for what was not measured, nan here.
+        name: np.array(
+            [np.array(run["statistics"][name], float)[np.isin(run["time"], shared)] for run in runs]
+        )
         for name in runs[0]["statistics"]
         if all(name in run["statistics"] for run in runs)
     }
@@ -145,11 +148,6 @@ def _runs(row: dict[str, Any], _: Any) -> Runs:
     seeds = [run["seed"] for run in runs]
     sizes = [run["cluster_sizes"] for run in runs]
     return Runs(**described, seeds=seeds, time=np.array(shared), statistics=statistics, sizes=sizes)
-
-
-def _at(shared: list[float], time: list[float], values: list[float | None]) -> FloatArray:
-    """Values at the shared times alone, nan for None."""
-    return np.array(values, float)[np.isin(time, shared)]
 
 
 def plateaus(sets: Mapping[str, Runs]) -> Any:

@@ -71,22 +71,18 @@ def statistics(
         **_cluster_statistics(lattice, joined, n),
         **{name: _neel(lattice, s, name) for name in ("neel_order", "neel_length")},
     }
-    names: tuple[str, ...] = SPIN_STATISTICS
     if n is not None:
         n = n.to(s)
         row |= {"hole_sites": (n < HOLE_DENSITY).to(s).mean(-1), "bimodality": bimodality(n)}
-        names += DENSITY_STATISTICS
-    return {name: _plain(row[name], spins) for name in names}
+    # In the order of the table.
+    found = {name: row[name] for name in (*SPIN_STATISTICS, *DENSITY_STATISTICS) if name in row}
+    return {k: float(v.detach()) if s.ndim == 2 else like(v, spins) for k, v in found.items()}
 
 
 def _neel(lattice: Lattice, spins: Tensor, name: str) -> Tensor:
     if lattice.name == "square" and any(n % 2 for n in lattice.shape):
         return spins.new_full(spins.shape[:-2], torch.nan)
     return getattr(observables, name)(lattice, spins)
-
-
-def _plain(value: Tensor, example: SpinArray) -> Any:
-    return float(value.detach()) if value.ndim == 0 else like(value, example)
 
 
 def solved_statistics(
@@ -197,6 +193,5 @@ def rms_torque(spins: SpinArray, local_field: SpinArray) -> Any:
     Zero in a state at rest; in equilibrium at the spin temperature kT it is what
     :func:`landscape.thermal_torque` gives.
     """
-    s = as_tensor(spins)
-    perpendicular = transverse(s, local_field)
+    perpendicular = transverse(as_tensor(spins), local_field)
     return like(perpendicular.square().sum(-1).mean(-1).sqrt(), spins)

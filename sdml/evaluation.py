@@ -20,7 +20,6 @@ from sdml.forcefield import ForceField
 __all__ = [
     "DEPLETED",
     "STAGES",
-    "Stages",
     "card",
     "card_text",
     "evaluate",
@@ -30,7 +29,6 @@ __all__ = [
     "report",
     "stage_errors",
     "stage_fields",
-    "stage_sites",
     "stage_table",
 ]
 

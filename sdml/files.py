@@ -15,9 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-Row = TypeVar("Row")
 DEFAULT_PROFILE = "quick"
 PACKAGE = Path(__file__).resolve().parent
 
@@ -209,7 +208,7 @@ def loaded(path: Path) -> Any:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
 
 
-def sets(path: str | os.PathLike[str], made: Callable[[Any, Any], Row]) -> dict[str, Row]:
+def sets(path: str | os.PathLike[str], made: Callable[[Any, Any], Any]) -> dict[str, Any]:
     """Name -> ``made(row, store)`` of every set in the store of a study; ValueError if it is none.
 
     A store is a JSON object, and its ``sets`` are a list of rows, each with a ``name``.

@@ -21,10 +21,6 @@ from sdml.spins import SpinArray, as_tensor, like
 
 DEGENERACY = 5e-10
 """Levels closer than this share of the bandwidth, some 1e-9 t, are one shell at electron_kT = 0."""
-BISECTIONS = 2200
-"""From the bandwidth down to the smallest kT; a bracket around a level ends much sooner."""
-MISSED = 1e-9
-"""Share of the electrons that a chemical potential may miss."""
 EMPTY = 1e-18
 """Occupations below this do not change a float64 sum of 2N <= 1e5 terms."""
 PAPER_CASES: dict[str, dict[str, Any]] = {
@@ -239,7 +235,7 @@ def occupations(model: SDModel, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
 def _require_electrons(filled: Tensor, mu: Tensor, filling: float) -> None:
     wanted = filled.shape[-1] * filling
     missed = (filled.sum(-1) - wanted).abs()
-    if not bool((missed <= MISSED * (1 + wanted)).all()):
+    if not bool((missed <= 1e-9 * (1 + wanted)).all()):
         worst = missed.argmax()
         raise RuntimeError(
             f"chemical potential: the last estimate, {float(mu.flatten()[worst]):.6g}, misses "
@@ -299,7 +295,8 @@ def _bisect(eigenvalues: Tensor, filling: float, electron_kT: float) -> Tensor:
     upper = eigenvalues[..., -1] + shift
     # Starting from the middle of the gap gives the right answer where all exponentials underflow.
     middle = _middle_of_gap(eigenvalues, filling).clamp(lower, upper)
-    for _ in range(BISECTIONS):
+    # From the bandwidth down to the smallest kT; a bracket around a level ends much sooner.
+    for _ in range(2200):
         excess = _excess_electrons(eigenvalues, middle, filling, electron_kT)
         lower = torch.where(excess <= 0, middle, lower)
         upper = torch.where(excess >= 0, middle, upper)

@@ -29,15 +29,7 @@ from sdml.evaluation import DEPLETED, field_errors, predict
 from sdml.forcefield import ForceField, read_tensors, write_tensors
 from sdml.spins import seed_number, transverse
 
-__all__ = [
-    "Report",
-    "Scales",
-    "TrainingRun",
-    "TrainingSettings",
-    "data_scales",
-    "loss",
-    "train",
-]
+__all__ = ["Report", "Scales", "TrainingRun", "TrainingSettings", "data_scales", "loss", "train"]
 
 Report = Callable[[dict[str, float]], None]
 CHECKPOINT_FORMAT = "sdml-training-3"

@@ -130,6 +130,12 @@ def network_engine(name: str, sites: lattice.Lattice) -> Engine:
     return Engine(f"{Path(name).stem} {checksum}", field.field, state)
 
 
+def statistics_row(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
+    """The entries of `snapshots.SPIN_STATISTICS` as one vector, an observable."""
+    row = snapshots.statistics(sites, s)
+    return torch.stack([torch.as_tensor(row[k]).double() for k in snapshots.SPIN_STATISTICS], -1)
+
+
 def observables_of(engine: Engine) -> dict[str, simulation.Observable]:
     """Statistics of the spins, and of one evaluation the density and the numbers of `STATE`."""
     found: dict[str, Any] = {}
@@ -144,7 +150,7 @@ def observables_of(engine: Engine) -> dict[str, simulation.Observable]:
         return torch.stack([energy / lat.n_sites, torque, mu])
 
     return {
-        "statistics": snapshots.statistics_row,
+        "statistics": statistics_row,
         "state": numbers,
         "density": lambda lat, s: torch.as_tensor(state_of(s)[1]).float(),
     }

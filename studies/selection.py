@@ -4,7 +4,7 @@
 
 CASE is triangular or square; stores are made by ``sdml label``. A committee of two is trained on
 some snapshots drawn from the pool. Of the others as many are added that it disagrees on most (its
-:meth:`most_uncertain` frames), or that are drawn; both sets are learned from the start, with the
+:func:`most_uncertain` frames), or that are drawn; both sets are learned from the start, with the
 same number of steps and several seeds. ``--output`` writes data/reference/NAME.json.
 """
 
@@ -20,6 +20,13 @@ from sdml.descriptor import MomentEnvironment
 from sdml.forcefield import Committee, ForceField
 
 EPOCHS = 24
+
+
+def most_uncertain(committee: Committee, frames: np.ndarray, n_frames: int) -> np.ndarray:
+    """Numbers of the frames (of n, N, 3) whose fields the members differ on most, by their rms."""
+    parts = np.array_split(frames, -(-len(frames) // 16))
+    squares = [(committee.spread(part, "field") ** 2).mean(-1) for part in parts]
+    return np.argsort(-np.concatenate(squares), kind="stable")[:n_frames]
 
 
 def trained(data: Dataset, seed: int, n_epochs: int) -> ForceField:
@@ -38,7 +45,7 @@ def measured(pool: Dataset, judged: Dataset, n_first: int, n_added: int, seeds: 
         first, others = np.sort(order[:n_first]), np.sort(order[n_first:])
         committee = Committee([trained(pool.select(first), 2 * seed + k, EPOCHS) for k in (0, 1)])
         on_pool = committee.on(pool.model.lattice)
-        uncertain = others[on_pool.most_uncertain(pool.spins[others], n_added)]
+        uncertain = others[most_uncertain(on_pool, pool.spins[others], n_added)]
         drawn = np.random.default_rng(seed + 1000).choice(others, n_added, replace=False)
         for name, added in (("none", None), ("uncertain", uncertain), ("drawn", drawn)):
             # Without more snapshots the same number of steps, so that only the data differ.

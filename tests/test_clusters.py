@@ -1,5 +1,6 @@
 """Known clusters, and laws of the statistics of a snapshot."""
 
+import arrest
 import numpy as np
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_statistics_do_not_change_under_rotations_and_translations():
 
 def test_the_row_is_an_observable_of_tensors_in_single_precision():
     state = torch.as_tensor(droplets(PLUS), dtype=torch.float32)
-    row = snapshots.statistics_row(LATTICE, state)
+    row = arrest.statistics_row(LATTICE, state)
     expected = snapshots.statistics(LATTICE, droplets(PLUS))
     assert row.tolist() == pytest.approx([expected[k] for k in snapshots.SPIN_STATISTICS], rel=1e-5)
 

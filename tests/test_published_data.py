@@ -6,6 +6,7 @@ import pytest
 from sdml import exact, forcefield, lattice, spins
 from sdml.model import SDModel
 from sdml.phase_separation import published
+from sdml.phase_separation.snapshots import solved_statistics
 
 LATTICE = lattice.square(30)
 MODEL = SDModel(LATTICE, exchange_coupling=6.0, filling=0.485, electron_kT=0.0025)
@@ -45,7 +46,7 @@ def test_statistics_of_the_quench(
     authors_data, step, correlation, fraction, clusters, mean_size, hole_sites, neel
 ):
     """Ferromagnetic clusters: sites joined by bonds S.S > 0.5, two or more sites."""
-    row = published.statistics(published.snapshot(authors_data / published.QUENCH / f"c{step}.dat"))
+    row = solved_statistics(*published.snapshot(authors_data / published.QUENCH / f"c{step}.dat"))
     assert row["correlation"] == pytest.approx(correlation, abs=5e-4)
     assert row["parallel"] == pytest.approx(fraction, abs=5e-4)
     assert row["n_clusters"] == clusters
@@ -58,7 +59,7 @@ def test_statistics_of_the_quench(
 def test_holes_gather_along_the_quench(authors_data):
     """27 holes: spread over random clusters at first, one or two to a cluster at the end."""
     files = [authors_data / published.QUENCH / f"c{step}.dat" for step in (0, 2000, 8000, 20000)]
-    rows = [published.statistics(published.snapshot(file)) for file in files]
+    rows = [solved_statistics(*published.snapshot(file)) for file in files]
     held = [row["holes_per_cluster"] for row in rows]
     assert (np.diff(held) > 0).all() and held[-1] == pytest.approx(1.5, abs=0.1)
     assert rows[-1]["holes_in_clusters"] > 0.95

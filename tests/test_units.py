@@ -1,5 +1,6 @@
 """Lengths depend neither on their unit, nor on the primitive cell, nor on missing sublattices."""
 
+import arrest
 import laws
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_statistics_of_an_odd_lattice_leave_neel_order_out():
     row = snapshots.statistics(lat, s)
     assert np.isnan(row["neel_order"]).all() and np.isnan(row["neel_length"]).all()
     np.testing.assert_allclose(row["correlation"], observables.bond_correlation(lat, s).mean(-1))
-    assert torch.isnan(snapshots.statistics_row(lat, torch.as_tensor(s))[:, -2:]).all()
+    assert torch.isnan(arrest.statistics_row(lat, torch.as_tensor(s))[:, -2:]).all()
 
 
 def test_sites_without_triangles_have_no_chirality():

@@ -23,8 +23,6 @@ from typing import Any
 from sdml import __version__, files
 
 __all__ = [
-    "PROFILES",
-    "STANDINGS",
     "Claim",
     "claims",
     "claims_table",

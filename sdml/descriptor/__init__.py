@@ -1,11 +1,11 @@
 """What a network sees of the spins around a site: irreps, moments of walks, or raw products."""
 
-from sdml.descriptor.environment import BondEnvironment, Descriptor, SiteDescriptor, feature_table
+from sdml.descriptor.environment import BondEnvironment, Descriptor, feature_table
 from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
 from sdml.descriptor.moments import MomentDescriptor, MomentEnvironment
 from sdml.descriptor.orbits import Feature, environment_images, orbit_coefficients
 from sdml.descriptor.raw import RawBondDescriptor, RawBondEnvironment
-from sdml.descriptor.walks import Walks, local_moments
+from sdml.descriptor.walks import Walks
 
 __all__ = [
     "BondEnvironment",
@@ -15,12 +15,10 @@ __all__ = [
     "MomentEnvironment",
     "RawBondDescriptor",
     "RawBondEnvironment",
-    "SiteDescriptor",
     "SymmetryDescriptor",
     "SymmetryEnvironment",
     "Walks",
     "environment_images",
     "feature_table",
-    "local_moments",
     "orbit_coefficients",
 ]

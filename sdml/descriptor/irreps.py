@@ -26,13 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sdml.descriptor.environment import (
-    BondEnvironment,
-    Descriptor,
-    cross,
-    pair_products,
-    pair_rows,
-)
+from sdml.descriptor.environment import BondEnvironment, Descriptor, cross, pair_products, pair_rows
 from sdml.descriptor.orbits import (
     Feature,
     FloatArray,

@@ -1,6 +1,6 @@
 """Energies and fields from a neural network, released weights, committees."""
 
-from sdml.forcefield.committee import Calibration, Committee
+from sdml.forcefield.committee import Committee
 from sdml.forcefield.container import digest, read_tensors, write_tensors
 from sdml.forcefield.network import (
     ENVIRONMENTS,
@@ -8,20 +8,17 @@ from sdml.forcefield.network import (
     ForceField,
     checksum,
     load,
-    locate,
     save,
 )
 
 __all__ = [
     "ENVIRONMENTS",
-    "Calibration",
     "Committee",
     "Environment",
     "ForceField",
     "checksum",
     "digest",
     "load",
-    "locate",
     "read_tensors",
     "save",
     "write_tensors",

@@ -39,7 +39,7 @@ from sdml.forcefield.network import ForceField
 from sdml.forcefield.potential import Potential
 from sdml.lattice import Lattice
 from sdml.model import SDModel
-from sdml.spins import as_tensor, transverse_part
+from sdml.spins import transverse_part
 
 FloatArray = NDArray[np.float64]
 QUANTITIES = ("energy", "field")
@@ -198,22 +198,6 @@ class Committee(Potential):
         fields = transverse_part(spins, self.member_fields(spins))
         # The components' variances add up to that of the vector.
         return fields.var(0).sum(-1).sqrt()
-
-    def most_uncertain(self, spins: Any, n_frames: int) -> NDArray[np.int64]:
-        """Numbers of the ``n_frames`` frames (of B, N, 3) with the largest rms :meth:`spread`.
-
-        Of the fields, by frame; the largest first. These are the frames to label next.
-        """
-        s = as_tensor(spins)
-        if s.ndim != 3 or not 1 <= n_frames <= len(s):
-            raise ValueError(
-                f"n_frames: must be in 1 ... {len(s)} of spins (B, N, 3), got {n_frames} "
-                f"of {tuple(s.shape)}"
-            )
-        parts = s.detach().to(self.feature_mean).split(BATCH_SIZE)
-        squares = [self._field_spread(part).double().square().mean(-1) for part in parts]
-        order = torch.cat(squares).argsort(descending=True, stable=True)
-        return order[:n_frames].cpu().numpy()
 
     def calibrated(self, data: Labelled) -> Committee:
         """The committee with both spreads scaled to its errors on labelled snapshots.

@@ -3,11 +3,4 @@
 from sdml.kpm.recursion import FASTMATH
 from sdml.kpm.solver import PROBINGS, EstimatedState, energy_bounds, site_field, solve
 
-__all__ = [
-    "FASTMATH",
-    "PROBINGS",
-    "EstimatedState",
-    "energy_bounds",
-    "site_field",
-    "solve",
-]
+__all__ = ["FASTMATH", "PROBINGS", "EstimatedState", "energy_bounds", "site_field", "solve"]

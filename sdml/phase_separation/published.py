@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdml import lattice, spins
-from sdml.phase_separation import snapshots
+from sdml.phase_separation.snapshots import solved_statistics
 
 FloatArray = NDArray[np.float64]
 QUENCH, NETWORK = "training_data_sample/quench", "simulation_result_sample"
@@ -56,18 +56,16 @@ def snapshot(path: str | os.PathLike[str]) -> Snapshot:
     return Snapshot(sites, spins.normalize(table[:, 3:6]), 2 * table[:, 2], table[:, 6:])
 
 
-def statistics(found: Snapshot) -> dict[str, Any]:
-    """See :func:`sdml.phase_separation.snapshots.solved_statistics`."""
-    return snapshots.solved_statistics(*found)
-
-
 def rows() -> dict[str, dict[str, Any]]:
-    """The :func:`statistics` of all frames of both runs by label; none if they are not at hand."""
+    """Statistics of all frames of both runs by label; none if they are not at hand.
+
+    See :func:`snapshots.solved_statistics`.
+    """
     here = folder()
     if here is None:
         return {}
     return {
-        f"published, {kind}, {path.stem}": statistics(snapshot(path))
+        f"published, {kind}, {path.stem}": solved_statistics(*snapshot(path))
         for kind, part in {"exact": QUENCH, "network": NETWORK}.items()
         for path in sorted(here.glob(f"{part}/c*.dat"), key=lambda path: int(path.stem[1:]))
     }

@@ -98,15 +98,6 @@ def solved_statistics(
     return row
 
 
-def statistics_row(lattice: Lattice, spins: SpinArray) -> Tensor:
-    """The entries :data:`SPIN_STATISTICS` of :func:`statistics` as one vector, (..., 7).
-
-    An observable for :func:`sdml.simulation.quench`.
-    """
-    row = statistics(lattice, spins)
-    return torch.stack([torch.as_tensor(row[name]).double() for name in SPIN_STATISTICS], dim=-1)
-
-
 def _cluster_statistics(
     lattice: Lattice, joined: Tensor, density: Tensor | None
 ) -> dict[str, Tensor]:

@@ -30,7 +30,6 @@ from sdml.plotting import maps, style
 from sdml.plotting.widgets import BATCH, picture, player, show
 
 __all__ = [
-    "Course",
     "course_figure",
     "hamiltonian_explorer",
     "live_quench",

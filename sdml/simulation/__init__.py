@@ -4,7 +4,7 @@ from sdml.simulation.guard import Guard, Limits, OutsideTrainedRange
 from sdml.simulation.journal import Run, load
 from sdml.simulation.loop import quench
 from sdml.simulation.settings import Observable, Settings
-from sdml.simulation.timetable import Schedule, Steps, logarithmic_steps
+from sdml.simulation.timetable import Steps, logarithmic_steps
 
 __all__ = [
     "Guard",
@@ -12,7 +12,6 @@ __all__ = [
     "Observable",
     "OutsideTrainedRange",
     "Run",
-    "Schedule",
     "Settings",
     "Steps",
     "load",

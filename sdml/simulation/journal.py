@@ -252,14 +252,13 @@ def _goes_elsewhere(
 ) -> bool:
     """Whether the first row after the start, if it comes early, is another when it is run anew."""
     planned = _planned(file, layout.dt)
-    marks = planned.marks[(planned.marks > 0) & (planned.marks <= checkpoint.step)]
+    first = int(np.append(planned.marks[planned.marks > 0], REPLAYED + 1)[0])
     other_noise = checkpoint.generators.size and file.attrs["device"] != layout.device
-    if not marks.size or marks[0] > REPLAYED or other_noise:
+    if first > min(REPLAYED, checkpoint.step) or other_noise:
         return False
-    names = ["frames"] * (marks[0] in planned.frames) + known * (marks[0] in planned.saved)
+    names = ["frames"] * (first in planned.frames) + known * (first in planned.saved)
     stored = {name: file[name][1] for name in names}
-    evaluate = partial(layout.replayed, int(marks[0]))
-    return bool(not_reproduced(stored, evaluate, REPLAY_TOLERANCE))
+    return bool(not_reproduced(stored, partial(layout.replayed, first), REPLAY_TOLERANCE))
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

@@ -28,7 +28,7 @@ from sdml.model import ElectronicState, SDModel, describe, from_description
 Solver = Callable[[SDModel, Any], ElectronicState]
 FILE_FORMAT = "sdml-snapshots-3"
 WITHOUT_CHECKSUMS = "sdml-snapshots-2"
-LABELS, LABEL_TOLERANCE = ("local_field", "density"), 1e-4
+LABELS, LABEL_TOLERANCE = ("local_field", "density", "energy"), 1e-4
 """Relative difference of the labels of one solver by rounding, on whatever machine."""
 UNNAMED_METHOD = "sib"
 """How quenches were integrated whose stores do not say so."""

@@ -12,8 +12,8 @@ import hashlib, torch
 from sdml import forcefield, kpm, lattice, spins
 from sdml.model import SDModel
 
-model = SDModel(lattice.square(6), 6.0, filling=0.485, electron_kT=0.05)
-s = torch.as_tensor(spins.random(36, seed=1))
+model = SDModel(lattice.square(12), 6.0, filling=0.485, electron_kT=0.05)
+s = torch.as_tensor(spins.random(144, seed=1))
 fields = [kpm.solve(model, x, n_moments=32, n_probes=16, seed=0) for x in (s, s.float())]
 bits = [state.local_field.numpy().tobytes() for state in fields]
 bits.append(forcefield.load("square").on(model.lattice).local_field(s.float()).numpy().tobytes())

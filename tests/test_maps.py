@@ -24,8 +24,8 @@ SHEARS = {"upright": np.eye(2), "skewed": np.array([[1, 0], [2, 1]])}
 
 def drawn(lat, values):
     figure, axes = plt.subplots()
-    artist = plotting.site_map(axes, lat, values)
     plt.close(figure)
+    artist = plotting.site_map(axes, lat, values)
     return artist, [path.vertices[:-1] for path in artist.get_paths()]
 
 

@@ -7,7 +7,7 @@ it through :func:`like`, so that numpy in gives numpy out and tensor in gives te
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,23 @@ from torch import Tensor
 SpinArray = NDArray[Any] | Tensor
 Seed = int | np.random.Generator | torch.Generator
 UNIT_TOLERANCE = 1e-5
-Cells = Any
-"""A :class:`sdml.lattice.Lattice`, a later room: textures ask for its name, shape and cells."""
+
+
+class Cells(Protocol):
+    """What a texture needs to know of a lattice (see :class:`sdml.lattice.Lattice`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def cells(self) -> NDArray[np.int64]: ...
+    @property
+    def reduced_cells(self) -> NDArray[np.int64]: ...
+    @property
+    def n_sites(self) -> int: ...
+    @property
+    def orientation(self) -> int: ...
 
 
 def as_tensor(spins: SpinArray, n_sites: int | None = None, argument: str = "spins") -> Tensor:

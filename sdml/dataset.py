@@ -6,8 +6,6 @@ every snapshot. The store of a quench can be written frame by frame: then it is 
 frame, holds what is needed to go on, and is ``complete`` only with the last.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -88,7 +86,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.energy)
 
-    def select(self, chosen: NDArray[Any] | slice) -> Dataset:
+    def select(self, chosen: NDArray[Any] | slice) -> "Dataset":
         """The snapshots picked by a mask, by numbers or by a slice."""
         picked: Any = {name: np.array(getattr(self, name)[chosen]) for name in DIMENSIONS}
         return replace(self, **picked)

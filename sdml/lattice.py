@@ -5,8 +5,6 @@ distance for the lattices made here. Bonds are counted by displacement, so a sma
 multiplicities (two sites can be joined twice through the boundary).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,7 +138,7 @@ class Lattice:
             raise ValueError(f"shape: needs equal lengths, got {self.shape}")
         return self.shape[0]
 
-    def same_crystal(self, other: Lattice) -> bool:
+    def same_crystal(self, other: "Lattice") -> bool:
         """Whether vectors and basis are the same, up to the origin, by whatever name and shape."""
         if self.n_basis != other.n_basis:
             return False

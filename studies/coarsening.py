@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import h5py
+import harmonics
 import numpy as np
 import torch
 import vortices
@@ -39,7 +40,7 @@ from stores import (
 )
 
 from sdml import files, forcefield, kpm, lattice, observables, simulation, spins
-from sdml.coarsening import domains, scaling, walls
+from sdml.coarsening import domains, scaling
 from sdml.companion import results
 from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
@@ -83,7 +84,7 @@ def neighbors(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
 
 def wall_harmonics(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
     """Harmonics 2, 6 and 12 of the orientation of the walls (real and imaginary part)."""
-    found = walls.orientation_harmonics(sites, domains.chirality_sign(sites, s), (2, 6, 12))
+    found = harmonics.orientation_harmonics(sites, domains.chirality_sign(sites, s), (2, 6, 12))
     return torch.view_as_real(torch.as_tensor(found))
 
 

@@ -1,5 +1,6 @@
 """The doors of the package: any kind of array gives the right value, or an error that names it."""
 
+import harmonics
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ VALUE_DOORS = {
     "circular_correlation": lambda x: scaling.circular_correlation(LAT, x)[1],
     "scaled": lambda x: scaling.scaled_structure_factor(LAT, x, 2.0)[1],
     "scaled_correlation": lambda x: scaling.scaled_correlation(LAT, x, 2.0)[1],
-    "harmonics": lambda x: abs(torch.as_tensor(walls.orientation_harmonics(LAT, x))),
+    "harmonics": lambda x: abs(torch.as_tensor(harmonics.orientation_harmonics(LAT, x))),
     "clusters": lambda x: clusters.clusters(SQUARE, CLUSTERED, x).holes,
     "hole statistics": lambda x: snapshots.statistics(SQUARE, CLUSTERED, x)["bimodality"],
     "overlap of a reference": lambda x: snapshots.density_overlap(np.arange(144.0), x),

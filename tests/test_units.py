@@ -1,6 +1,7 @@
 """Lengths depend neither on their unit, nor on the primitive cell, nor on missing sublattices."""
 
 import arrest
+import harmonics
 import laws
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ LENGTHS = {
 """Lengths of a field (N,)."""
 ANGLES = {
     "opening": lambda lat, x: np.nanmean(walls.opening_angle(lat, x)),
-    "harmonics": lambda lat, x: walls.orientation_harmonics(lat, x, (6, 12)).real,
+    "harmonics": lambda lat, x: harmonics.orientation_harmonics(lat, x, (6, 12)).real,
     "smoothed": lambda lat, x: domains._smoothed(lat, x).std(),
     "circular": lambda lat, x: scaling.circular_correlation(lat, x)[1],
 }
@@ -103,8 +104,8 @@ def test_the_harmonics_turn_with_the_lattice():
     plain = lattice.triangular(48)
     lat = lattice.from_cell(np.array(plain.vectors) @ turn, [[0, 0]], (48, 48))
     x = np.where(plain.cells[:, 1] < 24, 1.0, -1.0)
-    found = walls.orientation_harmonics(lat, x)
-    np.testing.assert_allclose(found, walls.orientation_harmonics(plain, x), atol=1e-9)
+    found = harmonics.orientation_harmonics(lat, x)
+    np.testing.assert_allclose(found, harmonics.orientation_harmonics(plain, x), atol=1e-9)
     assert found[2] == pytest.approx(1, abs=1e-6)
 
 

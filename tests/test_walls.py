@@ -1,5 +1,6 @@
 """Directions of straight walls, of circles, and of random domains."""
 
+import harmonics
 import laws
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_straight_walls(lat, wave):
     q = np.array(wave) @ lat.reciprocal_vectors / 96
     along = (np.arctan2(q[1], q[0]) + np.pi / 2) % np.pi
     x = straight_walls(lat, wave)
-    found = walls.orientation_harmonics(lat, x, (2, 6, 12))
+    found = harmonics.orientation_harmonics(lat, x, (2, 6, 12))
     np.testing.assert_allclose(found, np.exp(1j * np.array([2, 6, 12]) * along), atol=0.03)
     _, length = walls.wall_elements(lat, x)
     area = abs(np.linalg.det(lat.vectors)) * lat.n_sites
@@ -39,7 +40,7 @@ def test_straight_walls(lat, wave):
 @pytest.mark.parametrize("wave, sign", [((0, 1), 1), ((1, 0), 1), ((1, 1), 1), ((1, -1), -1)])
 def test_rows_of_the_triangular_lattice_and_their_perpendiculars(wave, sign):
     """Constant x + y, y or x are rows of nearest neighbours; a1 and a2 enclose 60 degrees."""
-    found = walls.orientation_harmonics(TRIANGULAR, straight_walls(TRIANGULAR, wave), (6,))
+    found = harmonics.orientation_harmonics(TRIANGULAR, straight_walls(TRIANGULAR, wave), (6,))
     assert found[0].real == pytest.approx(sign, abs=0.03)
 
 
@@ -49,7 +50,7 @@ def test_a_circle_has_no_preferred_direction(lat, radius):
     """Up to the facets of a disc of whole sites, which average out over its place."""
     shifts = np.random.default_rng(0).random((8, 2))
     x = np.stack([disc(lat, radius, shift) for shift in shifts])
-    found = walls.orientation_harmonics(lat, x, (2, 4, 6)).mean(0)
+    found = harmonics.orientation_harmonics(lat, x, (2, 4, 6)).mean(0)
     assert np.abs(found).max() < 0.05
     _, length = walls.wall_elements(lat, x)
     assert length.sum(-1).mean() == pytest.approx(2 * np.pi * radius, rel=0.02)
@@ -68,15 +69,15 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
 
 def test_no_wall_has_no_direction():
     x = np.ones(TRIANGULAR.n_sites)
-    assert np.abs(walls.orientation_harmonics(TRIANGULAR, x)).max() < 1e-9
+    assert np.abs(harmonics.orientation_harmonics(TRIANGULAR, x)).max() < 1e-9
 
 
 def test_rotations_of_the_lattice_turn_the_harmonics():
     lat = lattice.triangular(24)
     x = np.random.default_rng(0).standard_normal(lat.n_sites)
-    expected = walls.orientation_harmonics(lat, x, (2, 6))
+    expected = harmonics.orientation_harmonics(lat, x, (2, 6))
     for move, matrix in zip(laws.point_operations(lat), lat.point_group.matrices, strict=True):
-        found = walls.orientation_harmonics(lat, move.scalars(x), (2, 6))
+        found = harmonics.orientation_harmonics(lat, move.scalars(x), (2, 6))
         if np.linalg.det(matrix) > 0:
             turn = np.exp(1j * np.array([2, 6]) * np.arctan2(matrix[1, 0], matrix[0, 0]))
             np.testing.assert_allclose(found, expected * turn, atol=1e-9)
@@ -86,10 +87,10 @@ def test_rotations_of_the_lattice_turn_the_harmonics():
 
 def test_batches_and_kinds():
     x = np.stack([disc(TRIANGULAR, 20), straight_walls(TRIANGULAR, (0, 1))])
-    together = walls.orientation_harmonics(TRIANGULAR, x)
+    together = harmonics.orientation_harmonics(TRIANGULAR, x)
     assert together.shape == (2, 4)
-    np.testing.assert_allclose(together[1], walls.orientation_harmonics(TRIANGULAR, x[1]))
-    tensor = walls.orientation_harmonics(TRIANGULAR, torch.as_tensor(x))
+    np.testing.assert_allclose(together[1], harmonics.orientation_harmonics(TRIANGULAR, x[1]))
+    tensor = harmonics.orientation_harmonics(TRIANGULAR, torch.as_tensor(x))
     np.testing.assert_allclose(tensor.numpy(), together)
 
 
@@ -102,7 +103,7 @@ def test_batches_and_kinds():
             -1.0,
         ),
         "order": (
-            lambda: walls.orientation_harmonics(SQUARE, np.ones(9216), (3,)),
+            lambda: harmonics.orientation_harmonics(SQUARE, np.ones(9216), (3,)),
             "orders",
             3,
         ),

@@ -6,18 +6,15 @@ formula: phi runs from -1 to 1 across a wall). Details smaller than w, the steps
 to site among them, are averaged over.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sdml.lattice import Lattice
 from sdml.observables import site_values
-from sdml.spins import SpinArray, like
+from sdml.spins import SpinArray
 
-__all__ = ["opening_angle", "orientation_harmonics", "wall_elements"]
+__all__ = ["opening_angle", "wall_elements"]
 
 FloatArray = NDArray[np.float64]
 
@@ -54,30 +51,6 @@ def wall_elements(
     area = abs(np.linalg.det(lattice.vectors))
     # The wall is the normal turned by a right angle.
     return np.arctan2(gx, -gy) % np.pi, np.hypot(gx, gy) * area / 2
-
-
-def orientation_harmonics(
-    lattice: Lattice,
-    values: SpinArray,
-    orders: Sequence[int] = (2, 4, 6, 12),
-    width: float = 2.0,
-) -> Any:
-    """<exp(i n angle)> over the length of all walls for even n, complex, (..., len(orders)).
-
-    The angle is taken from a row of nearest neighbours (the first one counter-clockwise from +x).
-    On the triangular lattice +1 at n = 6 means walls along rows of nearest neighbours, -1 walls
-    perpendicular to them, 0 no preference; a finite n = 2 means that the three kinds of row are
-    not equally taken (few domains). A disc of radius 15 to 30 reads up to 0.04 at n = 6 and 0.1 at
-    n = 12: a row of sites is flat over more than 2 w. Zero where there is no wall.
-    """
-    if any(n % 2 for n in orders):
-        raise ValueError(f"orders: a wall has no sense, only even orders exist, got {orders}")
-    angle, length = wall_elements(lattice, values, width)
-    x, y = lattice.displacements(lattice.spacing)[1][0]
-    angle = angle - np.arctan2(y, x)
-    total = np.maximum(length.sum(-1), np.finfo(float).tiny)
-    found = [(length * np.exp(1j * n * angle)).sum(-1) / total for n in orders]
-    return like(torch.as_tensor(np.stack(found, axis=-1)), values)
 
 
 def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> FloatArray:

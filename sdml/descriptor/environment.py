@@ -6,8 +6,6 @@ choice of rows. All maps are differentiable any number of times. Their derivativ
 products too, never a sum scattered in memory: deterministic on every device, and fast.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +132,7 @@ class Descriptor(SiteDescriptor):
         # Not persistent: the tables follow from the environment and are rebuilt on loading.
         self.register_buffer(name, torch.as_tensor(values), persistent=False)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Descriptor:
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Descriptor":
         # Tables follow the module to another device, but never lose digits: .float().double() must
         # leave the symmetry exact.
         tables = dict(self.named_buffers(recurse=False))

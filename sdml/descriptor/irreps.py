@@ -15,8 +15,6 @@ Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi 10.1103/PhysRevLe
 spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
 from typing import Any
@@ -58,7 +56,7 @@ class SymmetryEnvironment(BondEnvironment):
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
 
-    def descriptor(self) -> SymmetryDescriptor:
+    def descriptor(self) -> "SymmetryDescriptor":
         return SymmetryDescriptor(self)
 
     @property

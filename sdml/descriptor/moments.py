@@ -18,8 +18,6 @@ there only the others are taken.) A network closes the series: it gives the ener
 the kernel polynomial method would get from hundreds of moments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,7 +84,7 @@ class MomentEnvironment:
             raise ValueError(f"exchange_coupling: must be finite, got {self.exchange_coupling}")
         object.__setattr__(self, "exchange_coupling", float(self.exchange_coupling))
 
-    def descriptor(self) -> MomentDescriptor:
+    def descriptor(self) -> "MomentDescriptor":
         return MomentDescriptor(self)
 
     @property

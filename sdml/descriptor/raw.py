@@ -11,8 +11,6 @@ It is a baseline for :mod:`sdml.descriptor`, written for this project. The publi
 within 3 and 88 chiralities; radii sqrt(26) and 3 give these numbers here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +49,7 @@ class RawBondEnvironment(BondEnvironment):
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """
 
-    def descriptor(self) -> RawBondDescriptor:
+    def descriptor(self) -> "RawBondDescriptor":
         return RawBondDescriptor(self)
 
     def following(self) -> IntArray:

@@ -18,8 +18,6 @@ Query by committee: Seung, Opper and Sompolinsky, COLT 1992, doi 10.1145/130385.
 calibration Musil et al., J. Chem. Theory Comput. 15, 906 (2019), doi 10.1021/acs.jctc.8b00959.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import os
@@ -140,7 +138,7 @@ class Committee(Potential):
     def feature_mean(self) -> Tensor:  # type: ignore[override]
         return self.members[0].feature_mean
 
-    def placed(self, lattice: Lattice) -> Committee:
+    def placed(self, lattice: Lattice) -> "Committee":
         return Committee([member.placed(lattice) for member in self.members], self.calibration)
 
     def lattice_of(self, n_sites: int) -> Lattice:
@@ -199,7 +197,7 @@ class Committee(Potential):
         # The components' variances add up to that of the vector.
         return fields.var(0).sum(-1).sqrt()
 
-    def calibrated(self, data: Labelled) -> Committee:
+    def calibrated(self, data: Labelled) -> "Committee":
         """The committee with both spreads scaled to its errors on labelled snapshots.
 
         The factors make the root mean square of either spread, over all sites, that of the error
@@ -244,7 +242,7 @@ class Committee(Potential):
         committee = self._on_lattice_of(data)
         return np.concatenate([committee.spread(s, of) for s, _ in _batches(data)])
 
-    def _on_lattice_of(self, data: Labelled) -> Committee:
+    def _on_lattice_of(self, data: Labelled) -> "Committee":
         if not len(data.spins):
             raise ValueError("data: at least one snapshot is needed, got none")
         return self.on_lattice_of(data.model)

@@ -20,8 +20,6 @@ doi 10.1038/s41467-020-20427-2.
 Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007), doi 10.1103/PhysRevLett.98.146401.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -130,7 +128,7 @@ class ForceField(Potential):
         self.register_buffer("whitening", None)  # released weights may be without
         self._lattice: Lattice | None = None
 
-    def placed(self, lattice: Lattice) -> ForceField:
+    def placed(self, lattice: Lattice) -> "ForceField":
         trained = self.model.lattice
         if not lattice.same_crystal(trained):
             raise ValueError(

@@ -10,8 +10,6 @@ disk. A process that is killed while it writes a slot leaves the other, and rows
 the valid checkpoint counts do not exist for a reader.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import math
@@ -103,7 +101,7 @@ class Store:
         with self._explained():
             self._file = os.open(path, os.O_RDWR)
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """When a run is written down, and how warm it is when."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +27,7 @@ class Timetable:
         """All steps at which something is to be done, ascending."""
         return np.union1d(np.union1d(self.saved, self.frames), [self.n_steps])
 
-    def agrees(self, other: Timetable, step: int) -> bool:
+    def agrees(self, other: "Timetable", step: int) -> bool:
         """Whether both write the same up to a step.
 
         The shorter may write at its own end what the longer does not: lists that are spaced evenly

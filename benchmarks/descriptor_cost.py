@@ -40,9 +40,11 @@ def walk_work(walks: Walks) -> tuple[int, int]:
     counts, z = walks.counts, walks.neighbors.shape[1]
     steps, inner = int(counts[1:].sum()), int(counts[:-1].sum())
     products = sum(int(counts[n // 2]) for n in range(walks.n_steps + 1, 2 * walks.n_steps + 1))
-    walk = steps * (16 * z + 83)
-    moments = walk + 64 * products
-    return moments, moments + walk + inner * (16 * z + 91 + 51) + 102 * products
+    # On a bipartite lattice: one part of two, and of a product its scalar or its vector alone.
+    parts, product, adjoint = (1, 16, 30) if walks.sublattice.any() else (2, 64, 102)
+    walk = parts * steps * (8 * z + 42)
+    moments = walk + product * products
+    return moments, moments + walk + parts * inner * (8 * z + 71) + adjoint * products
 
 
 class ElementwiseCounter(TorchDispatchMode):

@@ -120,7 +120,9 @@ class MomentEnvironment:
         amplitudes = np.full(neighbors.shape, -1 / half_width)
         opposite = np.array([number[x, y] for x, y in (-cells).tolist()])
         scaled = -center / half_width, -self.exchange_coupling / half_width
-        return Walks(counts, neighbors, amplitudes, opposite, *scaled)
+        sublattice = np.repeat(np.arange(len(self.shells)) % 2, [len(s) for s in self.shells])
+        sublattice *= self.kind == "square"
+        return Walks(counts, neighbors, amplitudes, opposite, sublattice, *scaled)
 
     def _band(self) -> tuple[float, float]:
         """Center and half width of the interval that -sum cos(k.r) and the exchange span."""

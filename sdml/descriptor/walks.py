@@ -12,8 +12,10 @@ moments are those of the infinite lattice; more steps resolve finer energies.
 Cyrot-Lackmann, Adv. Phys. 16, 393 (1967), doi 10.1080/00018736700101495; Haydock, Heine and Kelly,
 J. Phys. C 5, 2845 (1972), doi 10.1088/0022-3719/5/20/004.
 
-A block w + v . sigma is carried as eight real numbers (Re w, Im w, Re v, Im v). Compiled loops do
-the work on the CPU, torch on any other device; both give the same numbers.
+A block w + v . sigma has two parts of four real numbers: an even one (Re w, Im v) from the walks
+that meet an even number of spins, and an odd one (Im w, Re v). On a bipartite lattice without a
+site energy a walk of n steps to a given site holds only one of them, which halves the work.
+Compiled loops do it on the CPU, torch on any other device; both give the same numbers.
 """
 
 from collections.abc import Iterator
@@ -35,9 +37,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 LANES = 16
 """Centres that one thread carries through the recursion together, innermost in memory."""
-ROW = 8 * LANES
-TWO, FOUR = np.float32(2), np.float32(4)
-"""In compiled loops a whole number times a float32 is a float64; these keep either precision."""
+ROW = 4 * LANES
 CHUNK = 2**14
 """Centres that torch carries together: bounds the memory."""
 
@@ -57,6 +57,9 @@ class Walks:
         Matrix elements of H along those bonds.
     opposite : (K,) int
         Where the center lies in the cluster around each cluster site.
+    sublattice : (K,) int
+        0 for the sublattice of the center and 1 for the other; all 0 unless the lattice is
+        bipartite and ``onsite`` is 0.
     onsite, exchange : float
         H on a site is onsite + exchange S . sigma.
     """
@@ -65,6 +68,7 @@ class Walks:
     neighbors: IntArray
     amplitudes: FloatArray
     opposite: IntArray
+    sublattice: IntArray
     onsite: float
     exchange: float
 
@@ -140,7 +144,7 @@ class _Adjoint(torch.autograd.Function):
         return engine(direction, spins, ctx.table, ctx.walks), None, None, None
 
 
-# --- compiled loops: a cluster as rows (site, part, lane), part = one of the eight numbers
+# --- compiled loops: a cluster as rows (part, site, number and lane), number = one of four
 
 
 def _compiled_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
@@ -174,42 +178,51 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     files.require_kernel_threads()
     s = _flat(spins)
     real = s.dtype.type
-    hopping = walks.neighbors, walks.amplitudes.astype(real)
-    onsite, exchange = real(walks.onsite), real(walks.exchange)
-    return numba.get_num_threads(), s, table.numpy(), walks.counts, *hopping, onsite, exchange
+    own = real(walks.onsite), real(walks.exchange), np.array([1, -1], s.dtype)
+    h = walks.neighbors, walks.amplitudes.astype(real), *own, walks.sublattice
+    return numba.get_num_threads(), s, table.numpy(), walks.counts, 2 - walks.sublattice.max(), h
+
+
+@numba.njit(cache=True)
+def _parity(part, m, sublattice, n_parts):
+    """Of the number of spins on the walks of m steps that a part holds."""
+    return part if n_parts == 2 else (m + sublattice) & 1
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
-def _hopped(out, x, k, neighbors, amplitudes):
-    """out = sum over the bonds of site k of amplitude times x."""
+def _add_product(out, i, q, k, s, j, factor, turn):
+    """out_i += factor (s_j . sigma) q_k, for turn = 1 if the part out_i is even and -1 if odd.
+
+    With the other sign of ``turn`` the product is q_k (s_j . sigma).
+    """
+    n = LANES
+    for v in range(LANES):
+        sx, sy, sz = factor * s[j, v], factor * s[j, n + v], factor * s[j, 2 * n + v]
+        w, x, y, z = q[k, v], q[k, n + v], q[k, 2 * n + v], q[k, 3 * n + v]
+        out[i, v] += sx * x + sy * y + sz * z
+        out[i, n + v] += w * sx + turn * (sy * z - sz * y)
+        out[i, 2 * n + v] += w * sy + turn * (sz * x - sx * z)
+        out[i, 3 * n + v] += w * sz + turn * (sx * y - sy * x)
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _step(new, old, x, p, k, m, s, h, factor, out):
+    """Part p of new_k = factor (H x)_k - old_k, in walks of m steps."""
+    neighbors, amplitudes, onsite, exchange, signs, sublattice = h
+    n_parts, row, y, z = x.shape[0], x[p], new[p], old[p]
     j0, j1, j2, j3 = neighbors[k, 0], neighbors[k, 1], neighbors[k, 2], neighbors[k, 3]
     t0, t1, t2, t3 = amplitudes[k, 0], amplitudes[k, 1], amplitudes[k, 2], amplitudes[k, 3]
     for c in range(ROW):
-        out[c] = t0 * x[j0, c] + t1 * x[j1, c] + t2 * x[j2, c] + t3 * x[j3, c]
-    for z in range(4, neighbors.shape[1], 2):
-        j0, j1 = neighbors[k, z], neighbors[k, z + 1]
-        t0, t1 = amplitudes[k, z], amplitudes[k, z + 1]
+        out[0, c] = t0 * row[j0, c] + t1 * row[j1, c] + t2 * row[j2, c] + t3 * row[j3, c]
+    for bond in range(4, neighbors.shape[1], 2):
+        i0, i1 = neighbors[k, bond], neighbors[k, bond + 1]
+        u0, u1 = amplitudes[k, bond], amplitudes[k, bond + 1]
         for c in range(ROW):
-            out[c] += t0 * x[j0, c] + t1 * x[j1, c]
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
-def _add_onsite(out, x, k, s, exchange, onsite):
-    """out += (onsite + exchange S_k . sigma) x_k."""
-    n = LANES
-    for v in range(LANES):
-        sx, sy, sz = exchange * s[k, v], exchange * s[k, n + v], exchange * s[k, 2 * n + v]
-        wr, wi = x[k, v], x[k, n + v]
-        ax, ay, az = x[k, 2 * n + v], x[k, 3 * n + v], x[k, 4 * n + v]
-        bx, by, bz = x[k, 5 * n + v], x[k, 6 * n + v], x[k, 7 * n + v]
-        out[v] += onsite * wr + sx * ax + sy * ay + sz * az
-        out[n + v] += onsite * wi + sx * bx + sy * by + sz * bz
-        out[2 * n + v] += onsite * ax + wr * sx - sy * bz + sz * by
-        out[3 * n + v] += onsite * ay + wr * sy - sz * bx + sx * bz
-        out[4 * n + v] += onsite * az + wr * sz - sx * by + sy * bx
-        out[5 * n + v] += onsite * bx + wi * sx + sy * az - sz * ay
-        out[6 * n + v] += onsite * by + wi * sy + sz * ax - sx * az
-        out[7 * n + v] += onsite * bz + wi * sz + sx * ay - sy * ax
+            out[0, c] += u0 * row[i0, c] + u1 * row[i1, c]
+    turn = signs[_parity(p, m, sublattice[k], n_parts)]
+    _add_product(out, 0, x[n_parts - 1 - p], k, s, k, exchange, turn)
+    for c in range(ROW):
+        y[k, c] = factor * (out[0, c] + onsite * row[k, c]) - z[k, c]
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
@@ -225,38 +238,87 @@ def _load(s, spins, table, first):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out):
+def _walk(x, s, counts, h, out):
     """x[n] = T_n(H) |i> for n = 1 ... n_steps; x[0] = |i> is set, all else outside is zero."""
+    one = h[4][0]
     for m in range(counts.shape[0] - 1):
-        for k in range(counts[m + 1]):
-            _hopped(out, x[m], k, neighbors, amplitudes)
-            _add_onsite(out, x[m], k, s, exchange, onsite)
-            if m == 0:
-                x[1, k] = out
-            else:
-                for c in range(ROW):
-                    x[m + 1, k, c] = TWO * out[c] - x[m - 1, k, c]
+        factor, old = (one + one, x[m - 1]) if m else (one, x[-1])
+        for p in range(x.shape[1]):
+            for k in range(counts[m + 1]):
+                _step(x[m + 1], old, x[m], p, k, m + 1, s, h, factor, out)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_block(out, x, y, count):
-    """out (4 lanes) += the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k."""
+def _walk_tangent(y, x, d, s, counts, h, out):
+    """y = the change of the walk x when the spins s change along d."""
+    exchange, signs, sublattice = h[3:]
+    one, n_parts = signs[0], x.shape[1]
+    for m in range(counts.shape[0] - 1):
+        factor, old = (one + one, y[m - 1]) if m else (one, y[-1])
+        for p in range(n_parts):
+            new, other = y[m + 1, p], x[m, n_parts - 1 - p]
+            for k in range(counts[m + 1]):
+                _step(y[m + 1], old, y[m], p, k, m + 1, s, h, factor, out)
+                turn = signs[_parity(p, m + 1, sublattice[k], n_parts)]
+                _add_product(new, k, other, k, d, k, factor * exchange, turn)
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
+def _add_traces(out, x, y, m, even, count, sublattice):
+    """out (4 lanes) += the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k.
+
+    x are walks of m steps, y of as many (even) or one more.
+    """
+    if x.shape[0] == 2:
+        _add_both(out, x[0], x[1], y[0], y[1], count)
+    elif even:
+        _add_scalar(out, x[0], y[0], count)
+    else:
+        _add_vector(out, x[0], y[0], count, sublattice, m & 1)
+        _add_vector(out, y[0], x[0], count, sublattice, 1 - (m & 1))
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
+def _add_scalar(out, a, b, count):
+    """The scalar of a and b of one parity."""
     n = LANES
     for k in range(count):
         for v in range(LANES):
-            wr, wi = x[k, v], x[k, n + v]
-            ax, ay, az = x[k, 2 * n + v], x[k, 3 * n + v], x[k, 4 * n + v]
-            bx, by, bz = x[k, 5 * n + v], x[k, 6 * n + v], x[k, 7 * n + v]
-            ur, ui = y[k, v], y[k, n + v]
-            cx, cy, cz = y[k, 2 * n + v], y[k, 3 * n + v], y[k, 4 * n + v]
-            dx, dy, dz = y[k, 5 * n + v], y[k, 6 * n + v], y[k, 7 * n + v]
-            out[v] += wr * ur + wi * ui + ax * cx + ay * cy + az * cz + bx * dx + by * dy + bz * dz
-            x_part = wr * cx + wi * dx + ur * ax + ui * bx
-            y_part = wr * cy + wi * dy + ur * ay + ui * by
-            z_part = wr * cz + wi * dz + ur * az + ui * bz
-            out[n + v] += x_part - (ay * dz - az * dy) + (by * cz - bz * cy)
-            out[2 * n + v] += y_part - (az * dx - ax * dz) + (bz * cx - bx * cz)
-            out[3 * n + v] += z_part - (ax * dy - ay * dx) + (bx * cy - by * cx)
+            w, x, y, z = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
+            out[v] += w * b[k, v] + x * b[k, n + v] + y * b[k, 2 * n + v] + z * b[k, 3 * n + v]
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
+def _add_vector(out, a, b, count, sublattice, chosen):
+    """The vector of a, which is even, and b, which is odd, on one sublattice."""
+    n = LANES
+    for k in range(count):
+        if sublattice[k] == chosen:
+            for v in range(LANES):
+                aw, ax, ay, az = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
+                bw, bx, by, bz = b[k, v], b[k, n + v], b[k, 2 * n + v], b[k, 3 * n + v]
+                out[n + v] += aw * bx + bw * ax + ay * bz - az * by
+                out[2 * n + v] += aw * by + bw * ay + az * bx - ax * bz
+                out[3 * n + v] += aw * bz + bw * az + ax * by - ay * bx
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
+def _add_both(out, a, b, c, d, count):
+    """Scalars of the even a and c and of the odd b and d, vectors of a and d and of c and b."""
+    n = LANES
+    for k in range(count):
+        for v in range(LANES):
+            aw, ax, ay, az = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
+            bw, bx, by, bz = b[k, v], b[k, n + v], b[k, 2 * n + v], b[k, 3 * n + v]
+            cw, cx, cy, cz = c[k, v], c[k, n + v], c[k, 2 * n + v], c[k, 3 * n + v]
+            dw, dx, dy, dz = d[k, v], d[k, n + v], d[k, 2 * n + v], d[k, 3 * n + v]
+            out[v] += aw * cw + ax * cx + ay * cy + az * cz + bw * dw + bx * dx + by * dy + bz * dz
+            x_part = aw * dx + dw * ax + cw * bx + bw * cx
+            y_part = aw * dy + dw * ay + cw * by + bw * cy
+            z_part = aw * dz + dw * az + cw * bz + bw * cz
+            out[n + v] += x_part + ay * dz - az * dy + cy * bz - cz * by
+            out[2 * n + v] += y_part + az * dx - ax * dz + cz * bx - cx * bz
+            out[3 * n + v] += z_part + ax * dy - ay * dx + cx * by - cy * bx
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
@@ -269,165 +331,157 @@ def _store(found, moments, first):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _doubled(moments, x, y, counts, tangent):
-    """T_n+m = 2 T_n T_m - T_n-m with n = m or m + 1, for the second half of the moments.
+def _trace(moments, x, y, counts, sublattice, tangent):
+    """Moments of all orders of the walks y; those beyond n_steps by T_n+m = 2 T_n T_m - T_n-m.
 
-    y = x; or the change of x of which the moments are the ``tangent``.
+    n = m or m + 1. y = x; or the change of x of which the moments are the ``tangent``.
     """
-    n_steps = counts.shape[0] - 1
+    n_steps, n_parts = counts.shape[0] - 1, x.shape[1]
+    for m in range(1, n_steps + 1):
+        for p in range(n_parts):
+            if _parity(p, m, 0, n_parts):
+                moments[m, LANES:] = y[m, p, 0, LANES:]
+            else:
+                moments[m, :LANES] = y[m, p, 0, :LANES]
     for order in range(n_steps + 1, 2 * n_steps + 1):
         low, high = order // 2, order - order // 2
-        row = moments[order]
+        row, even = moments[order], low == high
         row[:] = 0
         if tangent:
-            _add_block(row, y[low], x[high], counts[low])
-        _add_block(row, x[low], y[high], counts[low])
+            _add_traces(row, y[low], x[high], low, even, counts[low], sublattice)
+        _add_traces(row, x[low], y[high], low, even, counts[low], sublattice)
         for c in range(4 * LANES):
-            row[c] = TWO * row[c] - moments[high - low, c]
+            row[c] += row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, direction):
+def _forward(n_threads, spins, table, counts, n_parts, h, direction):
     """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
     n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
-        x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, :LANES] = 1
+        # The last stays zero: there is nothing before the start of a walk.
+        x = np.zeros((n_steps + 2, n_parts, n_cluster + 1, ROW), spins.dtype)
+        x[0, 0, 0, :LANES] = 1
         y = np.zeros_like(x) if tangent else x
         s = np.empty((n_cluster, 3 * LANES), spins.dtype)
         d = np.empty_like(s)
-        out = np.empty(ROW, spins.dtype)
+        out = np.empty((1, ROW), spins.dtype)
         moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
         moments[0, :LANES] = 0 if tangent else 1
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
             _load(s, spins, table, block * LANES)
-            _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            _walk(x, s, counts, h, out)
             if tangent:
                 _load(d, direction, table, block * LANES)
-                _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out)
-            for m in range(1, n_steps + 1):
-                moments[m, :LANES] = y[m, 0, :LANES]
-                moments[m, LANES:] = y[m, 0, 2 * LANES : 5 * LANES]
-            _doubled(moments, x, y, counts, tangent)
+                _walk_tangent(y, x, d, s, counts, h, out)
+            _trace(moments, x, y, counts, h[5], tangent)
             _store(found, moments, block * LANES)
     return found
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _walk_tangent(y, x, d, s, counts, neighbors, amplitudes, onsite, exchange, out):
-    """y = the change of the walk x when the spins s change along d."""
-    zero = onsite * 0
-    for m in range(counts.shape[0] - 1):
-        for k in range(counts[m + 1]):
-            _hopped(out, y[m], k, neighbors, amplitudes)
-            _add_onsite(out, y[m], k, s, exchange, onsite)
-            _add_onsite(out, x[m], k, d, exchange, zero)
-            if m == 0:
-                y[1, k] = out
-            else:
-                for c in range(ROW):
-                    y[m + 1, k, c] = TWO * out[c] - y[m - 1, k, c]
+def _add_times(y, x, scalars, vectors, order, factor, m, count, h):
+    """y_k += factor x_k (g_0 + g . sigma) for the first ``count`` sites; y of walks of m steps.
+
+    g_0 and g are the cotangents of a scalar and a vector moment.
+    """
+    n, n_parts, signs, sublattice = LANES, x.shape[0], h[4], h[5]
+    for p in range(n_parts):
+        new, same, other = y[p], x[p], x[n_parts - 1 - p]
+        if n_parts == 1 and order % 2:
+            for k in range(count):
+                turn = -signs[(m + sublattice[k]) & 1]
+                _add_product(new, k, other, k, vectors, order, factor, turn)
+            continue
+        for k in range(count):
+            for v in range(LANES):
+                g = factor * scalars[order, v]
+                new[k, v] += g * same[k, v]
+                new[k, n + v] += g * same[k, n + v]
+                new[k, 2 * n + v] += g * same[k, 2 * n + v]
+                new[k, 3 * n + v] += g * same[k, 3 * n + v]
+            if n_parts == 2:
+                _add_product(new, k, other, k, vectors, order, factor, -signs[p])
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_times(y, x, g, factor, count):
-    """y_k += factor x_k (g_0 + g . sigma) for the first ``count`` sites."""
-    n = LANES
-    for k in range(count):
-        for v in range(LANES):
-            go, gx = factor * g[v], factor * g[n + v]
-            gy, gz = factor * g[2 * n + v], factor * g[3 * n + v]
-            wr, wi = x[k, v], x[k, n + v]
-            ax, ay, az = x[k, 2 * n + v], x[k, 3 * n + v], x[k, 4 * n + v]
-            bx, by, bz = x[k, 5 * n + v], x[k, 6 * n + v], x[k, 7 * n + v]
-            y[k, v] += go * wr + gx * ax + gy * ay + gz * az
-            y[k, n + v] += go * wi + gx * bx + gy * by + gz * bz
-            y[k, 2 * n + v] += go * ax + wr * gx - by * gz + bz * gy
-            y[k, 3 * n + v] += go * ay + wr * gy - bz * gx + bx * gz
-            y[k, 4 * n + v] += go * az + wr * gz - bx * gy + by * gx
-            y[k, 5 * n + v] += go * bx + wi * gx + ay * gz - az * gy
-            y[k, 6 * n + v] += go * by + wi * gy + az * gx - ax * gz
-            y[k, 7 * n + v] += go * bz + wi * gz + ax * gy - ay * gx
+def _add_spin_cotangent(found, y, x, factor, m, count, h):
+    """found_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>; y of walks of m steps."""
+    n, n_parts, signs, sublattice = LANES, x.shape[0], h[4], h[5]
+    for p in range(n_parts):
+        a, b = y[p], x[n_parts - 1 - p]
+        for k in range(count):
+            turn = signs[_parity(p, m, sublattice[k], n_parts)]
+            for v in range(LANES):
+                aw, ax, ay, az = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
+                bw, bx, by, bz = b[k, v], b[k, n + v], b[k, 2 * n + v], b[k, 3 * n + v]
+                found[k, v] += factor * (aw * bx + bw * ax + turn * (by * az - bz * ay))
+                found[k, n + v] += factor * (aw * by + bw * ay + turn * (bz * ax - bx * az))
+                found[k, 2 * n + v] += factor * (aw * bz + bw * az + turn * (bx * ay - by * ax))
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_spin_cotangent(part, y, x, factor, count):
-    """part_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>."""
-    n = LANES
-    for k in range(count):
-        for v in range(LANES):
-            wr, wi = x[k, v], x[k, n + v]
-            ax, ay, az = x[k, 2 * n + v], x[k, 3 * n + v], x[k, 4 * n + v]
-            bx, by, bz = x[k, 5 * n + v], x[k, 6 * n + v], x[k, 7 * n + v]
-            ur, ui = y[k, v], y[k, n + v]
-            cx, cy, cz = y[k, 2 * n + v], y[k, 3 * n + v], y[k, 4 * n + v]
-            dx, dy, dz = y[k, 5 * n + v], y[k, 6 * n + v], y[k, 7 * n + v]
-            x_part = ur * ax + ui * bx + wr * cx + wi * dx
-            y_part = ur * ay + ui * by + wr * cy + wi * dy
-            z_part = ur * az + ui * bz + wr * cz + wi * dz
-            part[k, v] += factor * (x_part - (by * cz - bz * cy) + (ay * dz - az * dy))
-            part[k, n + v] += factor * (y_part - (bz * cx - bx * cz) + (az * dx - ax * dz))
-            part[k, 2 * n + v] += factor * (z_part - (bx * cy - by * cx) + (ax * dy - ay * dx))
-
-
-@numba.njit(cache=True, fastmath=FASTMATH)
-def _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, exchange, out):
+def _reverse_walk(found, last, x, scalars, vectors, s, counts, h, out):
     """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
 
     From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
     2 n +- 1 the products with x[n] and x[n+-1], and at the center the moment of order n.
     """
-    n_steps = counts.shape[0] - 1
+    n_steps, n_parts = counts.shape[0] - 1, x.shape[1]
+    two = h[4][0] + h[4][0]
     for m in range(n_steps, 0, -1):
         y, after, later = last[m % 3], last[(m + 1) % 3], last[(m + 2) % 3]
         if m < n_steps:
-            for k in range(counts[m]):
-                _hopped(out, after, k, neighbors, amplitudes)
-                _add_onsite(out, after, k, s, exchange, onsite)
-                for c in range(ROW):
-                    y[k, c] = TWO * out[c] - later[k, c]
+            for p in range(n_parts):
+                for k in range(counts[m]):
+                    _step(y, later, after, p, k, m, s, h, two, out)
             if n_steps < 2 * m + 1:
-                _add_times(y, x[m + 1], g[2 * m + 1], TWO, counts[m])
+                _add_times(y, x[m + 1], scalars, vectors, 2 * m + 1, two, m, counts[m], h)
         if n_steps < 2 * m:
-            _add_times(y, x[m], g[2 * m], FOUR, counts[m])
+            _add_times(y, x[m], scalars, vectors, 2 * m, two + two, m, counts[m], h)
         if n_steps < 2 * m - 1:
-            _add_times(y, x[m - 1], g[2 * m - 1], TWO, counts[m - 1])
-        y[0, :LANES] += g[m, :LANES]
-        y[0, 2 * LANES : 5 * LANES] += g[m, LANES:]
-        own = TWO * exchange if m > 1 else exchange
-        _add_spin_cotangent(part, y, x[m - 1], own, counts[m - 1])
+            _add_times(y, x[m - 1], scalars, vectors, 2 * m - 1, two, m, counts[m - 1], h)
+        for p in range(n_parts):
+            if _parity(p, m, 0, n_parts):
+                y[p, 0, LANES:] += vectors[m]
+            else:
+                y[p, 0, :LANES] += scalars[m]
+        own = two * h[3] if m > 1 else h[3]
+        _add_spin_cotangent(found, y, x[m - 1], own, m, counts[m - 1], h)
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _reverse(n_threads, spins, table, counts, neighbors, amplitudes, onsite, exchange, cotangent):
+def _reverse(n_threads, spins, table, counts, n_parts, h, cotangent):
     """(n_blocks, K, 3 lanes): the cotangent of the spins of every cluster."""
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
     parts = np.zeros((n_blocks, n_cluster, 3 * LANES), spins.dtype)
     for thread in numba.prange(n_threads):
-        x = np.zeros((n_steps + 1, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, :LANES] = 1
-        last = np.zeros((3, n_cluster + 1, ROW), spins.dtype)
+        x = np.zeros((n_steps + 2, n_parts, n_cluster + 1, ROW), spins.dtype)
+        x[0, 0, 0, :LANES] = 1
+        last = np.zeros((3, n_parts, n_cluster + 1, ROW), spins.dtype)
         s = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        out = np.empty(ROW, spins.dtype)
-        g = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
+        out = np.empty((1, ROW), spins.dtype)
+        scalars = np.zeros((2 * n_steps + 1, LANES), spins.dtype)
+        vectors = np.zeros((2 * n_steps + 1, 3 * LANES), spins.dtype)
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
             first = block * LANES
             _load(s, spins, table, first)
-            _walk(x, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            _walk(x, s, counts, h, out)
             for v in range(min(LANES, total - first)):
                 for m in range(2 * n_steps):
-                    for a in range(4):
-                        g[m + 1, a * LANES + v] = cotangent[first + v, m, a]
+                    scalars[m + 1, v] = cotangent[first + v, m, 0]
+                    for a in range(3):
+                        vectors[m + 1, a * LANES + v] = cotangent[first + v, m, a + 1]
             for order in range(n_steps + 1, 2 * n_steps + 1):
-                g[order % 2] -= g[order]
+                scalars[order % 2] -= scalars[order]
+                vectors[order % 2] -= vectors[order]
             last[:] = 0
-            part = parts[block]
-            _reverse_walk(part, last, x, g, s, counts, neighbors, amplitudes, onsite, exchange, out)
+            _reverse_walk(parts[block], last, x, scalars, vectors, s, counts, h, out)
     return parts
 
 

@@ -155,7 +155,7 @@ def application(case: str, side: int, real: torch.dtype, device: str) -> dict:
         seconds = shortest(lambda: recursion._forward(*tables, state, steps)) / steps
     else:
         x = recursion._as_tensor(h, vectors)
-        seconds = shortest(lambda: recursion._torch_twice(h, x), device)
+        seconds = shortest(lambda: recursion.twice(h, x), device)
     volume = 3 * 4 * side**2 * n_vectors * real.itemsize
     return {
         "case": case,

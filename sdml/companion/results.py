@@ -215,21 +215,20 @@ def provenance() -> str:
     return f"sdml {found['code']}, {libraries}, {found['device']}, profile {found['profile']}"
 
 
-def origin() -> dict[str, Any]:
-    """Where a result of this process comes from: profile, notebook, code, versions, device."""
+def origin(device: str = "cpu") -> dict[str, Any]:
+    """Where a result of this process on a device comes from: profile, notebook, code, versions."""
     return {
         "profile": current_profile(),
         "notebook": os.environ.get("SDML_NOTEBOOK", ""),
         "code": hashed_version(),
         "versions": versions(),
-        "device": device_name("cpu"),
+        "device": device_name(device),
     }
 
 
 def measured_origin(device: str = "cpu", **more: Any) -> dict[str, Any]:
     """`origin` of a study or benchmark on a device, with its date and ``more`` of it."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return origin() | {"device": device_name(device), "date": date} | more
+    return origin(device) | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | more
 
 
 def save_reference(name: str | None, result: dict[str, Any]) -> None:

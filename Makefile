@@ -26,7 +26,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock reproduce test lint lab figures store tables site manifest reference bench clean
+.PHONY: help setup lock reproduce test lint lab figures store tables site manifest reference bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from 
 
 bench: $(STAMP) ## run the measurements in benchmarks/
 	@set -e; for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "== bench: $$script"; $(BIN)/python $$script; done
+
+gpu: $(STAMP) ## check and measure a GPU, in pieces that can go on; without one at toy size
+	@echo "== gpu"
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove build/ and caches; .venv stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

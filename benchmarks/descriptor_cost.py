@@ -84,7 +84,7 @@ def equal_product(work: int, device: str) -> Callable[[], object]:
 def measure(name: str, environment: Any, length: int, device: str) -> dict[str, Any]:
     descriptor = environment.descriptor().to(device)
     lat = getattr(lattice, environment.kind)(length)
-    table = descriptor.neighbor_table(lat)
+    table = descriptor.neighbor_table(lat).to(device)
     state = torch.as_tensor(spins.random(lat.n_sites, 0), dtype=torch.float32, device=device)
     weights = torch.randn(lat.n_sites, descriptor.n_features, device=device)
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
-    origin = results.measured_origin(threads=torch.get_num_threads())
+    origin = results.measured_origin(given.device, threads=torch.get_num_threads())
     print(results.row_text(origin), flush=True)
     rows = []
     for name in given.cases or CASES:

@@ -155,7 +155,7 @@ def application(case: str, side: int, real: torch.dtype, device: str) -> dict:
         seconds = shortest(lambda: recursion._forward(*tables, state, steps)) / steps
     else:
         x = recursion._as_tensor(h, vectors)
-        seconds = shortest(lambda: recursion._torch_twice(h, x), device)
+        seconds = shortest(lambda: recursion.twice(h, x), device)
     volume = 3 * 4 * side**2 * n_vectors * real.itemsize
     return {
         "case": case,
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     threads = {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()}
-    origin = results.measured_origin(threads=threads, length=given.length)
+    origin = results.measured_origin(given.device, threads=threads, length=given.length)
     result: dict[str, Any] = {"origin": origin}
     print(results.row_text(origin), flush=True)
     for name in given.parts or PARTS:

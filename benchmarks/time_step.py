@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     about = {"threads": torch.get_num_threads(), "force_field": given.force_field}
-    origin = results.measured_origin(**about)
+    origin = results.measured_origin(given.device, **about)
     print(results.row_text(origin), flush=True)
     result: dict[str, Any] = {"origin": origin}
     for part in given.parts or PARTS:

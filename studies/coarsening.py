@@ -3,6 +3,7 @@
     python studies/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0]
                                     [--method adams] [--time 1280]
                                     [--force-field triangular|kpm|FILE] [--label NAME]
+                                    [--device cpu] [--folder build/coarsening]
     python studies/coarsening.py collect [--output coarsening]
     python studies/coarsening.py all
 
@@ -21,6 +22,7 @@ import argparse
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -114,29 +116,32 @@ def store_of(given: argparse.Namespace, seed: int) -> Any:
     settings = f"dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}"
     if given.method != "adams":
         settings += given.method
-    return folder() / f"{given.label}_{given.length}_{settings}_{seed}.h5"
+    return given.folder / f"{given.label}_{given.length}_{settings}_{seed}.h5"
 
 
-def kpm_engine(sites: Lattice) -> Engine:
+def kpm_engine(sites: Lattice, device: str) -> Engine:
     """Fields of probing vectors whose phases are drawn from the spins: fresh, yet a function."""
     model = paper_model(sites)
 
     def field(s: torch.Tensor) -> Any:
-        seed = zlib.crc32(s.numpy().tobytes())
-        return kpm.solve(model, s, N_MOMENTS, N_PROBES, seed=seed).local_field
+        seed = zlib.crc32(s.cpu().numpy().tobytes())
+        return kpm.solve(model, s, N_MOMENTS, N_PROBES, seed=seed, device=device).local_field
 
     return field, f"kpm, {N_MOMENTS} moments, {N_PROBES} probes", None
 
 
-def network_engine(name: str, sites: Lattice) -> Engine:
-    field = forcefield.load(name).on(sites)
+def network_engine(name: str, sites: Lattice, device: str) -> Engine:
+    field = forcefield.load(name).on(sites).to(device)
     return field.field, f"{name} {forcefield.checksum(field)[:12]}", simulation.Guard(field)
 
 
-def run(given: argparse.Namespace, seed: int) -> None:
+def run(given: argparse.Namespace, seed: int, **settings: Any) -> simulation.Run:
+    """The run of a seed to its store; ``settings`` of it may be others than those of the study."""
     sites = lattice.triangular(given.length)
-    name = given.force_field
-    field, engine, guard = kpm_engine(sites) if name == "kpm" else network_engine(name, sites)
+    name, device = given.force_field, given.device
+    is_kpm = name == "kpm"
+    made = kpm_engine(sites, device) if is_kpm else network_engine(name, sites, device)
+    field, engine, guard = made
     n_steps = round(given.time / given.dt)
     start = time.perf_counter()
 
@@ -146,22 +151,25 @@ def run(given: argparse.Namespace, seed: int) -> None:
             f"L {given.length} seed {seed} t {step * given.dt:g} after {passed:.0f} s", flush=True
         )
 
-    simulation.quench(
+    chosen: dict[str, Any] = {
+        "observables": OBSERVABLES,
+        "seed": seed,
+        "checkpoint_every": 2,
+        "report": report,
+        "engine": engine,
+        "frames_every": [round(t / given.dt) for t in FRAME_TIMES if t <= given.time],
+        "frame_dtype": "float16",
+        "guard": guard,
+    }
+    return simulation.quench(
         store_of(given, seed),
         sites,
-        torch.as_tensor(spins.random(sites.n_sites, seed), dtype=torch.float32),
+        torch.as_tensor(spins.random(sites.n_sites, seed), dtype=torch.float32).to(device),
         field,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         n_steps,
         simulation.logarithmic_steps(n_steps, PER_DECADE),
-        observables=OBSERVABLES,
-        seed=seed,
-        checkpoint_every=2,
-        report=report,
-        engine=engine,
-        frames_every=[round(t / given.dt) for t in FRAME_TIMES if t <= given.time],
-        frame_dtype="float16",
-        guard=guard,
+        **chosen | settings,
     )
 
 
@@ -225,6 +233,8 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--time", type=float, default=1280.0)
     running.add_argument("--force-field", default="triangular")
     running.add_argument("--label", default=LABEL)
+    running.add_argument("--device", default="cpu")
+    running.add_argument("--folder", type=Path, default=folder())
     for name in ("collect", "all"):
         parsers.add_parser(name).add_argument("--output", default=NAME)
     return whole

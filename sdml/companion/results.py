@@ -215,20 +215,20 @@ def provenance() -> str:
     return f"sdml {found['code']}, {libraries}, {found['device']}, profile {found['profile']}"
 
 
-def origin() -> dict[str, Any]:
-    """Where a result of this process comes from: profile, notebook, code, versions, device."""
+def origin(device: str = "cpu") -> dict[str, Any]:
+    """Where a result of this process on a device comes from: profile, notebook, code, versions."""
     return {
         "profile": current_profile(),
         "notebook": os.environ.get("SDML_NOTEBOOK", ""),
         "code": hashed_version(),
         "versions": versions(),
-        "device": device(),
+        "device": device_name(device),
     }
 
 
-def measured_origin(**more: Any) -> dict[str, Any]:
-    """`origin` of a study or benchmark, with its date and ``more`` of it."""
-    return origin() | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | more
+def measured_origin(device: str = "cpu", **more: Any) -> dict[str, Any]:
+    """`origin` of a study or benchmark on a device, with its date and ``more`` of it."""
+    return origin(device) | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | more
 
 
 def save_reference(name: str | None, result: dict[str, Any]) -> None:
@@ -283,12 +283,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> str:
-    """The accelerator that torch sees, else the processor."""
+def device_name(device: str) -> str:
+    """What torch computes on under this name: the accelerator, or the processor."""
     import torch
 
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
+    if torch.device(device).type == "cuda":
+        return str(torch.cuda.get_device_name(device))
     return f"{platform.machine()} CPU with {os.cpu_count()} cores"
 
 

@@ -364,12 +364,12 @@ def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
 
 
 def _as_tensor(hamiltonian: Hamiltonian, vectors: Any) -> Tensor:
-    kind = torch.complex128 if hamiltonian.onsite.dtype == torch.float64 else torch.complex64
-    return torch.as_tensor(vectors).to(hamiltonian.onsite.device, kind)
+    onsite = hamiltonian.onsite
+    return torch.as_tensor(vectors).to(onsite.device, onsite.dtype.to_complex())
 
 
-def _torch_twice(hamiltonian: Hamiltonian, x: Tensor) -> Tensor:
-    """2 H x."""
+def twice(hamiltonian: Hamiltonian, x: Tensor) -> Tensor:
+    """2 H x for vectors (N, 2, n)."""
     bx, by, bz, c = (2 * hamiltonian.onsite).unsqueeze(-1).unbind(1)
     flip = torch.complex(bx, -by)
     up, down = x[:, 0], x[:, 1]
@@ -385,12 +385,12 @@ def _torch_forward(
 ) -> tuple[FloatArray, tuple[Tensor, Tensor]]:
     """alpha_m+ alpha_m and alpha_m+1+ alpha_m, (half, 2), and (alpha_half-1, alpha_half)."""
     x = _as_tensor(hamiltonian, vectors)
-    y = _torch_twice(hamiltonian, x) / 2
+    y = twice(hamiltonian, x) / 2
     products = torch.zeros((half, 2), dtype=torch.float64, device=x.device)
     for m in range(half):
         products[m, 0], products[m, 1] = _overlap(x, x), _overlap(x, y)
         if m < half - 1:
-            x, y = y, _torch_twice(hamiltonian, y) - x
+            x, y = y, twice(hamiltonian, y) - x
     return products.cpu().numpy(), (x, y)
 
 
@@ -410,8 +410,8 @@ def _torch_backward(
     for m in range(len(weights) - 2, 0, -1):
         w0, w1, w2 = map(float, weights[m])
         found += 4 * _torch_pauli(p, a)
-        before = _torch_twice(hamiltonian, a) - b
-        back = _torch_twice(hamiltonian, p) - q + w0 * a + w1 * b + w2 * before
+        before = twice(hamiltonian, a) - b
+        back = twice(hamiltonian, p) - q + w0 * a + w1 * b + w2 * before
         a, b, p, q = before, a, back, p
     return (found + 2 * _torch_pauli(p, a)).cpu().numpy()
 
@@ -420,10 +420,10 @@ def _torch_expectation(
     hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray
 ) -> ComplexArray:
     x = probes = _as_tensor(hamiltonian, vectors)
-    y = _torch_twice(hamiltonian, x) / 2
+    y = twice(hamiltonian, x) / 2
     total = float(coefficients[0]) * x + float(coefficients[1]) * y
     for c in map(float, coefficients[2:]):
-        x, y = y, _torch_twice(hamiltonian, y) - x
+        x, y = y, twice(hamiltonian, y) - x
         total += c * y
     return _torch_pauli(probes, total).cpu().numpy()
 

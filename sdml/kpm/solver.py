@@ -10,6 +10,7 @@ and the gradient of Omega are recursions of vectors (:mod:`sdml.kpm.recursion`).
 Alvermann and Fehske, Rev. Mod. Phys. 78, 275 (2006), doi 10.1103/RevModPhys.78.275.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -108,11 +109,10 @@ def solve(
     """
     s = as_tensor(spins, model.lattice.n_sites)
     probes = _probes(model.lattice, n_moments, n_probes, probing, seed)
-    real = torch.float32 if s.dtype == torch.float32 else torch.float64
     plain = probing.endswith("-plain")
     given = None if energy_bounds is None else _given_bounds(energy_bounds)
     batch = s.detach().reshape(-1, *s.shape[-2:]).to(device, torch.float64)
-    states = [_solve_one(model, one, n_moments, probes, plain, real, given) for one in batch]
+    states = [_solve_one(model, one, n_moments, probes, plain, s.dtype, given) for one in batch]
     return stacked(states, spins)
 
 
@@ -199,11 +199,10 @@ def _solve_one(
     if plain:
         found = _summed(recursion.expectation, hamiltonian, probes, occupation)
     elif state is None:
-        found = _summed(_fresh_gradient, hamiltonian, probes, potential) / interval.half_width
+        found = _summed(_fresh_gradient, hamiltonian, probes, potential)
     else:
-        found = (
-            recursion.gradient(hamiltonian, state, potential) / probes.norm / interval.half_width
-        )
+        found = recursion.gradient(hamiltonian, state, potential) / probes.norm
+    found = found if plain else found / interval.half_width
     error = np.sqrt(np.mean(found[:, :3].imag ** 2)) + series.truncation_error(
         interval, kT, moments, mu
     )
@@ -323,19 +322,18 @@ def _hopping_matrix(lattice: Lattice, hopping: tuple[float, ...]) -> Any:
 
 def _ritz_values(model: SDModel, spins: Tensor, n_steps: int) -> tuple[float, float]:
     """Extreme eigenvalues of the Lanczos matrix of H for spins (N, 3), fixed first vector."""
-    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
-    field = -model.exchange_coupling * spins.cpu().double().numpy()
     rng = np.random.default_rng(0)
-    v = rng.standard_normal((len(field), 2)) + 1j * rng.standard_normal((len(field), 2))
+    v: Any = rng.standard_normal((len(spins), 2)) + 1j * rng.standard_normal((len(spins), 2))
     v /= np.linalg.norm(v)
-    previous, beta = np.zeros_like(v), 0.0
+    applied, v = _application(model, spins.double(), v)
+    previous, beta = 0 * v, 0.0
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    for _ in range(min(n_steps, v.size)):
-        w = hopping @ v + _exchange(field, v) - beta * previous
-        alpha = float(np.vdot(v, w).real)
+    for _ in range(min(n_steps, 2 * len(v))):
+        w = applied(v) - beta * previous
+        alpha = float((v.conj() * w).real.sum())
         w -= alpha * v
-        beta = float(np.linalg.norm(w))
+        beta = float((w.conj() * w).real.sum()) ** 0.5
         diagonal.append(alpha)
         off_diagonal.append(beta)
         if beta <= 1e-11 * max(map(abs, diagonal + off_diagonal)):
@@ -345,12 +343,19 @@ def _ritz_values(model: SDModel, spins: Tensor, n_steps: int) -> tuple[float, fl
     return float(values[0]), float(values[-1])
 
 
-def _exchange(field: FloatArray, v: Any) -> Any:
-    """(field_i . sigma) v_i for v (N, 2)."""
-    bx, by, bz = field.T
-    up, down = v.T
-    flip = bx - 1j * by
-    return np.stack([bz * up + flip * down, flip.conj() * up - bz * down], axis=-1)
+def _application(model: SDModel, spins: Tensor, v: Any) -> tuple[Callable[[Any], Any], Any]:
+    """v -> H v for vectors (N, 2) like the given one, which comes back on the device of the spins.
+
+    Sparse rows and arrays on the CPU: gathers are several times slower there.
+    """
+    if spins.device.type != "cpu":
+        h = _hamiltonian(model, spins, Interval(-1.0, 1.0), torch.float64)
+        there = torch.as_tensor(v, device=spins.device)
+        return (lambda x: recursion.twice(h, x[..., None])[..., 0] / 2), there
+    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    bx, by, bz = (-model.exchange_coupling * spins.numpy()).T
+    blocks = np.stack([[bz, bx - 1j * by], [bx + 1j * by, -bz]])  # (2, 2, N) of b . sigma
+    return (lambda x: hopping @ x + (blocks[:, 0] * x[:, 0] + blocks[:, 1] * x[:, 1]).T), v
 
 
 # --- blocks of probing vectors

@@ -99,6 +99,7 @@ manifest: ## renew data/SHA256SUMS, which lists the released weights too
 
 reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
 	$(one_thread) $(BIN)/python studies/coarsening.py all
+	$(one_thread) $(BIN)/python studies/coarsening.py all --output time_steps
 	$(one_thread) $(BIN)/python studies/transition.py run 12 18
 	$(one_thread) $(BIN)/python studies/transition.py run 24 --between 0.024 0.033
 	$(one_thread) $(BIN)/python studies/transition.py collect

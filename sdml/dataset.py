@@ -153,7 +153,7 @@ def quench(
     kept at the steps nearest to ``save_times`` (hbar / t), one for each. The engine's own fields
     drive the spins, or those of a force field, the ``driver``: then only the kept frames cost a
     label, and they are the states that this force field visits. It must be of the model's lattice,
-    see ``forcefield.on``. 'adams' starts anew at every frame.
+    see ``forcefield.on``. 'adams' and 'neutral' start anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
     found there goes on after its last frame, bit for bit on the same machine. The engine labels

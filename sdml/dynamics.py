@@ -15,6 +15,7 @@ step: it is large in these models (|h| ~ J) and would enter their errors.
 | 'heun'     | 2     | renormalised   | drifts as dt^2                 | 2                   |
 | 'sib'      | 2     | a rotation     | drifts as dt^2                 | 2                   |
 | 'adams'    | 2     | a rotation     | drifts as dt^2                 | 1, the first step 2 |
+| 'neutral'  | 2     | a rotation     | drifts as dt^2                 | 1, the first two 2  |
 | 'midpoint' | 2     | a rotation     | kept if h is linear in S, else | 2 + iterations,     |
 |            |       |                | no drift of the lowest order   | 5 to 12 in practice |
 
@@ -53,7 +54,7 @@ class LandauLifshitz:
         alpha >= 0.
     kT : float
         Temperature of the bath, an energy >= 0.
-    method : {'sib', 'heun', 'adams', 'midpoint'}
+    method : {'sib', 'heun', 'adams', 'neutral', 'midpoint'}
         See the table of the module.
     """
 
@@ -147,21 +148,26 @@ def generator(
 
 
 def suggested_dt(
-    frequency: Any, damping: float = 0.1, kT: float = 0.0, error: float = 1e-3
+    frequency: Any, damping: float = 0.1, kT: float = 0.0, error: float = 1e-3, method: str = "sib"
 ) -> float:
-    """A time step at which the frequencies and damping rates of the spins err by ``error``.
+    """A time step at which the rate lambda of the spins errs by ``error``.
 
     Close to its axis a spin obeys dz/dt = lambda z, z = S_x + i S_y, lambda = omega (i - alpha),
     for a precession frequency omega. With x = lambda dt, a step multiplies z by
 
-        'sib', 'heun':  1 + x + x^2 / 2 = exp(x - x^3 / 6 + ...),
-        'midpoint':     (1 + x / 2) / (1 - x / 2) = exp(x + x^3 / 12 + ...),
+        'sib', 'heun':  1 + x + x^2 / 2 =          exp(x - x^3 / 6 + x^4 / 8 ...),
+        'adams':                                   exp(x - 5 x^3 / 12 + x^4 / 4 ...),
+        'neutral':                                 exp(x - x^3 / 4 + 0 x^4 ...),
+        'midpoint':     (1 + x / 2) / (1 - x / 2) = exp(x + x^3 / 12 + 0 x^4 ...),
 
-    so that the rate errs by |x|^2 / 6 of itself, or half of that. The noise turns a spin as well,
-    by a mean square angle of 4 alpha kT dt a step, which stands in the place of |x|^2. Both errors
-    of 'sib' and 'heun' are kept below ``error`` (that of 'adams' below 2.5 ``error``):
+    a root of the characteristic polynomial for those with a memory, see :func:`adams_step`. With
+    a for the factor of x^3 and b for that of x^4, the rate errs by a |x|^2 of itself, which is kept
+    below ``error``. The damping alone errs by 3 a |x|^2 of itself, and by b |x|^3 / alpha at fourth
+    order, which is kept below 0.1. The noise turns a spin as well, by a mean square angle of
+    4 alpha kT dt a step, which stands in the place of |x|^2:
 
-        dt = min(sqrt(6 error / (1 + alpha^2)) / omega,  3 error / (2 alpha kT)).
+        |x| = min(sqrt(error / a), cbrt(0.1 alpha / b)),  the latter for alpha > 0,
+        dt = min(|x| / (omega sqrt(1 + alpha^2)),  error / (4 a alpha kT)).
 
     Parameters
     ----------
@@ -173,22 +179,27 @@ def suggested_dt(
         See :class:`LandauLifshitz`.
     error : float
         In (0, 1). 1e-3 is ample for statistics; trajectories of many spins are chaotic.
+    method : str
+        See :class:`LandauLifshitz`.
 
     Raises
     ------
     ValueError
         Bad argument.
     """
-    values = real_tensor(frequency, "frequency").detach()
-    lengths = torch.linalg.vector_norm(values, dim=-1) if values.ndim else values.abs()
-    omega = float(lengths.max())
+    values = torch.atleast_1d(real_tensor(frequency, "frequency").detach())
+    omega = float(torch.linalg.vector_norm(values, dim=-1).max())
     if not 0 < omega < float("inf"):
         raise ValueError(f"frequency: must be positive and finite, got {omega}")
     if not 0 < error < 1:
         raise ValueError(f"error: must be in (0, 1), got {error}")
-    dt = (6 * error / (1 + damping**2)) ** 0.5 / omega
-    LandauLifshitz(dt, damping, kT)  # refuses damping and kT
-    return min(dt, 1.5 * error / (damping * kT)) if damping * kT > 0 else dt
+    LandauLifshitz(1.0, damping, kT, method)  # refuses them
+    third, fourth = ERRORS.get(method, (6, 8))
+    dt = (third * error / (1 + damping**2)) ** 0.5 / omega
+    if damping > 0:
+        growth = (fourth * DAMPING_ERROR * damping) ** (1 / 3)
+        dt = min(dt, growth / (1 + damping**2) ** 0.5 / omega)
+    return min(dt, third * error / (4 * damping * kT)) if damping * kT > 0 else dt
 
 
 def trajectory(
@@ -202,7 +213,7 @@ def trajectory(
     """Step and spins at each mark in turn: the loop of every run, short or long.
 
     Between two marks the spins :func:`evolve`; what is resumed at a mark, with the generators as
-    they were there, goes on bit for bit.
+    they were there, goes on bit for bit, since 'adams' and 'neutral' forget at every mark.
 
     Parameters
     ----------
@@ -246,9 +257,9 @@ def evolve(
     """Steps in a row, one for each of ``equations`` (of one dt).
 
     ``rng`` is one generator for all spins, or one for each configuration of a batch (B, N, 3),
-    which then gets the noise that it would get alone. 'adams' remembers nothing from one call to
-    the next: it begins each with a step of 'sib'. FloatingPointError if ``local_field`` fails on
-    spins that are not finite; others are for the caller to find, once in many steps.
+    which then gets the noise that it would get alone. 'adams' and 'neutral' remember nothing from
+    one call to the next: they begin each with steps of 'sib'. FloatingPointError if ``local_field``
+    fails on spins that are not finite; others are for the caller to find, once in many steps.
     """
 
     def field(s: Tensor) -> Tensor:
@@ -263,12 +274,13 @@ def evolve(
             raise ValueError(f"local_field: must return {tuple(s.shape)}, got {tuple(h.shape)}")
         return h
 
-    earlier, spins = None, spins.clone()  # no step at all must not give the memory of the start
+    spins = spins.clone()  # no step at all must not give the memory of the start
+    known: list[Tensor] = []
     for equation in equations:
         noise = thermal_noise(spins, equation, rng)
         settings = (field, equation.damping, equation.dt, noise)
-        if equation.method == "adams":
-            spins, earlier = adams_step(spins, *settings, earlier)
+        if weights := WEIGHTS.get(equation.method):
+            spins, known = adams_step(spins, *settings, weights, known)
         else:
             spins = STEPS[equation.method](spins, *settings)
     return spins
@@ -336,29 +348,41 @@ def adams_step(
     field: LocalField,
     damping: float,
     dt: float,
-    noise: Tensor | None = None,
-    earlier: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Two-step Adams-Bashforth for the angular velocity; half the cost of 'sib'.
+    noise: Tensor | None,
+    weights: Sequence[float],
+    known: Sequence[Tensor] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Explicit multistep scheme for the angular velocity; half the cost of 'sib'.
 
-    S' = R S with the rotation R about (3 Omega(t) - Omega(t - dt)) / 2, one field: Faltinsen,
+    S' = R S with the rotation R about Omega = sum_k w_k Omega(t - k dt), one field: Faltinsen,
     Marthinsen and Munthe-Kaas, Appl. Numer. Math. 39, 349 (2001), doi
     10.1016/S0168-9274(01)00103-X. Omega is transverse, so that no large parallel part is
-    extrapolated. The noise acts as in :func:`sib_step`, at the mid point of the step. Without
-    ``earlier`` the step is one of 'sib'.
+    extrapolated. The noise acts as in :func:`sib_step`, at the mid point of the step. With fewer
+    earlier Omega than weights ask for the step is one of 'sib'.
 
-    For a spin close to its axis (see :func:`suggested_dt`) the rate errs by 5 |x|^2 / 12 of itself,
-    2.5 times as much as for 'sib' at the same dt and 0.6 times as much at the same cost. Undamped,
-    the tilt grows by |x|^4 / 4 a step, so that spins only come to rest for a damping above about
-    |x|^3 / 4: |x| must stay below 0.33, 0.65, 0.82 at damping 0.01, 0.1, 0.3.
+    A small deviation from an equilibrium changes Omega and S by its first order only, so that the
+    scheme is the linear one: x = lambda dt (see :func:`suggested_dt`) multiplies a normal mode by
+    the roots r of
+
+        r - 1 = x B,    B = sum_k w_k r^-k = 1 + D / 2 + c D^2,    D = 1 - 1 / r,
+
+    if it is of second order with three steps; c = 0 is Adams-Bashforth's with two and c = 5 / 12
+    his with three. The root near 1 is exp(x + (c - 5 / 12) x^3 + (1 - 6 c) x^4 / 4 + ...), and of
+    an undamped mode it grows by (1 - 6 c) |x|^4 / 4 a step. 'neutral' is c = 1 / 6, where that
+    vanishes: at |x| = 0.3 the growth is 7e-5, and 2.4e-3 with 'adams'. Spins come to rest for
+
+        damping      0.01   0.05   0.1    0.3
+        'adams'      0.33   0.54   0.65   0.82
+        'neutral'    0.60   0.75   0.80   0.82    and smaller |x|.
 
     Returns
     -------
     spins : (..., N, 3)
-    angular_velocity : (..., N, 3)
-        Without noise, at the start of the step: ``earlier`` of the next one.
+    known : list of (..., N, 3)
+        Angular velocities without noise at the start of this step and of earlier ones, latest
+        first, no more than the next step asks for.
     """
-    now = angular_velocity(spins, field(spins), damping)
+    known = [angular_velocity(spins, field(spins), damping), *known]
 
     def moved(s: Tensor, omega: Tensor) -> Tensor:
         kick = 0 if noise is None else angular_velocity(s, noise, damping)
@@ -367,13 +391,13 @@ def adams_step(
     def middle(omega: Tensor) -> Tensor:
         return torch.nn.functional.normalize(spins + moved(spins, omega), dim=-1)
 
-    if earlier is None:
-        half_way = middle(now)
+    if len(known) < len(weights):
+        half_way = middle(known[0])
         omega = angular_velocity(half_way, field(half_way), damping)
     else:
-        omega = 1.5 * now - 0.5 * earlier
+        omega = torch.stack([w * each for w, each in zip(weights, known, strict=True)]).sum(0)
         half_way = spins if noise is None else middle(omega)
-    return torch.nn.functional.normalize(moved(half_way, omega), dim=-1), now
+    return torch.nn.functional.normalize(moved(half_way, omega), dim=-1), known[: len(weights) - 1]
 
 
 def midpoint_step(
@@ -439,4 +463,9 @@ def _sum(field: Tensor, noise: Tensor | None) -> Tensor:
 
 
 STEPS = {"heun": heun_step, "sib": sib_step, "midpoint": midpoint_step}
-METHODS = (*STEPS, "adams")
+WEIGHTS = {"adams": (3 / 2, -1 / 2), "neutral": (5 / 3, -5 / 6, 1 / 6)}
+"""Of the angular velocities at the start of a step and of earlier ones, see `adams_step`."""
+METHODS = (*STEPS, *WEIGHTS)
+ERRORS = {"adams": (12 / 5, 4), "neutral": (4, torch.inf), "midpoint": (12, torch.inf)}
+"""1 / a and 1 / b of `suggested_dt`; of the others 6 and 8."""
+DAMPING_ERROR = 0.1

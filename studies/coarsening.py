@@ -3,19 +3,20 @@
     python studies/coarsening.py run LENGTH SEED [SEED ...] [--dt 2] [--damping 0.3] [--kT 0]
                                     [--method adams] [--time 1280]
                                     [--force-field triangular|kpm|FILE] [--label NAME]
-                                    [--device cpu] [--folder build/coarsening]
+                                    [--output coarsening] [--device cpu] [--folder FOLDER]
     python studies/coarsening.py collect [--output coarsening]
-    python studies/coarsening.py all
+    python studies/coarsening.py all [--output coarsening|time_steps]
 
-J = 3, filling 0.25, electron_kT 0.05. A run is a store build/coarsening/<label>_L_..._seed.h5 with
+J = 3, filling 0.25, electron_kT 0.05. A run is a store build/OUTPUT/<label>_L_..._seed.h5 with
 observables on the fly at times in steps of a sixteenth of a decade and a few frames; one that was
 stopped goes on from its last checkpoint. A seed of 192 x 192 sites to t = 1280 takes about eight
 minutes of one core. `--force-field kpm` takes the fields from 256 moments and 128 coloured probes
 instead, with fresh phases every step: their error, 13 % of a random state's torque, acts as a bath
 of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to t = 400 take about
-ten minutes. `collect` writes data/reference/NAME.json (histories of all runs) and NAME.h5 (curves
-of all, and maps of one seed of each set). `all` makes every run of the stored reference and
-collects them, in about seven hours of one core.
+ten minutes. `collect` writes data/reference/OUTPUT.json (histories of all runs) and OUTPUT.h5
+(curves of all, and maps of one seed of each set). `all` makes every run of a stored reference and
+collects them: of coarsening in about seven hours of one core, of time_steps, which lie beside them,
+in half an hour.
 """
 
 import argparse
@@ -52,7 +53,7 @@ PER_DECADE = 16
 FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
-REFERENCE = (
+COARSENING = (
     "192 1 3 4 5 6 7 8 9",
     "128 1 3 4 5",
     "128 1 3 4 5 --dt 1 --time 640",
@@ -66,12 +67,19 @@ REFERENCE = (
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",
 )
-"""What `run` is asked for by `all`."""
+TIME_STEPS = (
+    "128 1 3 4 5 --damping 0.05 --dt 1 --time 487",
+    "128 4 5 --damping 0.05 --time 474",
+    "128 1 3 4 5 --damping 0.05 --time 474 --method neutral",
+    "128 1 3 4 5 --time 230 --method neutral",
+)
+REFERENCE = {NAME: COARSENING, "time_steps": TIME_STEPS}
+"""What `run` is asked for by `all`, by output."""
 Engine = tuple[Callable[[torch.Tensor], Any], str, simulation.Guard | None]
 
 
-def folder() -> Any:
-    return files.root() / "build" / "coarsening"
+def folder(output: str) -> Any:
+    return files.root() / "build" / output
 
 
 def mean_chirality(sites: Lattice, s: torch.Tensor) -> torch.Tensor:
@@ -116,7 +124,8 @@ def store_of(given: argparse.Namespace, seed: int) -> Any:
     settings = f"dt{given.dt:g}_a{given.damping:g}_kT{given.kT:g}"
     if given.method != "adams":
         settings += given.method
-    return given.folder / f"{given.label}_{given.length}_{settings}_{seed}.h5"
+    stores = given.folder or folder(given.output)
+    return stores / f"{given.label}_{given.length}_{settings}_{seed}.h5"
 
 
 def kpm_engine(sites: Lattice, device: str) -> Engine:
@@ -181,7 +190,7 @@ def collect(output: str) -> None:
     """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
     rows = []
     with reference_file(output) as file:
-        for name, paths in sets(folder(), NAMES).items():
+        for name, paths in sets(folder(output), NAMES).items():
             runs = [simulation.load(path) for path in paths]
             shared = min(len(r.time) for r in runs)
             rows.append(histories(name, runs, shared))
@@ -234,15 +243,18 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--force-field", default="triangular")
     running.add_argument("--label", default=LABEL)
     running.add_argument("--device", default="cpu")
-    running.add_argument("--folder", type=Path, default=folder())
-    for name in ("collect", "all"):
-        parsers.add_parser(name).add_argument("--output", default=NAME)
+    running.add_argument("--folder", type=Path, help="of the stores, instead of build/OUTPUT")
+    parsers.add_parser("collect")
+    parsers.add_parser("all")
+    for each in parsers.choices.values():
+        each.add_argument("--output", default=NAME)
     return whole
 
 
 def main() -> None:
     given = parser().parse_args()
-    for each in asked(parser(), given, REFERENCE):
+    lines = [f"{line} --output {given.output}" for line in REFERENCE.get(given.output, ())]
+    for each in asked(parser(), given, lines):
         for seed in each.seeds:
             run(each, seed)
     if given.action != "run":

@@ -11,7 +11,7 @@ import torch
 import xarray
 
 from sdml import dynamics, exact, kpm, lattice, observables, simulation, spins
-from sdml.dynamics import LandauLifshitz
+from sdml.dynamics import METHODS, LandauLifshitz
 from sdml.model import SDModel
 from sdml.simulation import store
 
@@ -460,7 +460,7 @@ def test_a_batch_of_seeds_equals_one_run_a_seed(tmp_path):
     measured = MEASURED | {
         "largest": lambda lat, s: int(observables.cluster_sizes(lat, s, smallest=1)[0])
     }
-    for method in ("sib", "heun", "adams", "midpoint"):
+    for method in METHODS:
         options = {"equation": replace(WARM, method=method), "observables": measured}
         together = run(
             tmp_path / f"{method}.h5",

@@ -176,7 +176,7 @@ def quench(add: Add) -> None:
     add("--length", type=int, default=48)
     add("--initial", default="random", help="random, an order such as neel, or the store of a run")
     _add_dynamics_options(add)
-    add("--method", default="sib", help="sib (default), heun, adams or midpoint")
+    add("--method", default="sib", help="sib (default), heun, adams, neutral or midpoint")
     add("--schedule", type=_point, nargs="+", metavar="TIME:KT", help="kT(t), linear in between")
     add("--steps", type=int, default=100)
     add(

@@ -11,9 +11,9 @@ While a store is written its path + '.lock' lies beside it and keeps others away
 longer run must agree up to the end of the shorter; the row at that very end is dropped when the run
 becomes longer and the new list does not have it.
 
-'adams' starts anew at every time of observables or frames, so that what a run is resumed from is
-all it knows. Made longer at a step that is no such time, it starts anew there too, and differs
-within the errors of dt from a run that was longer from the start.
+'adams' and 'neutral' start anew at every time of observables or frames, so that what a run is
+resumed from is all it knows. Made longer at a step that is no such time, it starts anew there too,
+and differs within the errors of dt from a run that was longer from the start.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -40,7 +40,8 @@ def run(
     jobs : dict
         Name -> callable without arguments.
     n_workers : int
-        Processes of this machine; with 1 the jobs run in this one, in their order.
+        Processes of this machine, each for one job after the other; with 1 the jobs run in this
+        one, in their order.
     scheduler : str, optional
         Address of a Dask scheduler, ``tcp://host:port``: the jobs run on its workers, which must
         see the same files. Needs the extra ``cluster``.
@@ -61,18 +62,19 @@ def run(
     if scheduler is not None:
         ended = _on_cluster(jobs, scheduler)
     elif n_workers == 1:
-        ended = ((name, _outcome(job)) for name, job in jobs.items())
+        ended = ((name, partial(_twice, job)) for name, job in jobs.items())
     else:
         ended = _in_processes(jobs, n_workers, n_threads)
-    errors: dict[str, BaseException] = {}
+    errors: dict[str, Exception] = {}
     for name, outcome in ended:
-        error = outcome.exception()
-        if error is None:
-            yield name, outcome.result()
-            continue
-        errors[name] = error
-        if failed:
-            failed(name, error)
+        try:
+            result = outcome()
+        except Exception as raised:
+            errors[name] = raised
+            if failed:
+                failed(name, raised)
+        else:
+            yield name, result
     for name, error in errors.items():
         if isinstance(error, ValueError):
             raise ValueError(f"{name}: {error}") from error
@@ -89,35 +91,40 @@ def _twice(call: Callable[[], Any]) -> Any:
         return call()
 
 
-def _outcome(job: Job) -> Future[Any]:
-    outcome: Future[Any] = Future()
-    try:
-        outcome.set_result(_twice(job))
-    except Exception as error:
-        outcome.set_exception(error)
-    return outcome
-
-
 def _in_processes(
     jobs: Mapping[str, Job], n_workers: int, n_threads: int | None
-) -> Iterator[tuple[str, Future[Any]]]:
-    """Each job has a fresh interpreter, so that a process that dies takes only its job along."""
+) -> Iterator[tuple[str, Job]]:
+    """As many processes as workers, each one job at a time: one that dies takes no other along."""
     share = n_threads or max(1, (os.cpu_count() or 1) // n_workers)
     threads = ThreadPoolExecutor(n_workers)
+    idle = [_process() for _ in range(n_workers)]
     with _thread_numbers(share):
         try:
-            names = {threads.submit(_twice, partial(_alone, job)): n for n, job in jobs.items()}
+            names = {threads.submit(_twice, partial(_alone, j, idle)): n for n, j in jobs.items()}
             for outcome in as_completed(names):
-                yield names[outcome], outcome
+                yield names[outcome], outcome.result
         finally:
             threads.shutdown(cancel_futures=True)
+            for process in idle:
+                process.shutdown()
 
 
-def _alone(job: Job) -> Any:
-    """In a process of its own; forking would copy locks of the threads of torch."""
+def _process() -> ProcessPoolExecutor:
+    """One process, started at its first job; forking would copy locks of the threads of torch."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
+    return ProcessPoolExecutor(1, context, initializer=_end_with_parent)
+
+
+def _alone(job: Job, idle: list[ProcessPoolExecutor]) -> Any:
+    """In a process that is idle, and is again afterwards; a new one replaces it if it has died."""
+    process = idle.pop()
+    try:
         return process.submit(job).result()
+    except BrokenProcessPool:
+        process = _process()
+        raise
+    finally:
+        idle.append(process)
 
 
 def _end_with_parent() -> None:
@@ -145,7 +152,7 @@ def _thread_numbers(n_threads: int) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _on_cluster(jobs: Mapping[str, Job], scheduler: str) -> Iterator[tuple[str, Any]]:
+def _on_cluster(jobs: Mapping[str, Job], scheduler: str) -> Iterator[tuple[str, Job]]:
     try:
         import distributed
     except ImportError as error:
@@ -159,4 +166,4 @@ def _on_cluster(jobs: Mapping[str, Job], scheduler: str) -> Iterator[tuple[str, 
     with client:
         names = {client.submit(_twice, job, pure=False): name for name, job in jobs.items()}
         for outcome in distributed.as_completed(list(names)):
-            yield names[outcome], outcome
+            yield names[outcome], outcome.result

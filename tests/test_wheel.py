@@ -86,7 +86,22 @@ def installed(archive: Path, libraries: Path, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
     run([*pip, *options, str(archive)], folder.parent)
+    lend_kernels(site / "sdml")
     return folder / "bin"
+
+
+def lend_kernels(package: Path) -> None:
+    """Kernels that were compiled in the checkout, to files that hold the same source.
+
+    What a new installation compiles itself is the matter of tests/test_compiled.py.
+    """
+    for source in files.PACKAGE.rglob("*.py"):
+        copy = package / source.relative_to(files.PACKAGE)
+        if copy.read_bytes() == source.read_bytes():
+            os.utime(copy, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+            (copy.parent / "__pycache__").mkdir(exist_ok=True)
+            for kernel in source.parent.glob(f"__pycache__/{source.stem}.*.nb[ic]"):
+                shutil.copy(kernel, copy.parent / "__pycache__")
 
 
 def say(programs: Path, code: str, folder: Path) -> list[str]:
@@ -132,8 +147,12 @@ def test_the_example_of_the_readme_runs(wheel, tmp_path):
 
 
 def test_the_commands_of_the_core_run(wheel, tmp_path):
-    for name, options in COMMANDS.items():
-        run([str(wheel / "sdml"), name, *options.split()], tmp_path)
+    """One as a user calls it, the others in one process, as the program calls them."""
+    (first, options), *others = COMMANDS.items()
+    run([str(wheel / "sdml"), first, *options.split()], tmp_path)
+    calls = [[name, *options.split()] for name, options in others]
+    code = f"from sdml import cli; print([cli.main(arguments) for arguments in {calls}])"
+    assert say(wheel, code, tmp_path)[-1] == str([0] * len(calls))
     assert {"q.h5", "labels", "fit.safetensors"} <= {path.name for path in tmp_path.iterdir()}
 
 

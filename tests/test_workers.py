@@ -1,7 +1,6 @@
 """Jobs here, in processes and on a cluster: all end; what the machine has failed is tried again."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,48 +12,13 @@ from pathlib import Path
 import laws
 import psutil
 import pytest
+from jobs import dies, process_id, raises, square, threads
 
 from sdml import workers
 from sdml.simulation.guard import OutsideTrainedRange
 
 pytestmark = pytest.mark.slow
 HERE, PROCESSES = {"n_workers": 1}, {"n_workers": 2, "n_threads": 3}
-
-
-def square(x: int) -> int:
-    return x * x
-
-
-def threads() -> list[str | None]:
-    return [os.environ.get(name) for name in workers.THREADS]
-
-
-def process_id() -> int:
-    return os.getpid()
-
-
-def dies(marker: Path, times: int) -> str:
-    """Kills its process the first times."""
-    attempts = len(list(marker.parent.glob(marker.name + "*")))
-    if attempts < times:
-        Path(f"{marker}{attempts}").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "survived"
-
-
-def raises(marker: Path, times: int, error: type[Exception]) -> int:
-    """Number of attempts; raises the first times."""
-    attempts = len(list(marker.parent.glob(marker.name + "*")))
-    Path(f"{marker}{attempts}").touch()
-    if attempts < times:
-        raise error("not now")
-    return attempts + 1
-
-
-def waits(marker: Path) -> None:
-    """Leaves its process number and does not end."""
-    marker.write_text(str(os.getpid()))
-    time.sleep(600)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -137,10 +101,19 @@ def test_a_process_that_dies_takes_only_its_job_along(tmp_path):
         list(workers.run({"always": partial(dies, tmp_path / "always", 9), **jobs}, **PROCESSES))
 
 
+def test_a_process_serves_one_job_after_the_other_and_ends():
+    run = workers.run({f"job {x}": process_id for x in range(6)}, **PROCESSES)
+    _, first = next(run)
+    assert psutil.pid_exists(first)
+    served = {first, *(process for _, process in run)}
+    assert len(served) <= 2
+    assert not any(map(psutil.pid_exists, served))
+
+
 def test_a_killed_run_leaves_no_process_behind(tmp_path):
     code = (
         "import sys; from functools import partial; from pathlib import Path; "
-        "from test_workers import waits; from sdml import workers; "
+        "from jobs import waits; from sdml import workers; "
         "list(workers.run({'a': partial(waits, Path(sys.argv[1]))}, n_workers=2))"
     )
     search = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -177,8 +150,10 @@ def test_a_cluster_without_its_package_names_the_extra(monkeypatch):
     laws.assert_refused(lambda: list(run()), "scheduler", "distributed", "cluster")
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
-    pytest.importorskip("distributed")
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    client = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout: client(address, timeout=1))
     run = partial(workers.run, {"a": process_id}, scheduler="tcp://127.0.0.1:1")
     laws.assert_refused(lambda: list(run()), "scheduler", "tcp://127.0.0.1:1")
 

@@ -1,5 +1,6 @@
 """Collapse of one pattern at many sizes, and the tails of discs and of straight stripes."""
 
+import collapse
 import laws
 import numpy as np
 import pytest
@@ -39,15 +40,15 @@ def test_one_law_at_three_sizes_collapses(kind):
     )
     L = domains.lengths(lat, fields)[..., 0].mean(1)
     curves = {}
-    functions = {"S": scaling.scaled_structure_factor, "C": scaling.scaled_correlation}
+    functions = {"S": collapse.scaled_structure_factor, "C": collapse.scaled_correlation}
     for name, function in functions.items():
         x, y = function(lat, fields, np.repeat(L[:, None], 3, axis=1))
         curves[name] = (x[:, 0], y.mean(1))
-    assert scaling.collapse_error(*curves["C"], (0, 1.0)) < 0.03
-    assert scaling.collapse_error(*curves["S"], (4, 25)) < 0.12
+    assert collapse.collapse_error(*curves["C"], (0, 1.0)) < 0.03
+    assert collapse.collapse_error(*curves["S"], (4, 25)) < 0.12
     # A wrong length does not collapse them.
     x, y = curves["C"]
-    assert scaling.collapse_error(x * L[:, None] / L.mean(), y, (0, 1.0)) > 0.08
+    assert collapse.collapse_error(x * L[:, None] / L.mean(), y, (0, 1.0)) > 0.08
 
 
 def test_the_averages_are_those_of_the_double_sums():
@@ -138,12 +139,12 @@ CURVES = np.tile(np.arange(1.0, 10.0), (2, 1))
         "q": (lambda: scaling.tail(holed(CURVES[0], 3), CURVES[0] ** -3, (1, 9)), "q", "nan"),
         "q masked": (lambda: scaling.tail(masked(CURVES[0]), CURVES[0], (1, 9)), "q", "masked"),
         "factor": (lambda: scaling.tail(CURVES[0], holed(CURVES[0], 3), (1, 9)), "factor", "nan"),
-        "x": (lambda: scaling.collapse_error(holed(CURVES, 0, 3), CURVES, (1, 9)), "x:", "nan"),
-        "y": (lambda: scaling.collapse_error(CURVES, holed(CURVES, 0, 3), (1, 9)), "y:", "nan"),
-        "y masked": (lambda: scaling.collapse_error(CURVES, masked(CURVES), (1, 9)), "y:"),
-        "descending": (lambda: scaling.collapse_error(-CURVES, CURVES, (-9, 9)), "x:", "ascend"),
+        "x": (lambda: collapse.collapse_error(holed(CURVES, 0, 3), CURVES, (1, 9)), "x:", "nan"),
+        "y": (lambda: collapse.collapse_error(CURVES, holed(CURVES, 0, 3), (1, 9)), "y:", "nan"),
+        "y masked": (lambda: collapse.collapse_error(CURVES, masked(CURVES), (1, 9)), "y:"),
+        "descending": (lambda: collapse.collapse_error(-CURVES, CURVES, (-9, 9)), "x:", "ascend"),
         "lengths": (
-            lambda: scaling.scaled_correlation(LAT, np.ones((4, 64)), masked(np.ones(4))),
+            lambda: collapse.scaled_correlation(LAT, np.ones((4, 64)), masked(np.ones(4))),
             "lengths",
             "masked",
         ),
@@ -156,15 +157,15 @@ def test_what_is_no_number_is_named(call, mentioned):
 def test_what_lies_outside_the_window_may_be_no_number():
     q, S = CURVES[0], CURVES[0] ** -3
     assert scaling.tail(q, holed(S, 8), (1, 8)) == scaling.tail(q, S, (1, 8))
-    assert scaling.collapse_error(CURVES, holed(CURVES, 0, 8), (1, 7)) == 0
+    assert collapse.collapse_error(CURVES, holed(CURVES, 0, 8), (1, 7)) == 0
 
 
 @laws.bad_input(
     {
         "size": (lambda: scaling.circular_correlation(LAT, np.ones(9)), "values", "(9,)"),
-        "lengths": (lambda: scaling.scaled_correlation(LAT, np.ones(64), -1.0), "lengths", -1.0),
+        "lengths": (lambda: collapse.scaled_correlation(LAT, np.ones(64), -1.0), "lengths", -1.0),
         "window": (lambda: scaling.tail(Q, Q, (5, 6)), "window", 0, "(5, 6)"),
-        "curves": (lambda: scaling.collapse_error(Q, Q, (0, 1)), "x, y", "(9,)"),
+        "curves": (lambda: collapse.collapse_error(Q, Q, (0, 1)), "x, y", "(9,)"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

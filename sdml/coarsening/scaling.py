@@ -4,7 +4,7 @@ With one length L(t) the circular averages fall on one curve each (in two dimens
 
     C(r, t) / C(0, t) = f(r / L),      a S(q, t) / (C(0, t) L^2) = g(q L),
 
-a the area of a site. Sharp smooth walls of length W in area A give a S = 8 (W / A) / q^3 for
+a the area of a site (`studies/collapse.py` asks how well). Sharp smooth walls of length W in area A give a S = 8 (W / A) / q^3 for
 2 pi / L << q << 1 / wall width (Porod's law for a field of +-1, from C = 1 - (4 / pi) (W / A) r); a
 straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys. 43, 357 (1994),
 doi 10.1080/00018739400101505.
@@ -42,50 +42,6 @@ def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArra
     """
     rings, x = observables.distance_rings(lattice), _field(lattice, values)
     return rings.radius, rings.average(observables.spin_correlation(lattice, x)).cpu().numpy()
-
-
-def scaled_structure_factor(
-    lattice: Lattice, values: SpinArray, lengths: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """q L and a S / (C(0) L^2), both (..., k), for fields (..., N) of lengths L (...)."""
-    q, factor = circular_structure_factor(lattice, values)
-    L = _lengths(lengths, factor.shape[:-1])[..., None]
-    square = (_field(lattice, values) ** 2).mean(-1).cpu().numpy()[..., None]
-    area = abs(np.linalg.det(lattice.vectors))
-    return q[1:] * L, area * factor[..., 1:] / (square * L**2)
-
-
-def scaled_correlation(
-    lattice: Lattice, values: SpinArray, lengths: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """r / L and C(r) / C(0), both (..., k), for fields (..., N) of lengths L (...)."""
-    r, correlation = circular_correlation(lattice, values)
-    L = _lengths(lengths, correlation.shape[:-1])[..., None]
-    return r / L, correlation / correlation[..., :1]
-
-
-def collapse_error(
-    x: FloatArray, y: FloatArray, window: tuple[float, float], n_points: int = 50
-) -> float:
-    """Root mean square of the curves y (n, k) over x (n, k) about their mean in a window of x.
-
-    Relative to the mean square of the mean curve; linear between points. Zero for a perfect
-    collapse; compare it between choices of L, and with the scatter of seeds at one time.
-    """
-    x, y = numbers(x, "x"), numbers(y, "y")
-    if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
-        raise ValueError(f"x, y: must be two or more curves (n, k), got {x.shape} and {y.shape}")
-    require_numbers({"x": x})
-    if not (np.diff(x) >= 0).all():
-        raise ValueError("x: must ascend along every curve, got others")
-    low, high = max(window[0], x.min(1).max()), min(window[1], x.max(1).min())
-    if not low < high:
-        raise ValueError(f"window: the curves share nothing of {window}")
-    grid = np.linspace(low, high, n_points)
-    curves = np.array([np.interp(grid, *pair) for pair in zip(x, y, strict=True)])
-    require_numbers({"y": curves})
-    mean = curves.mean(0)
-    return float(np.sqrt(((curves - mean) ** 2).mean() / (mean**2).mean()))
 
 
 @dataclass(frozen=True)
@@ -131,10 +87,3 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
 
 def _field(lattice: Lattice, values: SpinArray) -> Tensor:
     return observables.site_values(lattice, values, one_per_cell=True).detach().double()
-
-
-def _lengths(lengths: ArrayLike, batch: tuple[int, ...]) -> FloatArray:
-    L = numbers(lengths, "lengths")
-    if L.shape != batch or not (np.isfinite(L) & (L > 0)).all():
-        raise ValueError(f"lengths: must be positive and of shape {batch}, got {L}")
-    return L

@@ -60,7 +60,7 @@ reproduce: $(STAMP) ## run the notebooks (PROFILE, ONLY, SET, RESUME) and publis
 
 test: $(STAMP) ## tests, laws, and nbval on the notebooks
 	@echo "== test: units and laws"
-	$(one_thread) $(BIN)/python -m pytest -n $(WORKERS)
+	$(one_thread) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 	@echo "== test: notebooks"
 	$(one_thread) SDML_BUILD=$(CURDIR)/build/test/quick SDML_BATCH=1 TQDM_DISABLE=1 \
 	  $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope \

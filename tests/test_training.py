@@ -447,21 +447,35 @@ def interrupted(ff, data, settings, path, n_epochs):
 CHECKPOINTED = replace(SETTINGS, n_epochs=6, averaging=0.9)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(snapshots):
+    """Weights and history of a whole run, trained once for each force field and patience."""
+
+    @functools.cache
+    def run(made, patience):
+        ff = made()
+        history = training.train(ff, *swapped(snapshots, replace(CHECKPOINTED, patience=patience)))
+        return weights_of(ff), history
+
+    return run
+
+
 @every_force_field
 @pytest.mark.parametrize("done", [1, 3, 5])
 @pytest.mark.parametrize("patience", [0, 100])
-def test_an_interrupted_run_goes_on_bit_for_bit(snapshots, tmp_path, made, done, patience):
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    snapshots, undisturbed, tmp_path, made, done, patience
+):
     """Weights, optimizer, learning rate, order of the snapshots, running means, best epoch."""
     settings = replace(CHECKPOINTED, patience=patience)
-    whole, path = made(), tmp_path / "run.ckpt"
-    expected = training.train(whole, snapshots[0], settings, snapshots[1])
+    (weights, expected), path = undisturbed(made, patience), tmp_path / "run.ckpt"
     interrupted(made(), snapshots, settings, path, done)
     again = made(seed=8)  # its own weights do not matter
     rows = []
     history = training.train(again, snapshots[0], settings, snapshots[1], rows.append, path)
     assert history == expected
     assert [row["epoch"] for row in rows] == list(range(done + 1, 7))
-    assert torch.equal(weights_of(again), weights_of(whole))
+    assert torch.equal(weights_of(again), weights)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

@@ -1,11 +1,11 @@
 """The doors of the package: any kind of array gives the right value, or an error that names it."""
 
-import collapse
 import harmonics
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from collapse import collapse_error, scaled_correlation, scaled_structure_factor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,8 +94,8 @@ VALUE_DOORS = {
     "opening_angle": lambda x: walls.opening_angle(LAT, x),
     "circular": lambda x: scaling.circular_structure_factor(LAT, x)[1],
     "circular_correlation": lambda x: scaling.circular_correlation(LAT, x)[1],
-    "scaled": lambda x: collapse.scaled_structure_factor(LAT, x, 2.0)[1],
-    "scaled_correlation": lambda x: collapse.scaled_correlation(LAT, x, 2.0)[1],
+    "scaled": lambda x: scaled_structure_factor(LAT, x, 2.0)[1],
+    "scaled_correlation": lambda x: scaled_correlation(LAT, x, 2.0)[1],
     "harmonics": lambda x: abs(torch.as_tensor(harmonics.orientation_harmonics(LAT, x))),
     "clusters": lambda x: clusters.clusters(SQUARE, CLUSTERED, x).holes,
     "hole statistics": lambda x: snapshots.statistics(SQUARE, CLUSTERED, x)["bimodality"],
@@ -218,19 +218,15 @@ def test_curves_and_lengths_of_real_numbers(kind):
     q, fields = np.linspace(0.1, 2, 12), np.random.default_rng(0).standard_normal((12, 144))
     bad = KINDS[kind](q)
     for argument, call in (
-        ("lengths", lambda: collapse.scaled_correlation(LAT, fields, bad)),
-        ("lengths", lambda: collapse.scaled_structure_factor(LAT, fields, bad)),
+        ("lengths", lambda: scaled_correlation(LAT, fields, bad)),
+        ("lengths", lambda: scaled_structure_factor(LAT, fields, bad)),
         (
             "x",
-            lambda: collapse.collapse_error(
-                KINDS[kind](np.stack([q, q])), np.ones((2, 12)), (0, 3)
-            ),
+            lambda: collapse_error(KINDS[kind](np.stack([q, q])), np.ones((2, 12)), (0, 3)),
         ),
         (
             "y",
-            lambda: collapse.collapse_error(
-                np.stack([q, q]), KINDS[kind](np.stack([q, q])), (0, 3)
-            ),
+            lambda: collapse_error(np.stack([q, q]), KINDS[kind](np.stack([q, q])), (0, 3)),
         ),
     ):
         with pytest.raises(ValueError, match=f"^{argument}: "):

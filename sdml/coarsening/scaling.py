@@ -4,10 +4,10 @@ With one length L(t) the circular averages fall on one curve each (in two dimens
 
     C(r, t) / C(0, t) = f(r / L),      a S(q, t) / (C(0, t) L^2) = g(q L),
 
-a the area of a site (`studies/collapse.py` asks how well). Sharp smooth walls of length W in area A give a S = 8 (W / A) / q^3 for
-2 pi / L << q << 1 / wall width (Porod's law for a field of +-1, from C = 1 - (4 / pi) (W / A) r); a
-straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys. 43, 357 (1994),
-doi 10.1080/00018739400101505.
+a the area of a site; `studies/collapse.py` asks how well. Sharp smooth walls of length W in area A
+give a S = 8 (W / A) / q^3 for 2 pi / L << q << 1 / wall width (Porod's law for a field of +-1, from
+C = 1 - (4 / pi) (W / A) r); a straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys.
+43, 357 (1994), doi 10.1080/00018739400101505.
 """
 
 from dataclasses import dataclass

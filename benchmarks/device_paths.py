@@ -204,11 +204,11 @@ def noisy_steps(method: str, device: str, sizes: Sizes) -> Values:
         exchange(lattice.square(sizes.network), device),
         state("square", sizes.network, device),
     )
-    draw, earlier = torch.Generator().manual_seed(0), None
+    draw, known = torch.Generator().manual_seed(0), []
     for _ in range(sizes.steps):
         noise = torch.randn(s.shape, generator=draw, dtype=s.dtype).to(device)
-        if method == "adams":
-            s, earlier = dynamics.adams_step(s, field, 0.1, 0.05, noise, earlier)
+        if weights := dynamics.WEIGHTS.get(method):
+            s, known = dynamics.adams_step(s, field, 0.1, 0.05, noise, weights, known)
         else:
             s = dynamics.STEPS[method](s, field, 0.1, 0.05, noise)
     return {"spins": s}

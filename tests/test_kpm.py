@@ -510,7 +510,7 @@ def test_spins_are_not_changed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [10000, 30000])
+@pytest.mark.parametrize("step", [10000, 16000, 20000, 30000])
 def test_published_fields(authors_data, step):
     """Snapshots of arXiv:2105.08221; with a gap, 3000 moments do at electron_kT = 0.0025."""
     found = published.snapshot(authors_data / published.QUENCH / f"c{step}.dat")

@@ -29,16 +29,9 @@ def rms(values):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, field_bound, density_bound",
-    [
-        *(
-            (name, 2e-3, 1e-3)
-            for name in ("random/c1", "quench/c0", "quench/c2000", "quench/c8000")
-        ),
-        *((name, 2e-4, 1e-4) for name in ("quench/c10000", "quench/c30000")),
-    ],
+    [*((name, 2e-3, 1e-3) for name in METALLIC), *((name, 2e-4, 1e-4) for name in GAPPED)],
 )
 def test_fields_and_densities(authors_data, name, field_bound, density_bound):
-    """A random state and the quench from its start to its end, without and with a gap."""
     found = published.snapshot(authors_data / f"training_data_sample/{name}.dat")
     state = exact.solve(MODEL, found.spins)
     assert rms(state.local_field - found.local_field) <= field_bound

@@ -260,7 +260,11 @@ def evolve(
     which then gets the noise that it would get alone. 'adams' and 'neutral' remember nothing from
     one call to the next: they begin each with steps of 'sib'. FloatingPointError if ``local_field``
     fails on spins that are not finite; others are for the caller to find, once in many steps.
+    The owner of a method ``local_field`` may offer ``for_steps()``: the object whose method of this
+    name takes the steps of one call, such as a force field that remembers its chemical potential.
     """
+    if for_steps := getattr(getattr(local_field, "__self__", None), "for_steps", None):
+        local_field = getattr(for_steps(), local_field.__name__)
 
     def field(s: Tensor) -> Tensor:
         try:

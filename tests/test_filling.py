@@ -1,5 +1,7 @@
 """The chemical potential that holds a number of electrons, where densities fall too."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -90,3 +92,39 @@ def test_a_search_without_result_says_so(monkeypatch):
     monkeypatch.setattr(equilibration, "ITERATIONS", 1)
     with pytest.raises(RuntimeError, match=r"last estimate .* after 1 steps"):
         chemical_potential(wave(0.1)[0], LOW, HIGH, TOLERANCE)
+
+
+def test_along_a_run_mu_is_followed_and_the_largest_energy_found_again():
+    """Between two searches from nothing the energies of two roots part by 2 a unit of shift."""
+    shifts, change = torch.linspace(-0.02, 0.02, 401, dtype=torch.float64), 0.04 / 400
+    known, searches = None, []
+    for shift in shifts:
+        excess, energy = wave(torch.stack([shift, -shift, shift + 0.3]))
+
+        def search(excess=excess):
+            searches.append(excess)
+            return chemical_potential(excess, LOW.expand(3), HIGH.expand(3), TOLERANCE)
+
+        known = equilibration.followed(known, excess, search, TOLERANCE)
+        assert excess(known.mu).abs().max() < TOLERANCE
+        lost = energy(search()) - energy(known.mu)
+        assert lost.max() < 2.1 * change * equilibration.SEARCHED_EVERY
+    assert len(searches) - len(shifts) < 1.1 * len(shifts) / equilibration.SEARCHED_EVERY
+
+
+def test_each_of_a_batch_is_followed_by_itself():
+    """One of them jumps and is searched from nothing; the others do not notice."""
+    paths = torch.tensor([[0.1, 0.101, 0.102, 0.103], [-0.5, 0.5, -0.5, 0.5]]).double().T
+
+    def followed(columns):
+        known, found = None, []
+        for shift in paths[:, columns]:
+            excess, _ = wave(shift)
+            ends = LOW.expand(len(shift)), HIGH.expand(len(shift))
+            search = functools.partial(chemical_potential, excess, *ends, TOLERANCE)
+            known = equilibration.followed(known, excess, search, TOLERANCE)
+            found.append(known.mu)
+        return torch.stack(found)
+
+    both = followed([0, 1])
+    assert torch.equal(both, torch.cat([followed([0]), followed([1])], dim=1))

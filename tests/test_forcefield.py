@@ -248,6 +248,26 @@ def test_a_sample_of_sites_only_speeds_up_the_search(name, monkeypatch):
     assert few < many
 
 
+@pytest.mark.parametrize(("name", "dt"), [("triangular", 1.0), ("square", 0.5)])
+@pytest.mark.parametrize(("precision", "atol"), [("float", 1e-4), ("double", 1e-9)])
+def test_the_steps_of_a_run_find_the_mu_that_a_single_field_finds(name, dt, precision, atol):
+    """The released networks, of 0.07 electrons and more for t of mu."""
+    ff = getattr(forcefield.load(name).on(getattr(lattice, name)(24)), precision)()
+    equation = dynamics.LandauLifshitz(dt, 0.1, method="adams")
+    s = torch.as_tensor(spins.random(576, 3)).to(ff.dtype)
+    single, run = dynamics.evolve(s, lambda s: ff.field(s), [equation] * 10), ff.for_steps()
+    differences = []
+    for _ in range(20):
+        single = dynamics.evolve(single, lambda s: ff.field(s), [equation])
+        run.field(single)
+        differences.append(run._known.mu - torch.as_tensor(ff.chemical_potential(single)))
+    assert torch.stack(differences).abs().max() < atol
+    followed = dynamics.evolve(s, ff.field, [equation] * 20)
+    alone = dynamics.evolve(s, lambda s: ff.field(s), [equation] * 20)
+    assert (followed - alone).abs().max() < 10 * atol
+    assert not torch.equal(followed, alone)
+
+
 @every_grand_field
 def test_a_given_chemical_potential_is_taken(name):
     ff, s = random_force_field(name), torch.as_tensor(STATE)

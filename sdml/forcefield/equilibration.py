@@ -20,6 +20,8 @@ SAMPLE_ERROR = 0.03
 """Three standard errors of the mean of 64 to a hundred densities that scatter by 0.1."""
 HALF_WIDTH = 0.01
 """Of the difference that estimates a slope, in t."""
+SEARCHED_EVERY, CORRECTIONS = 8, 4
+"""Along a run every eighth search begins from nothing, the others take so many steps at most."""
 
 Excess = Callable[[Tensor], Tensor]
 """mu (k, ...) -> N(mu) - N_e per site (k, ...); also without the axis k."""
@@ -37,6 +39,47 @@ class Cell(NamedTuple):
     def crossing(self) -> Tensor:
         """Where the straight line between the ends vanishes."""
         return (self.low * self.f_high - self.high * self.f_low) / (self.f_high - self.f_low)
+
+
+class Known(NamedTuple):
+    """Of the searches along a run: mu (...), its last change, dN/dmu there, and how many so far."""
+
+    mu: Tensor
+    change: Tensor
+    slope: Tensor
+    n_searches: int
+
+
+def followed(
+    known: Known | None, excess: Excess, search: Callable[[], Tensor], tolerance: float
+) -> Known:
+    """The next search along a run: mu extrapolated from those before it, and corrected.
+
+    The excess before the last correction is within the tolerance. Where the electrons have several
+    mu the largest E may pass from one to another between two searches from nothing; E is then too
+    low by what the two part within `SEARCHED_EVERY` fields.
+
+    Parameters
+    ----------
+    known : Known or None
+        What the search before gave.
+    excess, tolerance
+        See :func:`chemical_potential`.
+    search : callable
+        () -> mu (...) from nothing, for the first, for every `SEARCHED_EVERY`-th, and for each of
+        the batch for which corrections do not suffice.
+    """
+    if known is None:
+        mu = search()
+        return Known(mu, torch.zeros_like(mu), _slope(excess, mu), 1)
+    mu, slope, found = known.mu, known.slope, torch.zeros_like(known.mu, dtype=torch.bool)
+    if known.n_searches % SEARCHED_EVERY:
+        mu, missed, found = _secants(excess, mu + known.change, slope, tolerance, CORRECTIONS)
+        mu = mu - missed / slope
+    if not bool(found.all()):
+        mu = torch.where(found, mu, search())
+        slope = torch.where(found, slope, _slope(excess, mu))
+    return Known(mu, mu - known.mu, slope, known.n_searches + 1)
 
 
 def chemical_potential(
@@ -148,9 +191,16 @@ def _by_secants(
     # What the sample misses is much the same at every mu.
     corrected = best_cell(nodes, values + missed).crossing
     mu = torch.where(missed.abs() < tolerance, mu, corrected)
-    below, above = sample(torch.stack([mu - HALF_WIDTH, mu + HALF_WIDTH]))
-    slope, earlier, before = (above - below) / (2 * HALF_WIDTH), mu, torch.zeros_like(mu)
-    for step in range(SECANTS):
+    mu, _, found = _secants(excess, mu, _slope(sample, mu), tolerance, SECANTS)
+    return mu, found
+
+
+def _secants(
+    excess: Excess, mu: Tensor, slope: Tensor, tolerance: float, n_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The last estimate (...), the excess there, and whether it is within the tolerance."""
+    earlier, before = mu, torch.zeros_like(mu)
+    for step in range(n_steps):
         now = excess(mu)
         found = now.abs() < tolerance
         if bool(found.all()):
@@ -162,7 +212,12 @@ def _by_secants(
         earlier, before = mu, now
         # What is found stays: it does not depend on the rest of the batch.
         mu = torch.where(found, mu, mu - change)
-    return mu, found
+    return mu, now, found
+
+
+def _slope(excess: Excess, mu: Tensor) -> Tensor:
+    below, above = excess(torch.stack([mu - HALF_WIDTH, mu + HALF_WIDTH]))
+    return (above - below) / (2 * HALF_WIDTH)
 
 
 def _bracketed(excess: Excess, cell: Cell, tolerance: float) -> Tensor:

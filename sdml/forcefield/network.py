@@ -127,6 +127,18 @@ class ForceField(Potential):
         self.register_buffer("compressibility", torch.tensor(0.0))
         self.register_buffer("whitening", None)  # released weights may be without
         self._lattice: Lattice | None = None
+        self._follows = False
+        self._known: equilibration.Known | None = None
+
+    def for_steps(self) -> "ForceField":
+        """A :meth:`view` for the steps of one run: its search for mu starts from the last one.
+
+        mu is found to the same tolerance as otherwise, see :func:`equilibration.followed`.
+        :func:`sdml.dynamics.evolve` asks for one whenever it begins.
+        """
+        other = self.view()
+        other._follows, other._known = True, None
+        return other
 
     def placed(self, lattice: Lattice) -> "ForceField":
         trained = self.model.lattice
@@ -208,9 +220,14 @@ class ForceField(Potential):
             stride = max(LEAST_STRIDE, n_sites // SAMPLED_FROM)
             sample = functools.partial(self._excess, first_layer[..., ::stride, :])
         excess = functools.partial(self._excess, first_layer)
-        return equilibration.chemical_potential(
-            excess, low, high, CHARGE_TOLERANCE[self.dtype], sample
+        tolerance = CHARGE_TOLERANCE[self.dtype]
+        search = functools.partial(
+            equilibration.chemical_potential, excess, low, high, tolerance, sample
         )
+        if not self._follows:
+            return search()
+        self._known = equilibration.followed(self._known, excess, search, tolerance)
+        return self._known.mu
 
     def _excess(self, first_layer: Tensor, mu: Tensor) -> Tensor:
         """Mean density (...) less the number of electrons per site."""

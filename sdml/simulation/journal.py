@@ -27,8 +27,6 @@ ENERGIES = ("guard/spread", "guard/energy_per_site", "guard/energy_drift")
 
 FIELD_TOLERANCE, ROW_TOLERANCE = 1e-4, 1e-3
 """Relative differences of a field and of observables by rounding, on whatever machine."""
-REPLAYED, REPLAY_TOLERANCE = 20, 1e-2
-"""Steps after which rounding has not grown to such relative differences."""
 OBSERVED = "observables/"
 RAW = {"frames", "guard/norm_drift", "guard/outside", "guard/energy_drift"}
 """Rows that are compared apart, or that rounding decides."""
@@ -88,8 +86,6 @@ class Layout:
         noise of the field itself.
     measured : callable
         Spins in the dtype of the run, None for the start -> name -> row of the run.
-    replayed : callable
-        Number of steps -> name -> row of the run and frame after so many.
     """
 
     header: dict[str, Any]
@@ -98,7 +94,6 @@ class Layout:
     device: str
     field: Callable[[], NDArray[np.float64]]
     measured: Callable[[NDArray[Any] | None], dict[str, NDArray[Any]]]
-    replayed: Callable[[int], dict[str, NDArray[Any]]]
 
     @property
     def batch(self) -> tuple[str, ...]:
@@ -184,7 +179,7 @@ def extended(path: Path, layout: Layout) -> bool:
         saved = np.isin(planned.saved[: checkpoint.n_saved], plan.saved)
         framed = np.isin(planned.frames[: checkpoint.n_frames], plan.frames)
         rows = {name: _valid(file, name, checkpoint) for name in _filled(layout.header)}
-        field = file.attrs.get("field")
+        field = file.attrs["field"]
     rows = {name: values[framed if name == "frames" else saved] for name, values in rows.items()}
     n_saved, n_frames = int(saved.sum()), int(framed.sum())
     begin(path, layout, replace(checkpoint, n_saved=n_saved, n_frames=n_frames), rows, field)
@@ -217,10 +212,12 @@ def _require_device(path: Path, stored: str, asked: str, checkpoint: Checkpoint)
 def _require_same_physics(
     file: h5py.File, path: Path, layout: Layout, checkpoint: Checkpoint
 ) -> None:
-    """ValueError if the field or an observable is another than that of the store.
-
-    Stores of earlier versions know nothing of their field: their first steps are done again.
-    """
+    """ValueError if the field or an observable is another than that of the store."""
+    if "field" not in file.attrs:
+        raise ValueError(
+            f"path: {path.name!r} was begun by an earlier version, which kept nothing of its field "
+            "to compare; read it with simulation.load, or give another path"
+        )
     last, filled = checkpoint.n_saved - 1, [n for n in _filled(layout.header) if n not in RAW]
     ends: dict[int, NDArray[Any] | None] = {0: None}
     if last and round(file["time"][last] / layout.dt) == checkpoint.step:
@@ -233,32 +230,14 @@ def _require_same_physics(
         different |= set(not_reproduced(stored, evaluate, ROW_TOLERANCE, series))
     named = [f"observables[{n[12:]!r}]" for n in filled if n in different and n[:12] == OBSERVED]
     named += ["guard"] if len(named) < len(different) else []
-    if "field" not in file.attrs:
-        known = [name for name in filled if name not in different]
-        named += ["local_field"] if _goes_elsewhere(file, layout, checkpoint, known) else []
-    else:
-        first, second = file.attrs["field"]
-        tolerance = max(FIELD_TOLERANCE * rms(first), 5 * rms(first, second))
-        named += ["local_field"] if differ(first, layout.field(), tolerance) else []
+    first, second = file.attrs["field"]
+    tolerance = max(FIELD_TOLERANCE * rms(first), 5 * rms(first, second))
+    named += ["local_field"] if differ(first, layout.field(), tolerance) else []
     if named:
         raise ValueError(
             f"path: {path.name!r} holds another run, different in {', '.join(named)}: what is "
             "given does not return the values in the store; give what the run was begun with"
         )
-
-
-def _goes_elsewhere(
-    file: h5py.File, layout: Layout, checkpoint: Checkpoint, known: list[str]
-) -> bool:
-    """Whether the first row after the start, if it comes early, is another when it is run anew."""
-    planned = _planned(file, layout.dt)
-    first = int(np.append(planned.marks[planned.marks > 0], REPLAYED + 1)[0])
-    other_noise = checkpoint.generators.size and file.attrs["device"] != layout.device
-    if first > min(REPLAYED, checkpoint.step) or other_noise:
-        return False
-    names = ["frames"] * (first in planned.frames) + known * (first in planned.saved)
-    stored = {name: file[name][1] for name in names}
-    return bool(not_reproduced(stored, partial(layout.replayed, first), REPLAY_TOLERANCE))
 
 
 def _planned(file: h5py.File, dt: float) -> Timetable:

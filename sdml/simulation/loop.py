@@ -136,11 +136,6 @@ class _Motion:
         motion = self.local_field, self.equation_at
         return dynamics.trajectory(spins, *motion, marks, noise, begun)
 
-    def replayed(self, n_steps: int) -> dict[str, NDArray[Any]]:
-        """Rows and frame after so many steps from the start, none of which is written."""
-        _, spins = next(self.trajectory(self.start, [n_steps], self.generators()))
-        return self.rows(spins) | {"frames": self.frame(spins)}
-
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
         """One configuration at a time: what a function makes of a batch is its own affair."""
         if spins.ndim == 2:
@@ -236,8 +231,7 @@ def quench(
     motion = _Motion(lattice, start, local_field, equation, chosen)
     plan = timetable.timetable(n_steps, save_every, chosen.frames_every)
     header, device = motion.header(save_every), str(start.device)
-    known = motion.projections, motion.rows, motion.replayed
-    layout = Layout(header, plan, equation.dt, device, *known)
+    layout = Layout(header, plan, equation.dt, device, motion.projections, motion.rows)
     return _completed(Path(path), motion, layout)
 
 

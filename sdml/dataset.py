@@ -25,11 +25,8 @@ from sdml.model import ElectronicState, SDModel, describe, from_description
 
 Solver = Callable[[SDModel, Any], ElectronicState]
 FILE_FORMAT = "sdml-snapshots-3"
-WITHOUT_CHECKSUMS = "sdml-snapshots-2"
 LABELS, LABEL_TOLERANCE = ("local_field", "density", "energy"), 1e-4
 """Relative difference of the labels of one solver by rounding, on whatever machine."""
-UNNAMED_METHOD = "sib"
-"""How quenches were integrated whose stores do not say so."""
 AXES = ("snapshot", "site", "component")
 ARRAYS = {
     "spins": (3, "1"),
@@ -173,9 +170,6 @@ def quench(
     begun, done = spins.as_tensor(spins.start(texture, model.lattice, seed)), 0
     if target is not None and target.exists():
         data, complete = _begun(target, rng)
-        known = data.provenance.get("quenches", [])
-        if equation.method == UNNAMED_METHOD and any("method" not in kept for kept in known):
-            del recipe["method"]
         origin = {"engine": engine_name(solver), "quenches": [recipe]}
         require_origin(target, data, model, origin, solver)
         times = (steps if complete else steps[: len(data)]) * equation.dt
@@ -215,7 +209,7 @@ def save_steps(save_times: Sequence[float], equation: dynamics.LandauLifshitz) -
 def _begun(target: Path, rng: torch.Generator | None) -> tuple[Dataset, bool]:
     """The frames of a store and whether they are all; sets the generator to where they end."""
     with _opened(target) as file:
-        data, complete = _read(file), _is_complete(file)
+        data, complete = _read(file), bool(file.attrs["complete"])
         if rng is not None and not complete:
             rng.set_state(torch.from_numpy(file["checkpoint/generator"][()]))
     return data, complete
@@ -317,14 +311,11 @@ def _origin_texts(data: Dataset) -> tuple[str, str]:
 
 
 def load(path: str | os.PathLike[str]) -> Dataset:
-    """Read a store. ValueError if the file is missing, unfinished, altered or foreign.
-
-    Stores of the format before checksums are read without them.
-    """
+    """Read a store. ValueError if the file is missing, unfinished, altered or foreign."""
     target = Path(path)
     with _opened(target) as file:
         data = _read(file)
-        if not _is_complete(file):
+        if not file.attrs["complete"]:
             raise ValueError(f"unfinished, {len(data)} snapshots so far; label it again to go on")
     return data
 
@@ -335,23 +326,18 @@ def is_complete(path: str | os.PathLike[str]) -> bool:
     if not target.exists():
         return False
     with _opened(target) as file:
-        return _is_complete(file)
-
-
-def _is_complete(file: h5py.File) -> bool:
-    return bool(file.attrs.get("complete", file.attrs["format"] == WITHOUT_CHECKSUMS))
+        return bool(file.attrs["complete"])
 
 
 def _read(file: h5py.File) -> Dataset:
     model = from_description(json.loads(file.attrs["model"]))
     arrays = {name: file[name][()] for name in DIMENSIONS}
     data = Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
-    if file.attrs["format"] != WITHOUT_CHECKSUMS:
-        texts = (file.attrs["model"], file.attrs["provenance"])
-        found, expected = checksums(data, texts), file["sha256"].asstr()[()].tolist()
-        if found != expected:
-            altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
-            raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")
+    texts = (file.attrs["model"], file.attrs["provenance"])
+    found, expected = checksums(data, texts), file["sha256"].asstr()[()].tolist()
+    if found != expected:
+        altered = [k for k, digest in enumerate(found) if expected[k : k + 1] != [digest]]
+        raise ValueError(f"altered: the SHA-256 of snapshots {altered} is another")
     return data
 
 
@@ -360,7 +346,7 @@ def _opened(target: Path) -> Iterator[h5py.File]:
     """The store for reading; whatever is wrong with it becomes one ValueError with its name."""
     try:
         with h5py.File(target, "r") as file:
-            if file.attrs.get("format") not in (FILE_FORMAT, WITHOUT_CHECKSUMS):
+            if file.attrs.get("format") != FILE_FORMAT:
                 raise ValueError(f"not a store of format {FILE_FORMAT!r}")
             yield file
     except (OSError, KeyError, ValueError) as error:

@@ -103,23 +103,6 @@ def test_a_quench_runs_with_its_method_and_names_it():
     assert np.abs(by_adams.spins[1] - by_sib.spins[1]).max() > 1e-6
 
 
-@pytest.mark.parametrize("kept", [1, 2])
-def test_a_store_that_names_no_method_goes_on_with_the_only_one_there_was(tmp_path, kept):
-    """Begun or finished; its provenance stays as it is. Another method is another quench."""
-    path, times = tmp_path / "old.h5", (0, 1)
-    equation = replace(EQUATION, kT=0.0)
-    whole = dataset.quench(MODEL, equation, times, seed=5)
-    recipe = {k: v for k, v in whole.provenance["quenches"][0].items() if k != "method"}
-    old = replace(whole, provenance=whole.provenance | {"quenches": [recipe]})
-    dataset._save_begun(old.select(slice(kept)), path, None, complete=kept == 2)
-    other = replace(equation, method="heun")
-    laws.assert_refused(
-        lambda: dataset.quench(MODEL, other, times, 5, path=path), "old.h5", "provenance"
-    )
-    assert_same(dataset.quench(MODEL, equation, times, 5, path=path), old)
-    assert_same(dataset.load(path), old)
-
-
 def test_a_quench_is_reproducible():
     first, second, other = (dataset.quench(MODEL, EQUATION, (0, 1), seed) for seed in (5, 5, 6))
     assert_same(first, second)

@@ -238,16 +238,6 @@ def test_a_store_may_word_its_model_otherwise(tmp_path, monkeypatch):
     assert_same(dataset.load(path), data)
 
 
-def test_stores_before_checksums_are_read(tmp_path):
-    path, data = tmp_path / "data.h5", dataset.random_states(MODEL, 2, seed=0)
-    dataset.save(data, path)
-    with h5py.File(path, "a") as file:
-        file.attrs["format"] = dataset.WITHOUT_CHECKSUMS
-        del file["sha256"], file.attrs["complete"]
-    assert_same(dataset.load(path), data)
-    assert dataset.is_complete(path)
-
-
 def stores(folder: Path) -> dict[str, list[str]]:
     """Name -> checksums of every store of a folder."""
     return {p.name: dataset.checksums(dataset.load(p)) for p in sorted(folder.iterdir())}

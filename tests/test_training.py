@@ -8,7 +8,6 @@ from dataclasses import replace
 import laws
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from sdml import dataset, evaluation, forcefield, lattice, spins, training
@@ -632,20 +631,6 @@ def test_altered_checkpoints_are_refused(snapshots, checkpoint):
     content[-100] ^= 1
     checkpoint.write_bytes(content)
     laws.assert_refused(lambda: go_on(snapshots, checkpoint), checkpoint.name, "checksum")
-
-
-def test_checkpoints_of_the_format_before_are_refused(snapshots, tmp_path):
-    """They hold the parts of the optimizer one by one."""
-    path = tmp_path / "old.ckpt"
-    metadata = {"format": "sdml-training-2", "state": "{}", "sha256": ""}
-    safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata)
-    laws.assert_refused(
-        lambda: go_on(snapshots, path),
-        "checkpoint",
-        path.name,
-        "sdml-training-2",
-        "sdml-training-3",
-    )
 
 
 def test_foreign_files_are_refused_as_checkpoints(snapshots, tmp_path):

@@ -38,16 +38,15 @@ def read_tensors(
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-        # Checkpoints of older versions name their format beside the description.
-        found = metadata.get("format") or json.loads(metadata["description"])["format"]
-        checksum = metadata["sha256"]
+        description, checksum = json.loads(metadata["description"]), metadata["sha256"]
+        found = description["format"]
     except (SafetensorError, LookupError, TypeError, OSError, ValueError) as error:
         raise ValueError(f"path: {name!r} is not a readable {what} ({error})") from error
     if found != expected_format:
         raise ValueError(f"path: {name!r} has format {found!r}, need {expected_format!r}")
     if checksum != digest(metadata["description"], tensors):
         raise ValueError(f"path: {name!r} does not match its checksum")
-    return json.loads(metadata["description"]), tensors
+    return description, tensors
 
 
 def digest(description: str, tensors: dict[str, Tensor]) -> str:

@@ -151,7 +151,7 @@ def application(case: str, side: int, real: torch.dtype, device: str) -> dict:
     h = solver._hamiltonian(model, s, solver.Interval(-12, 12), real)
     vectors = probe_sets.random(side**2, n_vectors, np.random.default_rng(0)).vectors(0, n_vectors)
     if device == "cpu":
-        tables, state = recursion._tables(h), recursion._packed(vectors, recursion._numpy_type(h))
+        tables, state = recursion._tables(h), recursion._packed(vectors, real)
         seconds = shortest(lambda: recursion._forward(*tables, state, steps)) / steps
     else:
         x = recursion._as_tensor(h, vectors)

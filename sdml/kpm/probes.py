@@ -68,7 +68,9 @@ def colored(lattice: Lattice, n_vectors: int, rng: np.random.Generator) -> Probe
     """At most ``n_vectors`` vectors, two for each color of :func:`colors`, random phases.
 
     Sites of one color are far apart, so the error contains elements of A between far sites only.
-    Both spins of a site have the same phase: an estimate does not depend on the spin axes.
+    Both spins of a site have the same phase: an estimate does not depend on the spin axes. With
+    phases of their own it would, by as much as its error. Fields of random or quenched spins would
+    be no better, those near tetrahedral or Neel order 10 to 16 %.
     Tang and Saad, Numer. Linear Algebra Appl. 19, 485 (2012).
     """
     if n_vectors >= 2 * lattice.n_sites:

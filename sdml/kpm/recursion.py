@@ -85,7 +85,7 @@ def moments(hamiltonian: Hamiltonian, vectors: Any, n_moments: int) -> tuple[Flo
     """
     half = n_moments // 2
     if hamiltonian.compiled:
-        state = _packed(vectors, _numpy_type(hamiltonian))
+        state = _packed(vectors, hamiltonian.onsite.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # judged below
             products = _forward(*_tables(hamiltonian), state, half).sum(axis=0)
     else:
@@ -137,8 +137,8 @@ def expectation(hamiltonian: Hamiltonian, vectors: Any, coefficients: FloatArray
     """
     if not hamiltonian.compiled:
         return _torch_expectation(hamiltonian, vectors, coefficients)
-    real = _numpy_type(hamiltonian)
-    first, weights = _packed(vectors, real), coefficients.astype(real)
+    first = _packed(vectors, hamiltonian.onsite.dtype)
+    weights = coefficients.astype(_numpy_type(hamiltonian))
     return _complex(_expectation(*_tables(hamiltonian), first, weights))
 
 
@@ -181,11 +181,14 @@ def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
     return neighbors, 2 * hamiltonian.amplitudes.numpy(), onsite, FACTORS.astype(onsite.dtype)
 
 
-def _packed(vectors: Any, real: Any) -> Any:
-    """(n_blocks, 2, N, ROW): pairs alpha_0 = vectors and 0, padded with zero vectors."""
+def _packed(vectors: Any, real: torch.dtype) -> Any:
+    """(n_blocks, 2, N, ROW): pairs alpha_0 = vectors and 0, padded with zero vectors.
+
+    Memory of torch begins at a cache line, that of numpy may not, and lanes on two lines are slow.
+    """
     n_sites, _, n = vectors.shape
     n_blocks = -(-n // LANES)
-    state = np.zeros((n_blocks, 2, n_sites, 2, 2, LANES), dtype=real)
+    state = torch.zeros((n_blocks, 2, n_sites, 2, 2, LANES), dtype=real).numpy()
     for block in range(n_blocks):
         part = vectors[:, :, block * LANES : (block + 1) * LANES]
         state[block, 0, :, :, 0, : part.shape[-1]] = part.real

@@ -2,7 +2,7 @@
 
     python studies/arrest.py run ENGINE LENGTH SEED [SEED ...] [--dt 0.5] [--damping 0.05]
                                     [--kT 0.001] [--heat KT FROM UNTIL] [--time 1000]
-    python studies/arrest.py density STORE [--n-probes 128] [--output densities]
+    python studies/arrest.py density STORE [--n-probes 64] [--output densities]
     python studies/arrest.py rates SET ENGINE [--output rates]
     python studies/arrest.py relax [--output relaxed]
     python studies/arrest.py inherent [--output inherent]
@@ -19,9 +19,9 @@ exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 1
 what `collect` needs of one run to data/reference/seeds/ (some 100 kB), so that runs made at
 different times and places can be collected together. `collect` writes data/reference/NAME.json with
 the statistics at times in steps of about a tenth of a decade, and NAME.h5 with a few frames of one
-seed of each set and the densities at the end of all. `density` takes the last frame of one store
-and writes its electron density by the kernel polynomial method beside that of the engine that drove
-it (data/reference/NAME.h5): the electrons of lattices that are too large for diagonalization.
+seed of each set and the densities at the end of all. `density` takes four frames of one store
+and writes their electron density by the kernel polynomial method beside that of the engine that
+drove them (data/reference/NAME.h5): the electrons of lattices too large for diagonalization.
 `rates` asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by
 another engine would dissipate their exact energy. `relax` judges the ends of some runs by exact
 fields: the torque and the holes at the end, and again after a relaxation without noise. `inherent`
@@ -76,6 +76,7 @@ REFERENCE = (
 )
 """What `run` is asked for by `all`."""
 AGES = (100, 300)
+DENSITY_TIMES = (10, 50, 200, 1000)
 EVEN_TIMES = 48
 RELAXED = {"exact_20": 4, "square_20": 4, "square_30_kT0": 2}
 """Sets whose ends are judged by exact fields, and how many of their seeds."""
@@ -286,27 +287,33 @@ def write_frames(group: h5py.Group, stores: list[Path]) -> None:
 
 
 def density(store: Path, n_probes: int, output: str) -> None:
-    """Of the last frame, by coloured probing, with the estimated error of the field."""
+    """Of the frames at `DENSITY_TIMES`, by colored probing, with the estimated field error."""
     found = simulation.load(store)
     sites = lattice_of(found)
-    frame = found.frames[-1].astype(float)
-    state = kpm.solve(paper_model(sites), frame, n_probes=n_probes, seed=0)
-    columns = {
-        "kpm": state.density,
-        "driver": found.observables["density"][-1],
-        "bonds": observables.site_correlation(sites, frame),
-    }
+    picked = [int(abs(found.time - t).argmin()) for t in DENSITY_TIMES]
+    columns: dict[str, list[np.ndarray]] = {"kpm": [], "driver": [], "bonds": []}
+    errors = []
+    for k in picked:
+        frame = found.frames[k].astype(float)
+        state = kpm.solve(paper_model(sites), frame, n_probes=n_probes, seed=0)
+        columns["kpm"].append(state.density)
+        columns["driver"].append(found.observables["density"][k])
+        columns["bonds"].append(observables.site_correlation(sites, frame))
+        errors.append(float(state.field_error))
+        difference = columns["kpm"][-1] - columns["driver"][-1]
+        row = {"time": float(found.time[k]), "field error": errors[-1]}
+        row["rms difference of the densities"] = float(np.sqrt((difference**2).mean()))
+        print(results.row_text(row), flush=True)
     with reference_file(output) as file:
         origin = results.measured_origin(
             model=MODEL, engine=found.header["engine"], n_probes=n_probes
         )
-        origin |= {"time": float(found.time[-1]), "seed": found.header["seed"]}
-        origin |= {"field_error": float(state.field_error), "store": store.name}
+        origin |= {"seed": found.header["seed"], "field_error": errors, "store": store.name}
         file.attrs["origin"] = json.dumps(origin)
+        file["time"] = found.time[picked]
+        file["time"].attrs["units"] = "hbar/t"
         for name, values in columns.items():
-            write_compressed(file, name, values, np.float16)
-    difference = columns["kpm"] - columns["driver"]
-    print(results.row_text({"rms difference": float(np.sqrt((difference**2).mean()))}), flush=True)
+            write_compressed(file, name, np.stack(values), np.float16)
 
 
 def rate_ratio(model: SDModel, driver: Any, damping: float, frame: np.ndarray) -> float:
@@ -446,7 +453,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--time", type=float, default=1000.0)
     looking = parsers.add_parser("density")
     looking.add_argument("store", type=Path)
-    looking.add_argument("--n-probes", type=int, default=128)
+    looking.add_argument("--n-probes", type=int, default=64)
     looking.add_argument("--output", default="densities")
     parsers.add_parser("keep").add_argument("stores", type=Path, nargs="+")
     comparing = parsers.add_parser("rates")
@@ -477,7 +484,7 @@ def main() -> None:
         for seed in each.seeds:
             run(each, seed)
     if given.action == "all":
-        density(folder() / "square_100_1.h5", 128, "densities")
+        density(folder() / "square_100_1.h5", 64, "densities")
         rates("exact_30_kT0", "square", "rates")
         relax("relaxed")
         inherent("inherent")

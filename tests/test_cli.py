@@ -23,10 +23,11 @@ CLAIM = {
     "standing": "M",
     "ours": 2.5e-5,
     "error": None,
-    "profile": "quick",
+    "conditions": "unknown are the states",
+    "origin": "quick",
     "seeds": [1, 2],
     "notebook": "04_training",
-    "verdict": "differs",
+    "verdict": "consistent",
 }
 
 
@@ -60,7 +61,7 @@ def test_command_line_imports_lazily():
 
 
 def test_claims_are_printed_as_a_table(home, capsys):
-    stored_claims(home, [CLAIM, {**CLAIM, "id": "freezing", "ours": None, "verdict": "not tested"}])
+    stored_claims(home, [CLAIM, {**CLAIM, "id": "freezing", "ours": None, "verdict": "open"}])
     assert cli.main(["claims"]) == 0
     header, rule, first, second = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["id", "quantity", "paper"]
@@ -86,8 +87,11 @@ def test_tables_are_renewed_and_named(home, capsys):
     [
         ({"id": "x"}, "list of claims"),
         ([{"id": "x"}], "has the keys"),
-        ([{**CLAIM, "verdict": "true"}], "verdict='true' must be one of reproduced, differs"),
-        ([{**CLAIM, "profile": "huge"}], "profile='huge' must be one of quick, laptop, paper"),
+        ([{**CLAIM, "verdict": "true"}], "verdict='true' must be one of reproduced, consistent"),
+        ([{**CLAIM, "origin": "huge"}], "origin='huge' must be a file of data/reference or one of"),
+        ([{**CLAIM, "verdict": "differs"}], "conditions='unknown are the states' must be known"),
+        ([{**CLAIM, "conditions": ""}], "conditions='' must be text"),
+        ([{**CLAIM, "ours": "2.5e-5"}], "ours='2.5e-5' must be a number, None"),
         ([{**CLAIM, "standing": "X"}], "standing='X'"),
         ([{**CLAIM, "id": "Field MSE"}], "id='Field MSE'"),
         ([{**CLAIM, "seeds": 3}], "seeds=3 must be a list of integers"),

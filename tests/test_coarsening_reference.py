@@ -117,10 +117,6 @@ def test_quenches_are_sorted_by_what_they_vary(stored):
     assert damped == ["$128^2$"]
     x, mean, _ = found["damping"]["$128^2$"]
     np.testing.assert_allclose(mean, 3 + 0.02 * x, rtol=0.03)
-    assert reference.relative(sets)["$128^2$, KPM fields"]["mean ratio"] == "1.000 ± 0.000"
-    assert reference.relative(sets)["$128^2$, KPM fields"]["range"] == "1.00 to 1.00"
-    assert reference.relative(sets)["$128^2$, KPM fields"]["last, wall"] == "1.000 ± 0.000"
-    assert len(reference.relative(sets)) == 3
     laws_found = reference.laws(sets)
     assert [e for label, e in laws_found if label == "$128^2$"] == ESTIMATORS[:3]
     assert [e for label, e in laws_found if label == "$96^2$"] == ["wall"]

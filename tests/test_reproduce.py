@@ -32,7 +32,8 @@ figure = Figure()
 figure.subplots().plot(range(length))
 companion.save_figure(figure, "line", "A line.", length=length)
 companion.save_claim(id="length", quantity="length / sites", paper=4, standing="D", ours=length,
-                  error=0.0, seeds=[seed], notebook="01_works", verdict="reproduced")
+                  error=0.0, conditions="Known.", seeds=[seed], notebook="01_works",
+                  verdict="reproduced")
 print(length, damping, sizes, shape, name, verbose, limit)"""
 
 
@@ -436,7 +437,7 @@ def test_only_an_equal_or_larger_profile_replaces(running):
         draw(size=np.float64(2.5))
         results.save_claim(
             id="a", quantity="b", paper=None, standing="S", ours=np.float64(1.0), error=None,
-            seeds=np.arange(2), notebook="01_works", verdict="differs",
+            seeds=np.arange(2), notebook="01_works", verdict="consistent", conditions="c",
         )  # fmt: skip
         published = results.publish(folder, ["01_works"])
         assert published == ([] if profile == "quick" else ["line", "a"])
@@ -467,17 +468,17 @@ def test_wrong_figures_and_claims_are_refused(running):
         draw(axes=object())
     with pytest.raises(ValueError, match="notebook='05' of claim 'a' must be the running notebook"):
         results.save_claim(id="a", quantity="b", paper=1, standing="S", ours=1, error=None,
-                          seeds=[], notebook="05", verdict="differs")  # fmt: skip
+                          conditions="c", seeds=[], notebook="05", verdict="open")  # fmt: skip
     assert not folder.exists()
 
 
 def test_entries_of_a_claim_that_are_missing_or_unknown_are_named(running):
     folder = running("quick")
-    with pytest.raises(ValueError, match=r"missing or unknown: error, notebok, ours$"):
+    with pytest.raises(ValueError, match=r"missing or unknown: conditions, error, notebok, ours$"):
         results.save_claim(id="a", quantity="b", paper=1, standing="S", seeds=[], notebok="05",
                            notebook="01_works", verdict="differs")  # fmt: skip
     entries = {"id": "a", "quantity": "b", "paper": 1, "standing": "S", "error": None}
-    entries |= {"seeds": [], "notebook": "01_works", "verdict": "differs"}
+    entries |= {"seeds": [], "notebook": "01_works", "verdict": "open", "conditions": "c"}
     with pytest.raises(ValueError, match="JSON compliant"):
         results.save_claim(ours=float("nan"), **entries)
     with pytest.raises(ValueError, match=r"seeds=\[0\.5\] must be a list of integers"):

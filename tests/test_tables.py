@@ -19,7 +19,8 @@ CLAIM = results.Claim(
     standing="M",
     ours=2.25,
     error=0.5,
-    profile="laptop",
+    conditions="All are known.",
+    origin="laptop",
     seeds=[1, 2],
     notebook="04_training",
     verdict="differs",
@@ -88,15 +89,13 @@ def test_papermill_lines_name_declared_parameters(page):
 
 def test_a_claim_is_told_in_words():
     row = tables.claims_markdown([CLAIM]).splitlines()[-1]
-    expected = ("error \\| of the field", "1.6e-05", "from a summary", "2.25 ± 0.5", "1, 2")
+    expected = ("error \\| of the field", "1.6e-05 (from a summary)", "2.25 ± 0.5", "known.")
     assert all(f"{text} |" in row for text in expected)
 
 
-def test_what_is_not_tested_has_no_number():
-    untested = results.Claim(
-        **{**vars(CLAIM), "ours": None, "error": None, "verdict": "not tested"}
-    )
-    assert f"| {tables.NONE} | laptop |" in tables.claims_markdown([untested])
+def test_what_is_open_has_no_number():
+    untested = results.Claim(**{**vars(CLAIM), "ours": None, "error": None, "verdict": "open"})
+    assert f"| {results.NONE} | open |" in tables.claims_markdown([untested])
 
 
 def test_ids_are_read_from_the_code(tmp_path):

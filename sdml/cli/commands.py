@@ -114,7 +114,7 @@ def train(given: Arguments) -> None:
     numbers = range(1, given.members + 1)
     for number in numbers:
         _require_places(given, number)
-    with _failing_saves(given):
+    with _stopping(FloatingPointError), _failing_saves(given):
         members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
         if given.members > 1:
             _calibrate(given, members, judged)
@@ -131,18 +131,12 @@ def _require_places(given: Arguments, number: int) -> None:
 
 @contextmanager
 def _failing_saves(given: Arguments) -> Iterator[None]:
-    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1.
-
-    So does a loss that is not finite.
-    """
+    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
         print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
-        sys.exit(1)
-    except FloatingPointError as reason:
-        print(f"STOPPED {reason}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -201,7 +195,7 @@ def quench(given: Arguments) -> None:
     asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping_runs():
+    with _stopping(RuntimeError, FloatingPointError, OSError):
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, asked, seeds)
@@ -267,17 +261,17 @@ def _quench(given: Arguments) -> ensemble.Quench:
     )
 
 
+# --- for several commands
+
+
 @contextmanager
-def _stopping_runs() -> Iterator[None]:
-    """A run that its guard, nan, an iteration that fails or the disk has stopped: exit code 1."""
+def _stopping(*errors: type[Exception]) -> Iterator[None]:
+    """What has stopped a run, such as its guard, nan or the disk, becomes exit code 1."""
     try:
         yield
-    except (RuntimeError, FloatingPointError, OSError) as reason:
+    except errors as reason:
         print(f"STOPPED {reason}", file=sys.stderr)
         sys.exit(1)
-
-
-# --- for several commands
 
 
 def _outcomes(given: Arguments, jobs: Mapping[str, workers.Job]) -> Iterator[tuple[str, Any]]:

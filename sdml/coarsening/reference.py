@@ -205,33 +205,6 @@ def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
     return {title: {h.label: h.mean_length() for h in found} for title, found in shown.items()}
 
 
-def relative(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
-    """Rows by label: lengths over those of the main quench of the same size, see :func:`ratio`.
-
-    Without those of another damping, whose order forms at another time. By the wall length the mean
-    over the times, its error that of a single time as if all errors were one: an upper bound; the
-    smallest and the largest; and by every good estimator the last one.
-    """
-    usual = {h.length: h for h in sets.values() if h.usual}
-    rows = {}
-    for h in sets.values():
-        if h.varied and h.length in usual and "damping" not in h.varied:
-            main = usual[h.length]
-            time, mean, error = ratio(h, main)
-            last = {name: ratio(h, main, name) for name in h.estimators[:GOOD]}
-            rows[h.label] = {
-                "seeds": len(set(h.seeds) & set(main.seeds)),
-                "t": f"{time[0]:.0f} to {time[-1]:.0f}",
-                "mean ratio": _with_error(mean.mean(), error.mean()),
-                "range": f"{mean.min():.2f} to {mean.max():.2f}",
-            } | {f"last, {name}": _with_error(m[-1], e[-1]) for name, (_, m, e) in last.items()}
-    return rows
-
-
-def _with_error(value: float, error: float) -> str:
-    return f"{value:.3f} ± {error:.3f}" if np.isfinite(error) else f"{value:.3f}"
-
-
 def load(path: str | os.PathLike[str]) -> dict[str, History]:
     """Name -> history of every set of a store; ValueError if it is none."""
     return files.sets(path, _history)

@@ -39,7 +39,7 @@ __all__ = [
 PROFILES = ("quick", "laptop", "paper")
 STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
 """What a number of the paper stands on, in words."""
-VERDICTS = ("reproduced", "differs", "not tested")
+VERDICTS = ("reproduced", "consistent", "differs", "not found", "open")
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
 FIGURE_STAMPS = {"pdf": "CreationDate", "png": "Software"}
 """Formats of a figure, and what each would write of the time or the version that drew it."""
@@ -58,46 +58,64 @@ class Claim:
         Lower-case words joined by hyphens, e.g. ``field-mse``.
     quantity : str
         What is compared, with its unit.
-    paper, ours : str, int, float or None
-        The two values; `ours` may be None where the claim is not tested.
+    paper : str, int, float or None
+        What the paper says.
     standing : {'S', 'M', 'D', 'R'}
         Where the paper's value is from: an abstract, a third-party summary, derived, recalled.
-    error : str, int, float or None
-        Uncertainty of `ours`.
-    profile : {'quick', 'laptop', 'paper'}
-        Profile that computed `ours`.
+    conditions : str
+        Where the conditions of the paper and ours agree, differ, or are unknown.
+    ours, error : int, float or None
+        Our value and its uncertainty.
+    origin : str
+        The stored result of ``data/reference`` that ours follows from, by its file name; or the
+        profile of the notebook that computed it.
     seeds : list of int
     notebook : str
-        Stem of the notebook that computed it.
-    verdict : {'reproduced', 'differs', 'not tested'}
+        Stem of the notebook that states it.
+    verdict : {'reproduced', 'consistent', 'differs', 'not found', 'open'}
+        Same conditions, and equal within errors; equal in order of magnitude, while a definition or
+        condition of the paper is unknown; same conditions, and the paper's value is outside our
+        95 % interval; excluded at 95 % under all conditions that we state, while not all of the
+        paper's are known; not decidable with what is known.
     """
 
     id: str
     quantity: str
     paper: str | float | None
     standing: str
-    ours: str | float | None
-    error: str | float | None
-    profile: str
+    conditions: str
+    ours: float | None
+    error: float | None
+    origin: str
     seeds: list[int]
     notebook: str
     verdict: str
 
     def __post_init__(self) -> None:
         _require_name("id", self.id, r"[a-z0-9]+(-[a-z0-9]+)*", "lower-case words and hyphens")
-        for name in ("quantity", "notebook"):
+        for name in ("quantity", "conditions", "notebook", "origin"):
             text = getattr(self, name)
             self._require(name, isinstance(text, str) and text, "text")
-        for name in ("paper", "ours", "error"):
-            plain = type(getattr(self, name)) in (str, int, float, type(None))
-            self._require(name, plain, "a number, text or None")
-        allowed = {"standing": STANDINGS, "profile": PROFILES, "verdict": VERDICTS}
-        for name, values in allowed.items():
+        for name, kinds in {"paper": (str,), "ours": (), "error": ()}.items():
+            plain = type(getattr(self, name)) in (*kinds, int, float, type(None))
+            self._require(name, plain, "a number, None, or text of the paper")
+        for name, values in {"standing": STANDINGS, "verdict": VERDICTS}.items():
             self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
         integers = isinstance(self.seeds, list) and all(type(seed) is int for seed in self.seeds)
         self._require("seeds", integers, "a list of integers")
-        tested = self.ours is not None or self.verdict == "not tested"
+        tested = self.ours is not None or self.verdict in ("not found", "open")
         self._require("ours", tested, f"a value where the verdict is {self.verdict!r}")
+        known = self.verdict != "differs" or "unknown" not in self.conditions.lower()
+        self._require("conditions", known, "known where the verdict is 'differs'")
+        stored = self.origin in PROFILES or (files.reference() / self.origin).is_file()
+        self._require("origin", stored, f"a file of data/reference or one of {', '.join(PROFILES)}")
+
+    @property
+    def profile(self) -> str:
+        """That of its origin."""
+        if self.origin in PROFILES:
+            return self.origin
+        return str(files.loaded(files.reference() / self.origin)["origin"]["profile"])
 
     def _require(self, name: str, holds: object, allowed: str) -> None:
         if not holds:
@@ -136,7 +154,7 @@ def claims(path: Path | None = None) -> list[Claim]:
 
 def claims_table(entries: Iterable[Claim]) -> str:
     """Claims as aligned text, one a line."""
-    columns = [field.name for field in fields(Claim) if field.name != "seeds"]
+    columns = [x.name for x in fields(Claim) if x.name not in ("seeds", "conditions")]
     spelled = [asdict(claim) | {"standing": STANDINGS[claim.standing]} for claim in entries]
     rows = [columns, *([in_short(claim[name]) for name in columns] for claim in spelled)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -190,15 +208,15 @@ def save_claim(**entries: Any) -> None:
     Parameters
     ----------
     **entries
-        Those of `Claim`. `profile` is that of the run, unless the number comes from a stored
-        reference result and bears its own; numpy values become plain ones.
+        Those of `Claim`; `origin` is the profile of the run unless it is given. Numpy values become
+        plain ones.
 
     Raises
     ------
     ValueError
         An entry is missing, unknown or not allowed, or `notebook` is not the running one.
     """
-    plain = json.loads(files.json_text({"profile": current_profile(), **entries}))
+    plain = json.loads(files.json_text({"origin": current_profile(), **entries}))
     claim = _claim_from(plain, "save_claim")
     running = os.environ.get("SDML_NOTEBOOK", claim.notebook)
     if claim.notebook != running:

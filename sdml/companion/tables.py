@@ -14,7 +14,7 @@ from pathlib import Path
 from sdml import files
 from sdml.companion import profiles, results
 from sdml.companion.profiles import Job, Parameters
-from sdml.companion.results import NONE, Claim, in_short
+from sdml.companion.results import Claim, in_short
 
 __all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew"]
 
@@ -63,7 +63,7 @@ def with_table(page: str, name: str, table: str) -> str:
 def claims_markdown(entries: Iterable[Claim]) -> str:
     """Claims in the order of the notebooks, one a row."""
     ordered = sorted(entries, key=lambda claim: (claim.notebook, claim.id))
-    head = ("claim", "paper", "standing", "ours", "profile", "seeds", "notebook", "verdict")
+    head = ("claim", "paper", "ours", "verdict", "conditions", "notebook")
     return _table(head, map(_claim_row, ordered))
 
 
@@ -71,13 +71,11 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
     ours = in_short(claim.ours)
     return (
         f"`{claim.id}`: {claim.quantity}",
-        in_short(claim.paper),
-        results.STANDINGS[claim.standing],
+        f"{in_short(claim.paper)} ({results.STANDINGS[claim.standing]})",
         ours if claim.error is None else f"{ours} ± {in_short(claim.error)}",
-        claim.profile,
-        ", ".join(map(str, claim.seeds)) or NONE,
-        f"[{claim.notebook}](notebooks/{claim.notebook}.ipynb)",
         claim.verdict,
+        claim.conditions,
+        f"[{claim.notebook[:2]}](notebooks/{claim.notebook}.ipynb)",
     )
 
 

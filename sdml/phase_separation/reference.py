@@ -171,31 +171,6 @@ def plateaus(sets: Mapping[str, Runs]) -> Any:
     return rows
 
 
-def annealed(sets: Mapping[str, Runs]) -> Any:
-    """Rows by label of the quenches whose bath was made warmer and cold again.
-
-    Mean over the seeds and its standard error of the number of clusters per 1000 sites and of
-    their size at the last cold time before, at the last warm one, and at the end; the overlap of
-    the density with that before.
-    """
-    columns = {
-        "clusters_per_1000": "clusters per 1000 sites",
-        "mean_size": "sites per cluster",
-        "density_overlap": "density overlap",
-    }
-    rows: dict[str, Any] = {}
-    for case in (q for q in sets.values() if q.schedule):
-        begin, until = case.warm
-        last = {"before": begin, "while warm": until, "at the end": case.time[-1]}
-        rows[case.label] = {("", "seeds"): len(case.seeds)}
-        for name, label in columns.items():
-            time, mean, error = case.mean(name)
-            for when, t in last.items():
-                k = np.flatnonzero(time <= t)[-1]
-                rows[case.label][label, when] = f"{mean[k]:.3g} ± {error[k]:.1g}"
-    return rows
-
-
 def matched(
     first: Runs, second: Runs, times: Sequence[float], names: Sequence[str]
 ) -> dict[tuple[str, str], Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "areas",
     "electron_histogram",
     "estimates",
+    "growth_labels",
     "heated",
     "overlaps",
     "porod",
@@ -48,6 +49,18 @@ def estimates(axes: Axes, x: Any, found: Sequence[Any]) -> Axes:
     axes.plot(x, [estimate.value for estimate in found], "o-", ms=3)
     axes.fill_between(x, low, high, alpha=0.2, lw=0)
     return axes
+
+
+def growth_labels(axes: Sequence[Axes]) -> None:
+    """Of S(q), L(t), the local exponent and the speeds against L, drawn on four panels."""
+    for panel in axes[:2]:
+        panel.legend(fontsize="xx-small", handlelength=1.2)
+    axes[0].set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
+    axes[1].set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
+    axes[2].set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.2))
+    axes[2].set_xticks([10, 30, 90], ["10", "30", "90"], minor=False)
+    axes[2].minorticks_off()
+    axes[3].set(yscale="log", xlabel="length $L$", ylabel="$dL/dt$ (blue), $dL^2/dt$")
 
 
 def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float, float]]) -> Axes:

@@ -1,13 +1,16 @@
 """The one style of all figures: sizes, colors and marks, figures with panels, and small helpers."""
 
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "TIME", "panels", "use_style"]
+__all__ = ["MARKERS", "TIME", "lettered_rows", "panels", "use_style"]
 
 Style = dict[str, Any]
 """What matplotlib is told of lines, marks and texts, by keyword."""
@@ -48,6 +51,19 @@ def panels(
     size = (width * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     return figure, axes.ravel()
+
+
+def lettered_rows(columns: Sequence[int], heights: Sequence[float]) -> tuple[Figure, list[Any]]:
+    """A figure of the width of a page, and its axes row by row, panels lettered (a), (b), ...
+
+    ``columns`` are the panels of each row, ``heights`` those of the rows in inches.
+    """
+    figure = plt.figure(figsize=(PAGE_WIDTH, sum(heights)))
+    parts = figure.subfigures(len(columns), 1, squeeze=False, height_ratios=heights)
+    rows = [np.ravel(part.subplots(1, n)) for part, n in zip(parts[:, 0], columns, strict=True)]
+    for letter, panel in zip(ascii_lowercase, np.concatenate(rows), strict=False):
+        panel.set_title(f"({letter})", loc="left")
+    return figure, rows
 
 
 def unframed(axes: Axes, margin: float = 0.15, **properties: Any) -> None:

@@ -133,8 +133,7 @@ class _Motion:
     ) -> Iterator[tuple[int, Tensor]]:
         """Step and spins at each mark, see :func:`sdml.dynamics.trajectory`."""
         noise = rngs if self.settings.batched else next(iter(rngs), None)
-        motion = self.local_field, self.equation_at
-        return dynamics.trajectory(spins, *motion, marks, noise, begun)
+        return dynamics.trajectory(spins, self.local_field, self.equation_at, marks, noise, begun)
 
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
         """One configuration at a time: what a function makes of a batch is its own affair."""

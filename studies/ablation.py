@@ -1,11 +1,18 @@
 """Descriptors and losses compared: the same snapshots and budget, judged on the torque by stage.
 
+    export PYTHONPATH=benchmarks  # which counts the operations
     python studies/ablation.py CASE --train STORE ... --judge STORE ... [--epochs 10]
+    python studies/ablation.py CASE --train STORE ... --judge STORE ... --reaches 2 3 [--seeds 3]
 
 CASE is triangular or square; stores are made by ``sdml label``. Trains the raw products (a wide
 network, as published), the paper's descriptor and the far-sighted one; the last with other weights
 in the loss, and on growing parts of the snapshots: the learning curve. Every row is written to
 data/reference/ablation_CASE.json when it is ready; a row that is there is not trained again.
+
+``--reaches`` compares descriptors alone instead: raw products, the paper's invariants and moments
+that see the same sites, all with the same network, snapshots and passes, several seeds each (on the
+square lattice three bonds miss the sites at (2, 2) that lie within 3). These rows are in the part
+``same_reach`` of the file, their means and standard errors over the seeds in ``summary``.
 """
 
 import argparse
@@ -13,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import descriptor as cost
+import descriptor_cost as cost
 import numpy as np
 import torch
 
@@ -36,16 +43,21 @@ class Trial:
     widths: tuple[int, int] = NARROW
     grand_canonical: bool = True
     weights: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
 
     def row(self, judged: Dataset) -> dict[str, Any]:
         """Train once and judge."""
         model = self.data.model
-        trained = ForceField(model, self.environment, self.widths, 0, self.grand_canonical)
+        trained = ForceField(model, self.environment, self.widths, self.seed, self.grand_canonical)
         begin = time.process_time()
-        settings = training.TrainingSettings(self.n_epochs, learning_rate=4e-3, **self.weights)
+        settings = training.TrainingSettings(
+            self.n_epochs, learning_rate=4e-3, seed=self.seed, **self.weights
+        )
         training.train(trained, self.data, settings)
         return {
             "environment": repr(self.environment),
+            "reach": reach(self.environment),
+            "seed": self.seed,
             "widths": self.widths,
             "grand_canonical": self.grand_canonical,
             "weights": self.weights,
@@ -58,6 +70,11 @@ class Trial:
             "energy_rms": evaluation.evaluate(trained, judged)["energy_rms"],
             **price(trained),
         }
+
+
+def reach(environment: Any) -> float:
+    """How far the environment sees, in lattice constants; of moments in bonds."""
+    return float(getattr(environment, "bond_radius", getattr(environment, "radius", None)))
 
 
 def trials(fitted: Dataset, n_epochs: int, curve: list[int]) -> dict[str, Trial]:
@@ -80,6 +97,41 @@ def trials(fitted: Dataset, n_epochs: int, curve: list[int]) -> dict[str, Trial]
         # The same number of steps, so that only the data differ.
         epochs = round(n_epochs * len(fitted) / n)
         found[f"far-sighted, mu, {n} snapshots"] = Trial(far, subset(fitted, n), epochs)
+    return found
+
+
+def same_reach(fitted: Dataset, n_epochs: int, radii: list[int], n_seeds: int) -> dict[str, Trial]:
+    """Descriptors that see the same sites, with the same network and passes, by name."""
+    case, coupling = fitted.model.lattice.name, fitted.model.exchange_coupling
+    environments = {
+        f"{name}, reach {r}": environment
+        for r in radii
+        for name, environment in {
+            "raw products": RawBondEnvironment(case, float(r), float(r)),
+            "paper": SymmetryEnvironment(case, float(r), float(r)),
+            "moments": MomentEnvironment(case, r, 12, coupling),
+        }.items()
+    }
+    return {
+        f"{name}, seed {seed}": Trial(environment, fitted, n_epochs, seed=seed)
+        for name, environment in environments.items()
+        for seed in range(n_seeds)
+    }
+
+
+def summary(rows: dict[str, Any]) -> dict[str, Any]:
+    """Descriptor and reach -> cost, and R^2 of the torque by stage with the error of its mean."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name.rpartition(", ")[0] for name in rows):
+        alike = [row for key, row in rows.items() if key.rpartition(", ")[0] == name]
+        entry = {"reach": alike[0]["reach"], "seeds": len(alike)}
+        for key in ("parameters", "flop_per_site", "field_cpu_us_per_site"):
+            entry[key] = min(row[key] for row in alike)
+        for stage in alike[0]["stages"]:
+            values = [row["stages"][stage]["torque_r2"] for row in alike]
+            error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            entry[stage] = {"torque_r2": np.mean(values), "torque_r2_error": error}
+        found[name] = entry
     return found
 
 
@@ -120,6 +172,8 @@ def main() -> None:
     parser.add_argument("--judge", nargs="+", required=True)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--curve", type=int, nargs="*", default=[10, 30, 100, 300])
+    parser.add_argument("--reaches", type=int, nargs="+", default=[])
+    parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     fitted, judged = (
         dataset.join([dataset.load(path) for path in names]) for names in (given.train, given.judge)
@@ -128,13 +182,19 @@ def main() -> None:
     result = files.loaded(path) if path.exists() else {"rows": {}}
     pairs = evaluation.pair_exchange_field(fitted, judged)
     result["pair_exchange"] = evaluation.stage_errors(judged, pairs)
-    for name, trial in trials(fitted, given.epochs, given.curve).items():
-        if name not in result["rows"]:
-            result["rows"][name] = trial.row(judged)
+    chosen, part = trials(fitted, given.epochs, given.curve), "rows"
+    if given.reaches:
+        part = "same_reach"
+        chosen = same_reach(fitted, given.epochs, given.reaches, given.seeds)
+    rows = result.setdefault(part, {})
+    for name, trial in chosen.items():
+        if name not in rows:
+            rows[name] = trial.row(judged)
             result["origin"] = results.measured_origin()
+            if given.reaches:
+                result["summary"] = summary(rows)
             results.save_reference(path.stem, result)
-            table = evaluation.stage_table(result["rows"][name]["stages"])
-            print(name, table, sep="\n", flush=True)
+            print(name, evaluation.stage_table(rows[name]["stages"]), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ data/labels/CASE_judged.h5 they chose neither settings nor seeds of a network. `
 them into data/labels/CASE_fresh.h5. They are integrated with one field a step; the square lattice
 is not heated, where the judged quenches have kT = 0.001 t.
 
-`judge` evaluates the networks of `NETWORKS` on both sets and writes data/reference/NAME.json: by
-network, set and stage the R^2 of the torque with the standard error over the quenches, and mean
-square errors in t^2 of the transverse (torque) and of the full field, by component and by vector.
-Beside them stand the floors of data/reference/locality.json at the reach of the network: the R^2
-that no function of the spins within that radius exceeds at a chemical potential that is known.
+`judge` evaluates the networks of `NETWORKS` and the committees of those names on both sets and
+writes data/reference/NAME.json: by set, network and stage the R^2 of the torque with the standard
+error over the quenches, and mean square errors in t^2 of the transverse (torque) and of the full
+field, by component and by vector. The energy of a site sees the spins within the ``reach`` of the
+descriptor, and its gradient, the field, those within twice that. Where data/reference/locality.json
+has this radius, ``floor_torque_r2`` is the R^2 that no function of these spins exceeds at a known
+chemical potential.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from sdml import dataset, evaluation, files, forcefield, lattice
 from sdml.companion import results
 from sdml.dataset import Dataset
 from sdml.dynamics import LandauLifshitz
+from sdml.forcefield import committee
 from sdml.model import paper_model
 
 CASES = {
@@ -35,7 +38,7 @@ CASES = {
 SEEDS = {"triangular": (9101, 9102, 9103, 9104), "square": (8101, 8102, 8103, 8104)}
 FLOORS = {"triangular": "triangular-0.05", "square": "square-0.0025"}
 """What data/reference/locality.json calls the two models."""
-NETWORKS = ("{}", "{}_2", "{}_paper", "{}_paper_2")
+NETWORKS, COMMITTEES = ("{}", "{}_2", "{}_paper", "{}_paper_2"), ("{}", "{}_paper")
 
 
 def run(case: str, seed: int) -> None:
@@ -64,8 +67,8 @@ def errors(data: Dataset, predicted: np.ndarray) -> dict[str, Any]:
 
 
 def reach(environment: Any) -> float:
-    """How far the products of spins reach that the environment holds, in lattice constants."""
-    return float(getattr(environment, "pair_radius", None) or environment.radius)
+    """How far the descriptor of a site sees: lattice constants, of moments bonds."""
+    return float(getattr(environment, "bond_radius", None) or environment.radius)
 
 
 def floors(case: str, radius: float) -> dict[str, float]:
@@ -78,19 +81,26 @@ def floors(case: str, radius: float) -> dict[str, float]:
     }
 
 
-def judged(name: str, data: Dataset) -> dict[str, Any]:
-    trained = forcefield.load(name)
+def judged(name: str, trained: Any, data: Dataset) -> dict[str, Any]:
     found = errors(data, evaluation.predict(trained, data))
     print(name, evaluation.stage_table(found), sep="\n", flush=True)
-    environment = trained.descriptor.environment
+    members = getattr(trained, "members", [trained])
+    environment = members[0].descriptor.environment
     return {
         "environment": repr(environment),
         "reach": reach(environment),
-        "floor_torque_r2": floors(data.model.lattice.name, reach(environment)),
+        "floor_torque_r2": floors(data.model.lattice.name, 2 * reach(environment)),
         "parameters": sum(p.numel() for p in trained.parameters()),
-        "sha256": forcefield.checksum(trained),
+        "sha256": [forcefield.checksum(member) for member in members],
         "stages": found,
     }
+
+
+def networks(case: str) -> dict[str, Any]:
+    """Released networks and committees of a lattice by name."""
+    single = {name.format(case): forcefield.load(name.format(case)) for name in NETWORKS}
+    several = {name.format(case): committee.load(name.format(case)) for name in COMMITTEES}
+    return single | {f"{name}, mean of {len(made.members)}": made for name, made in several.items()}
 
 
 def main() -> None:
@@ -109,11 +119,11 @@ def main() -> None:
         for kind in ("fresh", "judged"):
             data = dataset.load(files.root() / "data" / "labels" / f"{case}_{kind}.h5")
             print(f"\n{case}_{kind}: {len(data)} snapshots")
-            names = [pattern.format(case) for pattern in NETWORKS]
+            rows = {name: judged(name, made, data) for name, made in networks(case).items()}
             sets[f"{case}_{kind}"] = {
                 "quenches": sorted(set(data.trajectory.tolist())),
                 "snapshots": len(data),
-                "networks": {name: judged(name, data) for name in names},
+                "networks": rows,
             }
     results.save_reference(given.output, {"origin": results.measured_origin(), "sets": sets})
 

@@ -10,7 +10,7 @@ from sdml import dataset, evaluation, files, forcefield
 ACCURACY = {
     "triangular": {"pooled": 0.95, "random": 0.85, "forming": 0.85, "coarsening": 0.85},
     "square": {"random": 0.9, "early": 0.9, "late": 0.85, "holes": 0.7},
-    "triangular_paper": {"pooled": 0.84, "random": 0.81, "forming": 0.83, "coarsening": 0.88},
+    "triangular_paper": {"pooled": 0.84, "random": 0.82, "forming": 0.83, "coarsening": 0.86},
     "square_paper": {"random": 0.9, "early": 0.9, "late": 0.9},
 }
 """Smallest R2 of the transverse field, by stage of exact quenches."""
@@ -67,7 +67,7 @@ def test_errors_on_quenches_that_chose_nothing(name):
     stored = files.loaded(files.reference() / "fresh_errors.json")["sets"][set_name]
     expected = stored["networks"][name]
     assert stored["quenches"] == sorted(own)
-    assert expected["sha256"] == forcefield.checksum(field)
+    assert expected["sha256"] == [forcefield.checksum(field)]
     for stage, errors in evaluation.stage_errors(fresh, evaluation.predict(field, fresh)).items():
         row = expected["stages"][stage]
         assert errors["torque_r2"] == pytest.approx(row["torque_r2"], rel=1e-3), stage

@@ -179,20 +179,22 @@ def main() -> None:
         dataset.join([dataset.load(path) for path in names]) for names in (given.train, given.judge)
     )
     path = files.reference() / f"ablation_{given.case}.json"
-    result = files.loaded(path) if path.exists() else {"rows": {}}
-    pairs = evaluation.pair_exchange_field(fitted, judged)
-    result["pair_exchange"] = evaluation.stage_errors(judged, pairs)
-    chosen, part = trials(fitted, given.epochs, given.curve), "rows"
+    result = files.loaded(path) if path.exists() else {}
     if given.reaches:
-        part = "same_reach"
+        part = result.setdefault("same_reach", {})
         chosen = same_reach(fitted, given.epochs, given.reaches, given.seeds)
-    rows = result.setdefault(part, {})
+    else:
+        part = result
+        pairs = evaluation.pair_exchange_field(fitted, judged)
+        part["pair_exchange"] = evaluation.stage_errors(judged, pairs)
+        chosen = trials(fitted, given.epochs, given.curve)
+    rows = part.setdefault("rows", {})
     for name, trial in chosen.items():
         if name not in rows:
             rows[name] = trial.row(judged)
-            result["origin"] = results.measured_origin()
+            part["origin"] = results.measured_origin()
             if given.reaches:
-                result["summary"] = summary(rows)
+                part["summary"] = summary(rows)
             results.save_reference(path.stem, result)
             print(name, evaluation.stage_table(rows[name]["stages"]), sep="\n", flush=True)
 

@@ -62,7 +62,7 @@ def freezing():
 
 def holes_gather():
     rows = [row for row in stored("relaxed.json")["rows"] if row["set"] == "exact_20"]
-    return np.mean([row["after"]["holes_per_cluster"] for row in rows])
+    return np.mean([row["before"]["holes_per_cluster"] for row in rows])
 
 
 def self_trapping():

@@ -1,14 +1,58 @@
-"""Along which directions the walls between domains run, as harmonics of their angle."""
+"""Along which directions the walls between domains run, as harmonics of their angle.
+
+The sign of a field is smoothed with a Gaussian of width w; the gradient of the smooth map phi is
+normal to the walls, and abs(grad phi) / 2 integrated over the plane is their length (coarea
+formula: phi runs from -1 to 1 across a wall). Details smaller than w, the steps of a wall from site
+to site among them, are averaged over.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from sdml.coarsening import walls
 from sdml.lattice import Lattice
+from sdml.observables import site_values
 from sdml.spins import SpinArray, like
+
+FloatArray = NDArray[np.float64]
+
+
+def wall_elements(
+    lattice: Lattice, values: SpinArray, width: float = 2.0
+) -> tuple[FloatArray, FloatArray]:
+    """Direction and length of wall at every site, both (..., N), numpy.
+
+    Parameters
+    ----------
+    values : (..., N)
+        A field on a lattice of one site a cell, for instance the sign of the chirality
+        (:mod:`sdml.coarsening.domains`); its sign alone counts.
+    width : float
+        Standard deviation w of the Gaussian, in lattice constants. Structure finer than about 2 w
+        is rounded off and counts with less length.
+
+    Returns
+    -------
+    angle : in [0, pi)
+        Of the wall (not of its normal) against the x axis, which is a row of nearest neighbours
+        of the lattices made in :mod:`sdml.lattice`.
+    length : in the unit of ``lattice.vectors``
+    """
+    x = site_values(lattice, values, one_per_cell=True)
+    if not 0 <= width < np.inf:
+        raise ValueError(f"width: must be finite and >= 0, got {width}")
+    sign = torch.where(x >= 0, 1.0, -1.0).double().unflatten(-1, lattice.shape[::-1])
+    q = torch.as_tensor(lattice.momenta, device=x.device).unflatten(0, lattice.shape[::-1])
+    waves = torch.fft.fft2(sign) * torch.exp(-((q**2).sum(-1)) * (width * lattice.spacing) ** 2 / 2)
+    gx, gy = (
+        torch.fft.ifft2(1j * q[..., k] * waves).real.flatten(-2).cpu().numpy() for k in (0, 1)
+    )
+    area = abs(np.linalg.det(lattice.vectors))
+    # The wall is the normal turned by a right angle.
+    return np.arctan2(gx, -gy) % np.pi, np.hypot(gx, gy) * area / 2
 
 
 def orientation_harmonics(
@@ -27,7 +71,7 @@ def orientation_harmonics(
     """
     if any(n % 2 for n in orders):
         raise ValueError(f"orders: a wall has no sense, only even orders exist, got {orders}")
-    angle, length = walls.wall_elements(lattice, values, width)
+    angle, length = wall_elements(lattice, values, width)
     x, y = lattice.displacements(lattice.spacing)[1][0]
     angle = angle - np.arctan2(y, x)
     total = np.maximum(length.sum(-1), np.finfo(float).tiny)

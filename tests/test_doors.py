@@ -90,7 +90,7 @@ VALUE_DOORS = {
     "wall_density": lambda x: observables.wall_density(LAT, x),
     "lengths": lambda x: domains.lengths(LAT, x),
     "site_values": lambda x: observables.site_values(LAT, x),
-    "wall_elements": lambda x: walls.wall_elements(LAT, x)[1],
+    "wall_elements": lambda x: harmonics.wall_elements(LAT, x)[1],
     "opening_angle": lambda x: walls.opening_angle(LAT, x),
     "circular": lambda x: scaling.circular_structure_factor(LAT, x)[1],
     "circular_correlation": lambda x: scaling.circular_correlation(LAT, x)[1],

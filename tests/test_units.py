@@ -33,7 +33,7 @@ LENGTHS = {
         1 / torch.as_tensor(scaling.circular_structure_factor(lat, x)[0][1])
     ),
     "circular distance": lambda lat, x: torch.as_tensor(scaling.circular_correlation(lat, x)[0][3]),
-    "wall elements": lambda lat, x: torch.as_tensor(walls.wall_elements(lat, x)[1].sum()),
+    "wall elements": lambda lat, x: torch.as_tensor(harmonics.wall_elements(lat, x)[1].sum()),
 }
 """Lengths of a field (N,)."""
 ANGLES = {

@@ -32,7 +32,7 @@ def test_straight_walls(lat, wave):
     x = straight_walls(lat, wave)
     found = harmonics.orientation_harmonics(lat, x, (2, 6, 12))
     np.testing.assert_allclose(found, np.exp(1j * np.array([2, 6, 12]) * along), atol=0.03)
-    _, length = walls.wall_elements(lat, x)
+    _, length = harmonics.wall_elements(lat, x)
     area = abs(np.linalg.det(lat.vectors)) * lat.n_sites
     assert length.sum() == pytest.approx(area * np.linalg.norm(q) / np.pi, rel=0.01)
 
@@ -52,7 +52,7 @@ def test_a_circle_has_no_preferred_direction(lat, radius):
     x = np.stack([disc(lat, radius, shift) for shift in shifts])
     found = harmonics.orientation_harmonics(lat, x, (2, 4, 6)).mean(0)
     assert np.abs(found).max() < 0.05
-    _, length = walls.wall_elements(lat, x)
+    _, length = harmonics.wall_elements(lat, x)
     assert length.sum(-1).mean() == pytest.approx(2 * np.pi * radius, rel=0.02)
 
 
@@ -61,7 +61,7 @@ def test_wall_length_agrees_with_the_crossings_of_lattice_lines():
     fraction = TRIANGULAR.cells / 96
     waves, phases = rng.integers(-3, 4, (12, 2)), rng.uniform(0, 2 * np.pi, 12)
     x = np.cos(2 * np.pi * fraction @ waves.T + phases).sum(-1)
-    _, length = walls.wall_elements(TRIANGULAR, x)
+    _, length = harmonics.wall_elements(TRIANGULAR, x)
     density = observables.wall_density(TRIANGULAR, x)
     area = np.sqrt(3) / 2 * TRIANGULAR.n_sites
     assert length.sum() / area == pytest.approx(density, rel=0.06)
@@ -96,9 +96,9 @@ def test_batches_and_kinds():
 
 @laws.bad_input(
     {
-        "size": (lambda: walls.wall_elements(SQUARE, np.ones(9)), "values", "(9,)"),
+        "size": (lambda: harmonics.wall_elements(SQUARE, np.ones(9)), "values", "(9,)"),
         "width": (
-            lambda: walls.wall_elements(SQUARE, np.ones(9216), -1.0),
+            lambda: harmonics.wall_elements(SQUARE, np.ones(9216), -1.0),
             "width",
             -1.0,
         ),

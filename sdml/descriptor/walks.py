@@ -38,6 +38,9 @@ IntArray = NDArray[np.int64]
 LANES = 16
 """Centres that one thread carries through the recursion together, innermost in memory."""
 ROW = 4 * LANES
+PLUS, MINUS, TWO, FOUR = np.float32(1), np.float32(-1), np.float32(2), np.float32(4)
+EVEN, ODD, ONLY = 0, ROW, 0
+"""Where the two parts of a block begin in a row of numbers and lanes, or the only one."""
 CHUNK = 2**14
 """Centres that torch carries together: bounds the memory."""
 
@@ -144,7 +147,7 @@ class _Adjoint(torch.autograd.Function):
         return engine(direction, spins, ctx.table, ctx.walks), None, None, None
 
 
-# --- compiled loops: a cluster as rows (part, site, number and lane), number = one of four
+# --- compiled loops: a cluster as rows (site; part, number and lane), number = one of four
 
 
 def _compiled_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
@@ -165,7 +168,7 @@ def _compiled_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Wa
     arguments = _arguments(spins, table, walks)
     rows = cotangent.detach().contiguous().numpy().reshape(-1, 2 * walks.n_steps, 4)
     parts = _reverse(*(*arguments, rows))
-    found = _gathered(parts, arguments[1], arguments[2], walks.opposite)
+    found = _gathered(parts, arguments[1], table.numpy(), walks.opposite)
     return torch.from_numpy(found).reshape(spins.shape)
 
 
@@ -178,104 +181,142 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     files.require_kernel_threads()
     s = _flat(spins)
     real = s.dtype.type
-    own = real(walks.onsite), real(walks.exchange), np.array([1, -1], s.dtype)
-    h = walks.neighbors, walks.amplitudes.astype(real), *own, walks.sublattice
-    return numba.get_num_threads(), s, table.numpy(), walks.counts, 2 - walks.sublattice.max(), h
-
-
-@numba.njit(cache=True)
-def _parity(part, m, sublattice, n_parts):
-    """Of the number of spins on the walks of m steps that a part holds."""
-    return part if n_parts == 2 else (m + sublattice) & 1
+    parts = (ONLY,) if walks.sublattice.any() else (EVEN, ODD)
+    onsite, exchange = real(walks.onsite), real(walks.exchange)
+    h = walks.neighbors, walks.amplitudes.astype(real), walks.sublattice
+    own = onsite, exchange, table.numpy(), walks.counts
+    return numba.get_num_threads(), s, *own, parts, h
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
-def _add_product(out, i, q, k, s, j, factor, turn):
-    """out_i += factor (s_j . sigma) q_k, for turn = 1 if the part out_i is even and -1 if odd.
+def _add_product(out, q, k, b, j, factor, turn):
+    """The part of out += factor (b_j . sigma) times the other part of q_k.
 
-    With the other sign of ``turn`` the product is q_k (s_j . sigma).
+    turn = 1 if the former is the even part and -1 if it is the odd one; with the other sign the
+    product is q_k (b_j . sigma).
     """
     n = LANES
     for v in range(LANES):
-        sx, sy, sz = factor * s[j, v], factor * s[j, n + v], factor * s[j, 2 * n + v]
+        bx, by, bz = factor * b[j, n + v], factor * b[j, 2 * n + v], factor * b[j, 3 * n + v]
         w, x, y, z = q[k, v], q[k, n + v], q[k, 2 * n + v], q[k, 3 * n + v]
-        out[i, v] += sx * x + sy * y + sz * z
-        out[i, n + v] += w * sx + turn * (sy * z - sz * y)
-        out[i, 2 * n + v] += w * sy + turn * (sz * x - sx * z)
-        out[i, 3 * n + v] += w * sz + turn * (sx * y - sy * x)
+        out[v] += bx * x + by * y + bz * z
+        out[n + v] += w * bx + turn * (by * z - bz * y)
+        out[2 * n + v] += w * by + turn * (bz * x - bx * z)
+        out[3 * n + v] += w * bz + turn * (bx * y - by * x)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
-def _step(new, old, x, p, k, m, s, h, factor, out):
-    """Part p of new_k = factor (H x)_k - old_k, in walks of m steps."""
-    neighbors, amplitudes, onsite, exchange, signs, sublattice = h
-    n_parts, row, y, z = x.shape[0], x[p], new[p], old[p]
+def _add_both(out, q, k, b, j, factor, turn):
+    """Both parts of out += factor (b_j0 + b_j . sigma) q_k; of q_k (b_j0 + b_j . sigma) if -1."""
+    n = LANES
+    for v in range(LANES):
+        bw, bx = factor * b[j, v], factor * b[j, n + v]
+        by, bz = factor * b[j, 2 * n + v], factor * b[j, 3 * n + v]
+        w, x, y, z = q[k, v], q[k, n + v], q[k, 2 * n + v], q[k, 3 * n + v]
+        ow, ox, oy, oz = q[k, 4 * n + v], q[k, 5 * n + v], q[k, 6 * n + v], q[k, 7 * n + v]
+        out[v] += bw * w + bx * ox + by * oy + bz * oz
+        out[n + v] += bw * x + ow * bx + turn * (by * oz - bz * oy)
+        out[2 * n + v] += bw * y + ow * by + turn * (bz * ox - bx * oz)
+        out[3 * n + v] += bw * z + ow * bz + turn * (bx * oy - by * ox)
+        out[4 * n + v] += bw * ow + bx * x + by * y + bz * z
+        out[5 * n + v] += bw * ox + w * bx - turn * (by * z - bz * y)
+        out[6 * n + v] += bw * oy + w * by - turn * (bz * x - bx * z)
+        out[7 * n + v] += bw * oz + w * bz - turn * (bx * y - by * x)
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _add_block(out, q, k, b, j, factor, odd, parts):
+    """out += factor (b_j0 + b_j . sigma) q_k; ``odd`` tells the only part, where b_j0 = 0."""
+    if len(parts) == 2:
+        _add_both(out, q, k, b, j, factor, PLUS)
+    else:
+        _add_product(out, q, k, b, j, factor, MINUS if odd else PLUS)
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _step(new, old, x, k, m, s, h, factor, out):
+    """new_k = factor (H x)_k - old_k, in walks of m steps."""
+    neighbors, amplitudes, sublattice, parts = h
     j0, j1, j2, j3 = neighbors[k, 0], neighbors[k, 1], neighbors[k, 2], neighbors[k, 3]
     t0, t1, t2, t3 = amplitudes[k, 0], amplitudes[k, 1], amplitudes[k, 2], amplitudes[k, 3]
-    for c in range(ROW):
-        out[0, c] = t0 * row[j0, c] + t1 * row[j1, c] + t2 * row[j2, c] + t3 * row[j3, c]
+    for c in range(ROW * len(parts)):
+        out[c] = t0 * x[j0, c] + t1 * x[j1, c] + t2 * x[j2, c] + t3 * x[j3, c]
     for bond in range(4, neighbors.shape[1], 2):
         i0, i1 = neighbors[k, bond], neighbors[k, bond + 1]
         u0, u1 = amplitudes[k, bond], amplitudes[k, bond + 1]
-        for c in range(ROW):
-            out[0, c] += u0 * row[i0, c] + u1 * row[i1, c]
-    turn = signs[_parity(p, m, sublattice[k], n_parts)]
-    _add_product(out, 0, x[n_parts - 1 - p], k, s, k, exchange, turn)
-    for c in range(ROW):
-        y[k, c] = factor * (out[0, c] + onsite * row[k, c]) - z[k, c]
+        for c in range(ROW * len(parts)):
+            out[c] += u0 * x[i0, c] + u1 * x[i1, c]
+    _add_block(out, x, k, s, k, PLUS, (m + sublattice[k]) & 1, parts)
+    for c in range(ROW * len(parts)):
+        new[k, c] = factor * out[c] - old[k, c]
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _load(s, spins, table, first):
-    """s (K, 3 lanes) = the spins around the centers first ... first + lanes - 1."""
+def _load(s, spins, onsite, exchange, table, first):
+    """s (K, 4 lanes) = onsite and exchange S around the centers first ... first + lanes - 1."""
     n_sites, n = spins.shape[1], LANES
     for v in range(LANES):
         center = min(first + v, spins.shape[0] * n_sites - 1)
         b, i = center // n_sites, center % n_sites
         for k in range(table.shape[1]):
+            s[k, v] = onsite
             for a in range(3):
-                s[k, a * n + v] = spins[b, table[i, k], a]
+                s[k, (a + 1) * n + v] = exchange * spins[b, table[i, k], a]
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _walk(x, s, counts, h, out):
     """x[n] = T_n(H) |i> for n = 1 ... n_steps; x[0] = |i> is set, all else outside is zero."""
-    one = h[4][0]
     for m in range(counts.shape[0] - 1):
-        factor, old = (one + one, x[m - 1]) if m else (one, x[-1])
-        for p in range(x.shape[1]):
-            for k in range(counts[m + 1]):
-                _step(x[m + 1], old, x[m], p, k, m + 1, s, h, factor, out)
+        factor, old = (TWO, x[m - 1]) if m else (PLUS, x[-1])
+        for k in range(counts[m + 1]):
+            _step(x[m + 1], old, x[m], k, m + 1, s, h, factor, out)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _walk_tangent(y, x, d, s, counts, h, out):
     """y = the change of the walk x when the spins s change along d."""
-    exchange, signs, sublattice = h[3:]
-    one, n_parts = signs[0], x.shape[1]
+    sublattice, parts = h[2:]
     for m in range(counts.shape[0] - 1):
-        factor, old = (one + one, y[m - 1]) if m else (one, y[-1])
-        for p in range(n_parts):
-            new, other = y[m + 1, p], x[m, n_parts - 1 - p]
-            for k in range(counts[m + 1]):
-                _step(y[m + 1], old, y[m], p, k, m + 1, s, h, factor, out)
-                turn = signs[_parity(p, m + 1, sublattice[k], n_parts)]
-                _add_product(new, k, other, k, d, k, factor * exchange, turn)
+        factor, old = (TWO, y[m - 1]) if m else (PLUS, y[-1])
+        for k in range(counts[m + 1]):
+            _step(y[m + 1], old, y[m], k, m + 1, s, h, factor, out)
+            odd = (m + 1 + sublattice[k]) & 1
+            _add_block(y[m + 1, k], x[m], k, d, k, factor, odd, parts)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_traces(out, x, y, m, even, count, sublattice):
+def _add_traces(out, x, y, m, even, count, sublattice, parts):
     """out (4 lanes) += the numbers (w, v) of the Hermitian part of sum_k x_k+ y_k.
 
     x are walks of m steps, y of as many (even) or one more.
     """
-    if x.shape[0] == 2:
-        _add_both(out, x[0], x[1], y[0], y[1], count)
+    if len(parts) == 2:
+        _add_both_traces(out, x, y, count)
     elif even:
-        _add_scalar(out, x[0], y[0], count)
+        _add_scalar(out, x, y, count)
     else:
-        _add_vector(out, x[0], y[0], count, sublattice, m & 1)
-        _add_vector(out, y[0], x[0], count, sublattice, 1 - (m & 1))
+        _add_vector(out, x, y, count, sublattice, m & 1)
+        _add_vector(out, y, x, count, sublattice, 1 - (m & 1))
+
+
+@numba.njit(cache=True, fastmath=FASTMATH)
+def _add_both_traces(out, x, y, count):
+    """Scalars of the even a and c and of the odd b and d, vectors of a and d and of c and b."""
+    n = LANES
+    for k in range(count):
+        for v in range(LANES):
+            aw, ax, ay, az = x[k, v], x[k, n + v], x[k, 2 * n + v], x[k, 3 * n + v]
+            bw, bx, by, bz = x[k, 4 * n + v], x[k, 5 * n + v], x[k, 6 * n + v], x[k, 7 * n + v]
+            cw, cx, cy, cz = y[k, v], y[k, n + v], y[k, 2 * n + v], y[k, 3 * n + v]
+            dw, dx, dy, dz = y[k, 4 * n + v], y[k, 5 * n + v], y[k, 6 * n + v], y[k, 7 * n + v]
+            out[v] += aw * cw + ax * cx + ay * cy + az * cz + bw * dw + bx * dx + by * dy + bz * dz
+            x_part = aw * dx + dw * ax + cw * bx + bw * cx
+            y_part = aw * dy + dw * ay + cw * by + bw * cy
+            z_part = aw * dz + dw * az + cw * bz + bw * cz
+            out[n + v] += x_part + ay * dz - az * dy + cy * bz - cz * by
+            out[2 * n + v] += y_part + az * dx - ax * dz + cz * bx - cx * bz
+            out[3 * n + v] += z_part + ax * dy - ay * dx + cx * by - cy * bx
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
@@ -303,25 +344,6 @@ def _add_vector(out, a, b, count, sublattice, chosen):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_both(out, a, b, c, d, count):
-    """Scalars of the even a and c and of the odd b and d, vectors of a and d and of c and b."""
-    n = LANES
-    for k in range(count):
-        for v in range(LANES):
-            aw, ax, ay, az = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
-            bw, bx, by, bz = b[k, v], b[k, n + v], b[k, 2 * n + v], b[k, 3 * n + v]
-            cw, cx, cy, cz = c[k, v], c[k, n + v], c[k, 2 * n + v], c[k, 3 * n + v]
-            dw, dx, dy, dz = d[k, v], d[k, n + v], d[k, 2 * n + v], d[k, 3 * n + v]
-            out[v] += aw * cw + ax * cx + ay * cy + az * cz + bw * dw + bx * dx + by * dy + bz * dz
-            x_part = aw * dx + dw * ax + cw * bx + bw * cx
-            y_part = aw * dy + dw * ay + cw * by + bw * cy
-            z_part = aw * dz + dw * az + cw * bz + bw * cz
-            out[n + v] += x_part + ay * dz - az * dy + cy * bz - cz * by
-            out[2 * n + v] += y_part + az * dx - ax * dz + cz * bx - cx * bz
-            out[3 * n + v] += z_part + ax * dy - ay * dx + cx * by - cy * bx
-
-
-@numba.njit(cache=True, fastmath=FASTMATH)
 def _store(found, moments, first):
     """found (centers, 2 n_steps, 4) from moments (2 n_steps + 1, 4 lanes), which start at n = 0."""
     for v in range(min(LANES, found.shape[0] - first)):
@@ -331,158 +353,162 @@ def _store(found, moments, first):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _trace(moments, x, y, counts, sublattice, tangent):
+def _trace(moments, x, y, counts, sublattice, parts, tangent):
     """Moments of all orders of the walks y; those beyond n_steps by T_n+m = 2 T_n T_m - T_n-m.
 
     n = m or m + 1. y = x; or the change of x of which the moments are the ``tangent``.
     """
-    n_steps, n_parts = counts.shape[0] - 1, x.shape[1]
+    n_steps, n = counts.shape[0] - 1, LANES
     for m in range(1, n_steps + 1):
-        for p in range(n_parts):
-            if _parity(p, m, 0, n_parts):
-                moments[m, LANES:] = y[m, p, 0, LANES:]
-            else:
-                moments[m, :LANES] = y[m, p, 0, :LANES]
+        if len(parts) == 2 or m % 2 == 0:
+            moments[m, :n] = y[m, 0, EVEN : EVEN + n]
+        if len(parts) == 2 or m % 2:
+            odd = parts[-1]
+            moments[m, n:] = y[m, 0, odd + n : odd + 4 * n]
     for order in range(n_steps + 1, 2 * n_steps + 1):
         low, high = order // 2, order - order // 2
         row, even = moments[order], low == high
         row[:] = 0
         if tangent:
-            _add_traces(row, y[low], x[high], low, even, counts[low], sublattice)
-        _add_traces(row, x[low], y[high], low, even, counts[low], sublattice)
+            _add_traces(row, y[low], x[high], low, even, counts[low], sublattice, parts)
+        _add_traces(row, x[low], y[high], low, even, counts[low], sublattice, parts)
         for c in range(4 * LANES):
             row[c] += row[c] - moments[high - low, c]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _forward(n_threads, spins, table, counts, n_parts, h, direction):
+def _forward(n_threads, spins, onsite, exchange, table, counts, parts, terms, direction):
     """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
     n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
+        h = (*terms, parts)
         # The last stays zero: there is nothing before the start of a walk.
-        x = np.zeros((n_steps + 2, n_parts, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, 0, :LANES] = 1
+        x = np.zeros((n_steps + 2, n_cluster + 1, ROW * len(parts)), spins.dtype)
+        x[0, 0, :LANES] = 1
         y = np.zeros_like(x) if tangent else x
-        s = np.empty((n_cluster, 3 * LANES), spins.dtype)
+        s = np.empty((n_cluster, ROW), spins.dtype)
         d = np.empty_like(s)
-        out = np.empty((1, ROW), spins.dtype)
-        moments = np.zeros((2 * n_steps + 1, 4 * LANES), spins.dtype)
+        out = np.empty(x.shape[2], spins.dtype)
+        moments = np.zeros((2 * n_steps + 1, ROW), spins.dtype)
         moments[0, :LANES] = 0 if tangent else 1
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
-            _load(s, spins, table, block * LANES)
+            _load(s, spins, onsite, exchange, table, block * LANES)
             _walk(x, s, counts, h, out)
             if tangent:
-                _load(d, direction, table, block * LANES)
+                _load(d, direction, 0, exchange, table, block * LANES)
                 _walk_tangent(y, x, d, s, counts, h, out)
-            _trace(moments, x, y, counts, h[5], tangent)
+            _trace(moments, x, y, counts, h[2], parts, tangent)
             _store(found, moments, block * LANES)
     return found
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _add_times(y, x, scalars, vectors, order, factor, m, count, h):
+def _add_times(y, x, g, order, factor, m, count, h):
     """y_k += factor x_k (g_0 + g . sigma) for the first ``count`` sites; y of walks of m steps.
 
     g_0 and g are the cotangents of a scalar and a vector moment.
     """
-    n, n_parts, signs, sublattice = LANES, x.shape[0], h[4], h[5]
-    for p in range(n_parts):
-        new, same, other = y[p], x[p], x[n_parts - 1 - p]
-        if n_parts == 1 and order % 2:
-            for k in range(count):
-                turn = -signs[(m + sublattice[k]) & 1]
-                _add_product(new, k, other, k, vectors, order, factor, turn)
-            continue
-        for k in range(count):
+    n, sublattice, parts = LANES, h[2], h[3]
+    for k in range(count):
+        if len(parts) == 2:
+            _add_both(y[k], x, k, g, order, factor, MINUS)
+        elif order % 2:
+            # From the right as from the left with the other sign.
+            _add_block(y[k], x, k, g, order, factor, 1 - (m + sublattice[k]) & 1, parts)
+        else:
             for v in range(LANES):
-                g = factor * scalars[order, v]
-                new[k, v] += g * same[k, v]
-                new[k, n + v] += g * same[k, n + v]
-                new[k, 2 * n + v] += g * same[k, 2 * n + v]
-                new[k, 3 * n + v] += g * same[k, 3 * n + v]
-            if n_parts == 2:
-                _add_product(new, k, other, k, vectors, order, factor, -signs[p])
+                for a in range(4):
+                    y[k, a * n + v] += factor * g[order, v] * x[k, a * n + v]
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _add_overlap(found, y, p, x, q, k, factor, turn):
+    """found_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>, of the parts p and q.
+
+    turn = 1 if p is the even part and -1 if it is the odd one.
+    """
+    n = LANES
+    for v in range(LANES):
+        aw, ax, ay, az = y[k, p + v], y[k, p + n + v], y[k, p + 2 * n + v], y[k, p + 3 * n + v]
+        bw, bx, by, bz = x[k, q + v], x[k, q + n + v], x[k, q + 2 * n + v], x[k, q + 3 * n + v]
+        cx, cy, cz = by * az - bz * ay, bz * ax - bx * az, bx * ay - by * ax
+        found[k, v] += factor * (aw * bx + bw * ax + turn * cx)
+        found[k, n + v] += factor * (aw * by + bw * ay + turn * cy)
+        found[k, 2 * n + v] += factor * (aw * bz + bw * az + turn * cz)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _add_spin_cotangent(found, y, x, factor, m, count, h):
     """found_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>; y of walks of m steps."""
-    n, n_parts, signs, sublattice = LANES, x.shape[0], h[4], h[5]
-    for p in range(n_parts):
-        a, b = y[p], x[n_parts - 1 - p]
-        for k in range(count):
-            turn = signs[_parity(p, m, sublattice[k], n_parts)]
-            for v in range(LANES):
-                aw, ax, ay, az = a[k, v], a[k, n + v], a[k, 2 * n + v], a[k, 3 * n + v]
-                bw, bx, by, bz = b[k, v], b[k, n + v], b[k, 2 * n + v], b[k, 3 * n + v]
-                found[k, v] += factor * (aw * bx + bw * ax + turn * (by * az - bz * ay))
-                found[k, n + v] += factor * (aw * by + bw * ay + turn * (bz * ax - bx * az))
-                found[k, 2 * n + v] += factor * (aw * bz + bw * az + turn * (bx * ay - by * ax))
+    sublattice, parts = h[2:]
+    for k in range(count):
+        if len(parts) == 2:
+            _add_overlap(found, y, EVEN, x, ODD, k, factor, PLUS)
+            _add_overlap(found, y, ODD, x, EVEN, k, factor, MINUS)
+        else:
+            turn = MINUS if (m + sublattice[k]) & 1 else PLUS
+            _add_overlap(found, y, ONLY, x, ONLY, k, factor, turn)
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _reverse_walk(found, last, x, scalars, vectors, s, counts, h, out):
+def _reverse_walk(found, last, x, g, s, exchange, counts, h, out):
     """Cotangents y[n] of x[n], n falling, of which ``last`` keeps three; collect the spins'.
 
     From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
     2 n +- 1 the products with x[n] and x[n+-1], and at the center the moment of order n.
     """
-    n_steps, n_parts = counts.shape[0] - 1, x.shape[1]
-    two = h[4][0] + h[4][0]
+    n_steps, n, parts = counts.shape[0] - 1, LANES, h[3]
     for m in range(n_steps, 0, -1):
         y, after, later = last[m % 3], last[(m + 1) % 3], last[(m + 2) % 3]
         if m < n_steps:
-            for p in range(n_parts):
-                for k in range(counts[m]):
-                    _step(y, later, after, p, k, m, s, h, two, out)
+            for k in range(counts[m]):
+                _step(y, later, after, k, m, s, h, TWO, out)
             if n_steps < 2 * m + 1:
-                _add_times(y, x[m + 1], scalars, vectors, 2 * m + 1, two, m, counts[m], h)
+                _add_times(y, x[m + 1], g, 2 * m + 1, TWO, m, counts[m], h)
         if n_steps < 2 * m:
-            _add_times(y, x[m], scalars, vectors, 2 * m, two + two, m, counts[m], h)
+            _add_times(y, x[m], g, 2 * m, FOUR, m, counts[m], h)
         if n_steps < 2 * m - 1:
-            _add_times(y, x[m - 1], scalars, vectors, 2 * m - 1, two, m, counts[m - 1], h)
-        for p in range(n_parts):
-            if _parity(p, m, 0, n_parts):
-                y[p, 0, LANES:] += vectors[m]
-            else:
-                y[p, 0, :LANES] += scalars[m]
-        own = two * h[3] if m > 1 else h[3]
+            _add_times(y, x[m - 1], g, 2 * m - 1, TWO, m, counts[m - 1], h)
+        if len(parts) == 2 or m % 2 == 0:
+            y[0, :n] += g[m, :n]
+        if len(parts) == 2 or m % 2:
+            odd = parts[-1]
+            y[0, odd + n : odd + 4 * n] += g[m, n:]
+        own = TWO * exchange if m > 1 else exchange
         _add_spin_cotangent(found, y, x[m - 1], own, m, counts[m - 1], h)
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _reverse(n_threads, spins, table, counts, n_parts, h, cotangent):
+def _reverse(n_threads, spins, onsite, exchange, table, counts, parts, terms, cotangent):
     """(n_blocks, K, 3 lanes): the cotangent of the spins of every cluster."""
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
     total = spins.shape[0] * spins.shape[1]
     n_blocks = -(-total // LANES)
-    parts = np.zeros((n_blocks, n_cluster, 3 * LANES), spins.dtype)
+    clusters = np.zeros((n_blocks, n_cluster, 3 * LANES), spins.dtype)
     for thread in numba.prange(n_threads):
-        x = np.zeros((n_steps + 2, n_parts, n_cluster + 1, ROW), spins.dtype)
-        x[0, 0, 0, :LANES] = 1
-        last = np.zeros((3, n_parts, n_cluster + 1, ROW), spins.dtype)
-        s = np.empty((n_cluster, 3 * LANES), spins.dtype)
-        out = np.empty((1, ROW), spins.dtype)
-        scalars = np.zeros((2 * n_steps + 1, LANES), spins.dtype)
-        vectors = np.zeros((2 * n_steps + 1, 3 * LANES), spins.dtype)
+        h = (*terms, parts)
+        x = np.zeros((n_steps + 2, n_cluster + 1, ROW * len(parts)), spins.dtype)
+        x[0, 0, :LANES] = 1
+        last = np.zeros((3, n_cluster + 1, x.shape[2]), spins.dtype)
+        s = np.empty((n_cluster, ROW), spins.dtype)
+        out = np.empty(x.shape[2], spins.dtype)
+        g = np.zeros((2 * n_steps + 1, ROW), spins.dtype)
         for block in range(thread * n_blocks // n_threads, (thread + 1) * n_blocks // n_threads):
             first = block * LANES
-            _load(s, spins, table, first)
+            _load(s, spins, onsite, exchange, table, first)
             _walk(x, s, counts, h, out)
             for v in range(min(LANES, total - first)):
                 for m in range(2 * n_steps):
-                    scalars[m + 1, v] = cotangent[first + v, m, 0]
-                    for a in range(3):
-                        vectors[m + 1, a * LANES + v] = cotangent[first + v, m, a + 1]
+                    for a in range(4):
+                        g[m + 1, a * LANES + v] = cotangent[first + v, m, a]
             for order in range(n_steps + 1, 2 * n_steps + 1):
-                scalars[order % 2] -= scalars[order]
-                vectors[order % 2] -= vectors[order]
+                g[order % 2] -= g[order]
             last[:] = 0
-            _reverse_walk(parts[block], last, x, scalars, vectors, s, counts, h, out)
-    return parts
+            _reverse_walk(clusters[block], last, x, g, s, exchange, counts, h, out)
+    return clusters
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)

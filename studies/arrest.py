@@ -7,6 +7,7 @@
     python studies/arrest.py relax [--output relaxed]
     python studies/arrest.py inherent [--output inherent]
     python studies/arrest.py keep STORE [STORE ...]
+    python studies/arrest.py add [--output arrest]
     python studies/arrest.py collect [--output arrest]
     python studies/arrest.py all
 
@@ -17,7 +18,8 @@ statistics on the fly; one that was stopped, or is to be longer, goes on from it
 With --heat the bath is warmer between two times. One free core takes about 6 minutes a seed for
 exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `keep` writes
 what `collect` needs of one run to data/reference/seeds/ (some 100 kB), so that runs made at
-different times and places can be collected together. `collect` writes data/reference/NAME.json with
+different times and places can be collected together; `add` puts these seeds into a stored reference
+(its sets by name, new ones behind them) and removes their files. `collect` writes data/reference/NAME.json with
 the statistics at times in steps of about a tenth of a decade, and NAME.h5 with a few frames of one
 seed of each set and the densities at the end of all. `density` takes four frames of one store
 and writes their electron density by the kernel polynomial method beside that of the engine that
@@ -63,16 +65,18 @@ REFERENCE = (
     "exact 12 1 2 3 4 --dt 0.25",
     "exact 20 1 2 3 4",
     "exact 30 1 2",
-    "exact 30 1 2 --kT 0",
+    "exact 30 1 2 3 4 --kT 0",
     "square 20 1 2 3 4",
     "square 30 1 2 3 4",
     "square 30 1 2 3 4 --kT 0",
+    "square_paper 30 1 2 3 4 --kT 0",
     "square 60 1 2 --time 1500 --heat 0.02 400 1200",
     "square 60 1 2 --time 2400 --heat 0.03 400 2000",
     "square 60 1 2 --time 1500 --heat 0.05 400 1200",
     "square 60 1 2 3 4 --time 4000 --kT 0.01",
     "square 60 1 2 --damping 0.2",
     "square 100 1 2 3 4",
+    "square_paper 100 1 2",
 )
 """What `run` is asked for by `all`."""
 AGES = (100, 300)
@@ -259,6 +263,30 @@ def collect(output: str) -> None:
             rows.append(set_row(name, stores, row_of))
             write_frames(file.create_group(name), stores)
     results.save_reference(output, {"origin": origin, "sets": rows})
+
+
+def add(output: str) -> None:
+    """The seeds that `keep` wrote into data/reference/OUTPUT.json, their densities into .h5."""
+    path = files.reference() / f"{output}.json"
+    stored = files.loaded(path)
+    sets_by_name = {row["name"]: row for row in stored["sets"]}
+    with h5py.File(files.reference() / f"{output}.h5", "a") as file:
+        for seed in sorted((files.reference() / "seeds").glob("*.json")):
+            row = files.loaded(seed)
+            end, origin = np.array([row.pop("end")]), row.pop("origin")
+            (run,) = row["runs"]
+            run["code"] = origin["code"]
+            known = sets_by_name.setdefault(row["name"], row | {"runs": []})
+            if run["seed"] in [each["seed"] for each in known["runs"]]:
+                raise ValueError(f"{seed.name}: this seed is in {output}.json already")
+            known["runs"].append(run)
+            group = file.require_group(row["name"])
+            if "end" in group:
+                end = np.concatenate([group["end"][()], end])
+                del group["end"]
+            write_compressed(group, "end", end, np.float16)
+            seed.unlink()
+    results.save_reference(output, stored | {"sets": list(sets_by_name.values())})
 
 
 def set_row(name: str, stores: list[Path], row: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -460,7 +488,8 @@ def parser() -> argparse.ArgumentParser:
     comparing.add_argument("set")
     comparing.add_argument("engine")
     comparing.add_argument("--output", default="rates")
-    outputs = {"relax": "relaxed", "inherent": "inherent", "collect": "arrest", "all": "arrest"}
+    outputs = {"relax": "relaxed", "inherent": "inherent", "add": "arrest"}
+    outputs |= {"collect": "arrest", "all": "arrest"}
     for name, output in outputs.items():
         parsers.add_parser(name).add_argument("--output", default=output)
     return whole
@@ -478,6 +507,8 @@ def main() -> None:
         return relax(given.output)
     if given.action == "inherent":
         return inherent(given.output)
+    if given.action == "add":
+        return add(given.output)
     if given.action == "rates":
         return rates(given.set, given.engine, given.output)
     for each in asked(parser(), given, REFERENCE):

@@ -4,7 +4,7 @@
                                     [--method adams] [--time 1280]
                                     [--force-field triangular|kpm|FILE] [--label NAME]
                                     [--output coarsening] [--device cpu] [--folder FOLDER]
-    python studies/coarsening.py collect [--output coarsening]
+    python studies/coarsening.py collect [--add] [--output coarsening]
     python studies/coarsening.py all [--output coarsening|time_steps]
 
 J = 3, filling 0.25, electron_kT 0.05. A run is a store build/OUTPUT/<label>_L_..._seed.h5 with
@@ -14,7 +14,8 @@ minutes of one core. `--force-field kpm` takes the fields from 256 moments and 1
 instead, with fresh phases every step: their error, 13 % of a random state's torque, acts as a bath
 of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to t = 400 take about
 ten minutes. `collect` writes data/reference/OUTPUT.json (histories of all runs) and OUTPUT.h5
-(curves of all, and maps of one seed of each set). `all` makes every run of a stored reference and
+(curves of all, and maps of one seed of each set); with `--add` the sets that are stored there and
+have no stores in the folder stay. `all` makes every run of a stored reference and
 collects them: of coarsening in about seven hours of one core, of time_steps, which lie beside them,
 in half an hour.
 """
@@ -66,6 +67,8 @@ COARSENING = (
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",
+    "256 1 2 3 4 --time 600",
+    "256 1 2 3 4 --time 600 --force-field triangular_paper --label paper",
 )
 TIME_STEPS = (
     "128 1 3 4 5 --damping 0.05 --dt 1 --time 487",
@@ -186,22 +189,30 @@ NAMES = r"(?!test_)[a-z]+_\d+_dt.*_\d+"
 CURVES = ("structure", "correlation")
 
 
-def collect(output: str) -> None:
+def collect(given: argparse.Namespace) -> None:
     """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
-    rows = []
-    with reference_file(output) as file:
-        for name, paths in sets(folder(output), NAMES).items():
+    found = sets(given.folder or folder(given.output), NAMES)
+    rows, path = {}, files.reference() / f"{given.output}.h5"
+    if given.add:
+        stored = files.loaded(path.with_suffix(".json"))["sets"]
+        rows = {row["name"]: row for row in stored if row["name"] not in found}
+    kept = h5py.File(path) if given.add else {}
+    with reference_file(given.output) as file:
+        for name in rows:
+            file.copy(kept[name], name)
+        for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
             shared = min(len(r.time) for r in runs)
-            rows.append(histories(name, runs, shared))
+            rows[name] = histories(name, runs, shared)
             group = file.create_group(name)
-            group["time"], group["seed"] = runs[0].time[:shared], rows[-1]["seeds"]
+            group["time"], group["seed"] = runs[0].time[:shared], rows[name]["seeds"]
             for curve in CURVES:
                 values = np.stack([r.observables[curve][:shared] for r in runs])
                 write_compressed(group, curve, values, np.float32)
             write_maps(group, runs[0])
     origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
-    results.save_reference(output, {"origin": origin, "sets": rows})
+    result = {"origin": origin, "sets": list(rows.values())}
+    results.save_reference(given.output, result)
 
 
 def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
@@ -243,11 +254,12 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--force-field", default="triangular")
     running.add_argument("--label", default=LABEL)
     running.add_argument("--device", default="cpu")
-    running.add_argument("--folder", type=Path, help="of the stores, instead of build/OUTPUT")
-    parsers.add_parser("collect")
+    collecting = parsers.add_parser("collect")
+    collecting.add_argument("--add", action="store_true", help="to what is stored")
     parsers.add_parser("all")
     for each in parsers.choices.values():
         each.add_argument("--output", default=NAME)
+        each.add_argument("--folder", type=Path, help="of the stores, instead of build/OUTPUT")
     return whole
 
 
@@ -258,7 +270,8 @@ def main() -> None:
         for seed in each.seeds:
             run(each, seed)
     if given.action != "run":
-        collect(given.output)
+        given.add = given.action == "collect" and given.add
+        collect(given)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ class Case:
 CASES = {
     "triangular": Case(
         dynamics.LandauLifshitz(2.0, 0.3, method="adams"),
-        (10, 30, 60, 100, 150, 200, 300),
+        (10, 30, 60, 100, 150, 200),
         256,
         128,
     ),
     "square": Case(
-        dynamics.LandauLifshitz(0.5, 0.05, method="adams"), (2, 5, 10, 20, 40, 70, 100), 2048, 128
+        dynamics.LandauLifshitz(0.5, 0.05, method="adams"), (2, 5, 10, 20, 40, 70, 100), 1024, 64
     ),
 }
 

@@ -20,7 +20,7 @@ FORMING = 30.0
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
 GOOD = 3
 """Estimators that return the known law of Ising domains; the fourth is the first moment."""
-FIELDS = {"second": "second network", "kpm": "KPM fields"}
+FIELDS = {"second": "second network", "kpm": "KPM fields", "paper": "paper's method"}
 SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
 
 

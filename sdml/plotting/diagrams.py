@@ -4,6 +4,7 @@ Arrays and tables in, axes out; no physics is computed here.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,28 +17,30 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from sdml.plotting.maps import environment, spins_around
-from sdml.plotting.style import MARKERS, PAGE_WIDTH, SEQUENTIAL, TIME, Style, panels
+from sdml.plotting.style import MARKERS, PAGE_WIDTH, SEQUENTIAL, Style, lettered_rows, panels
 
 __all__ = [
     "convergence",
     "descriptor_figure",
     "distances",
     "droplet_energies",
-    "irrep_patterns",
+    "error_histogram",
     "learning_curves",
     "level_density",
     "locality_floors",
+    "method_figure",
+    "parity",
     "parity_figure",
     "probing_errors",
     "relative_changes",
     "separation_energies",
     "training_history",
-    "twin_runs",
 ]
 
 FloatArray = NDArray[np.float64]
 REFERENCE: Style = {"color": "0.5", "lw": 0.8}
 """A thin grey line to compare with."""
+ARROW: Style = {"arrowstyle": "-|>", "color": "0.3"}
 
 # --- electrons
 
@@ -104,22 +107,54 @@ def probing_errors(
 # --- descriptors
 
 
-def irrep_patterns(vectors: FloatArray, basis: Mapping[str, Any]) -> Figure:
-    """Rows of the first copy of every irrep on the sites (K, 2) of one orbit, on one scale.
+def method_figure(
+    vectors: FloatArray, spins: FloatArray, orbit: FloatArray, basis: Mapping[str, Any]
+) -> Figure:
+    """The method in five steps: environment, variables, irreps, network, energy and field.
 
-    ``basis`` is that of :func:`sdml.symmetry.irrep_basis`; partners are numbered.
+    ``vectors`` (K, 2) lead to the sites around a center, ``spins`` (1 + K, 3) belong to both, the
+    first sites make an ``orbit`` (k, 2); ``basis`` is that of :func:`sdml.symmetry.irrep_basis`.
     """
-    rows = {
-        f"${name[0]}_{name[1:]}" + (f"^{{({k})}}$" if len(copies[0]) > 1 else "$"): row
-        for name, copies in basis.items()
-        for k, row in enumerate(copies[0], start=1)
-    }
-    figure, axes = panels(1, len(rows), height=1.5, width=1.2)
-    limit = max(float(np.abs(row).max()) for row in rows.values())
-    for panel, (name, row) in zip(axes, rows.items(), strict=True):
-        artist = environment(panel, vectors, row, name, limit)
-    figure.colorbar(artist, ax=axes, label="pattern (norm 1)", shrink=0.9, ticks=[-0.5, 0, 0.5])
+    figure, (axes,) = lettered_rows((5,), (1.9,))
+    spins_around(axes[0], vectors, spins)
+    environment(axes[1], vectors, spins[1:] @ spins[0], limit=1)
+    for k, (name, copies) in enumerate(basis.items()):
+        inset = axes[2].inset_axes((0.5 * (k % 2), 0.55 - 0.5 * (k // 2), 0.45, 0.4))
+        shown = environment(inset, orbit, copies[0][0], limit=0.7)
+        shown.set_sizes([40])
+        inset.set_title(f"${name[0]}_{name[1:]}$", fontsize="small", pad=1)
+    axes[2].set_axis_off()
+    _network(axes[3], (5, 4, 3, 1))
+    axes[4].set_axis_off()
+    field = r"$\mathbf{h}_i=-\partial E/\partial\mathbf{S}_i$" + "\nautomatic\ndifferentiation"
+    axes[4].text(0.5, 0.5, r"$E=\sum_i\,\varepsilon_i$" + "\n\n" + field, ha="center", va="center")
+    texts = (
+        "spins around a site",
+        r"$\mathbf{S}_j\cdot\mathbf{S}_k$, $\mathbf{S}_i\cdot\mathbf{S}_j\times\mathbf{S}_k$",
+        r"irreps $f^\Gamma_r$: $|f^\Gamma_r|^2$, $\eta^\Gamma_r$",
+        r"network: $\varepsilon_i$ of a site",
+        "energy and field",
+    )
+    for panel, text in zip(axes, texts, strict=True):
+        place: Style = {"xycoords": ("axes fraction", "subfigure fraction"), "ha": "center"}
+        panel.annotate(text, (0.5, 0.02), **place)
+    for panel in axes[:-1]:
+        panel.annotate("", (1.18, 0.5), (1.02, 0.5), xycoords="axes fraction", arrowprops=ARROW)
     return figure
+
+
+def _network(axes: Axes, widths: Sequence[int]) -> None:
+    """Layers of nodes, all joined to those of the next."""
+    layers = [
+        np.stack([np.full(n, float(x)), np.arange(n) - (n - 1) / 2], axis=1)
+        for x, n in enumerate(widths)
+    ]
+    for left, right in pairwise(layers):
+        for start in left:
+            for end in right:
+                axes.plot(*np.transpose([start, end]), **REFERENCE)
+    axes.plot(*np.concatenate(layers).T, "o", ms=7, color="C0", clip_on=False)
+    axes.set_axis_off()
 
 
 def descriptor_figure(
@@ -278,34 +313,41 @@ def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
 
 
 def parity_figure(cases: Mapping[str, tuple[FloatArray, FloatArray]], columns: int = 4) -> Figure:
-    """Panels of predicted against exact field components in t, by name, each on its own scale.
-
-    Color is the logarithm of the number of components, from few (dark) to many (bright); the line
-    is the diagonal.
-    """
+    """:func:`parity` panels by name, each on its own scale."""
     figure, axes = panels(-(-len(cases) // columns), columns, height=2.4, width=2.5)
-    dots: Style = {"bins": "log", "gridsize": 60, "cmap": SEQUENTIAL, "linewidths": 0, "mincnt": 1}
-    for panel, (name, (exact, predicted)) in zip(axes, cases.items(), strict=False):
-        ends = tuple(np.percentile(exact, [0.05, 99.95]))
-        panel.hexbin(np.ravel(exact), np.ravel(predicted), extent=ends + ends, **dots)
-        panel.plot(ends, ends, color="0.3", lw=0.8)
-        panel.set(aspect="equal", xlabel="exact ($t$)", ylabel="network ($t$)", title=name)
-        panel.set(xlim=ends, ylim=ends)
+    for panel, (name, pair) in zip(axes, cases.items(), strict=False):
+        parity(panel, *pair).set_title(name)
     for panel in axes[len(cases) :]:
         panel.set_axis_off()
     return figure
 
 
-def twin_runs(axes: Axes, runs: Sequence[Mapping[str, Any]], column: str) -> Axes:
-    """One observable of the same quenches by exact fields and by a force field.
+def parity(axes: Axes, exact: FloatArray, predicted: FloatArray) -> Axes:
+    """Predicted against exact components in t, with R^2 and mean square error per component.
 
-    ``runs`` are the entries of data/reference/twins_*.json; bars are standard errors over them.
+    Color is the logarithm of the number of components, from few (dark) to many (bright); the line
+    is the diagonal.
     """
-    for kind, style in (("exact", "k--"), ("force field", "C0o-")):
-        values = np.array([run[kind][column] for run in runs])
-        error = values.std(0, ddof=1) / np.sqrt(len(values))
-        axes.errorbar(runs[0]["time"], values.mean(0), error, fmt=style, ms=3, label=kind)
-    axes.set_xlabel(TIME)
+    dots: Style = {"bins": "log", "gridsize": 60, "cmap": SEQUENTIAL, "linewidths": 0, "mincnt": 1}
+    ends = tuple(np.percentile(exact, [0.05, 99.95]))
+    axes.hexbin(np.ravel(exact), np.ravel(predicted), extent=ends + ends, **dots)
+    axes.plot(ends, ends, color="0.3", lw=0.8)
+    axes.set(aspect="equal", xlabel="exact ($t$)", ylabel="network ($t$)", xlim=ends, ylim=ends)
+    axes.locator_params(nbins=4)
+    error = ((predicted - exact) ** 2).mean()
+    text = f"$R^2$ = {1 - error / exact.var():.3f}\nMSE = {_two_digits(error)}"
+    axes.text(0.04, 0.96, text, va="top", fontsize="x-small", transform=axes.transAxes)
+    return axes
+
+
+def error_histogram(axes: Axes, errors: Mapping[str, FloatArray]) -> Axes:
+    """Distribution of errors (in t) by name, on one logarithmic scale."""
+    width = 4 * max(float(np.std(values)) for values in errors.values())
+    for name, values in errors.items():
+        bins = np.linspace(-width, width, 61).tolist()
+        axes.hist(np.ravel(values), bins, density=True, histtype="step", label=name)
+    axes.set(yscale="log", xlabel="error ($t$)", ylabel="density ($1/t$)")
+    axes.locator_params("x", nbins=4)
     return axes
 
 

@@ -31,13 +31,14 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "build", "benchmarks", "dist", "sdml", "studies", "tests"]
 extensions = [
-    *("myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"),
+    *("myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"),
     *("sphinx_design", "sphinx_copybutton"),
 ]
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict = {}
+autosummary_generate = False  # its tables alone; the pages are written by hand
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 # Names of arrays as the modules have them, not what they stand for.

@@ -75,6 +75,7 @@ def site(tmp_path_factory) -> Path:
         "-c",
         "docs",
     ]
+    options += ["-D", "public_address=https://github.com/owner/name"]
     command = [sys.executable, "-m", "sphinx", *options, ".", str(folder / "html")]
     home = {**os.environ, "PYTHONPATH": str(files.root())}
     done = subprocess.run(command, cwd=files.root(), env=home, capture_output=True, text=True)
@@ -91,7 +92,8 @@ def test_every_notebook_has_a_page_with_a_picture(site):
 
 @pytest.mark.slow
 def test_no_link_is_broken(site):
-    pages = sorted(site.rglob("*.html"))
+    # What the theme brings along holds templates too.
+    pages = [p for p in sorted(site.rglob("*.html")) if "_static" not in p.parts]
     assert len(pages) > 10
     found = {(p, link) for p in pages for link in [*page(p).links, *page(p).loaded]}
     broken = [f"{p.relative_to(site)}: {link}" for p, link in found if is_broken(p, link)]
@@ -108,6 +110,20 @@ def test_nothing_is_loaded_from_elsewhere(site):
 @pytest.mark.slow
 def test_equations_are_drawn_without_a_script(site):
     assert "<math" in (site / "notebooks" / "01_model_hamiltonian.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_notebooks_open_elsewhere_where_the_address_is_known(site):
+    links = page(site / "notebooks" / "00_overview.html").links
+    place = "owner/name/blob/HEAD/notebooks/00_overview.ipynb"
+    assert f"https://colab.research.google.com/github/{place}" in links
+    repository = "https%3A%2F%2Fgithub.com%2Fowner%2Fname"
+    query = "urlpath=lab/tree/notebooks/00_overview.ipynb"
+    assert f"https://mybinder.org/v2/git/{repository}/HEAD?{query}" in links
+    first_cell = (site / "docs" / "online.html").read_text(encoding="utf-8")
+    assert "git clone --depth 1 https://github.com/owner/name sdml" in re.sub(
+        "<[^>]+>", "", first_cell
+    )
 
 
 def public_modules() -> set[str]:

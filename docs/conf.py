@@ -75,7 +75,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", readable, priority=400)
     app.connect("autodoc-skip-member", without_words)
     app.connect("html-page-context", launched)
-    app.connect("source-read", addressed)
+    app.connect("source-read", prepared)
 
 
 def address_of_origin() -> str:
@@ -103,10 +103,12 @@ def launch_links(address: str, notebook: str) -> dict[str, str]:
     return links
 
 
-def addressed(app: Any, page: str, source: list[str]) -> None:
-    """The first cell for Colab names the repository, where it is known."""
+def prepared(app: Any, page: str, source: list[str]) -> None:
+    """Colab's first cell names the repository, where it is known; the gallery's figures open."""
     if page == "docs/online" and app.config.public_address:
         source[0] = source[0].replace("ADDRESS", app.config.public_address)
+    if page == "docs/gallery":  # pictures with a width lead to the whole of them
+        source[0] = re.sub(r"(!\[[^]]*\]\([^)]+\))", r"\1{width=900px}", source[0])
 
 
 def launched(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -122,13 +124,21 @@ def without_words(
     return True if str(thing.__doc__).startswith("Alias for field number") else None
 
 
+def mathml(text: str, **options: bool) -> str:
+    """MathML of an equation; docutils puts the index of an accented letter below it, not after."""
+    accent = r"(<mo stretchy=.false.>.</mo>)"
+    accented = rf"<munderover>\s*(<mi>[^<]*</mi>)\s*(<m.*?)\s*{accent}\s*</munderover>"
+    letter = r"<msub><mover>\1\3</mover>\2</msub>"
+    return re.sub(accented, letter, tex2mathml(text, **options), flags=re.DOTALL)
+
+
 def inline_math(translator: Any, node: Element) -> None:
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(mathml(node.astext()))
     raise SkipNode
 
 
 def block_math(translator: Any, node: Element) -> None:
-    translator.body.append(tex2mathml(node.astext(), as_block=True))
+    translator.body.append(mathml(node.astext(), as_block=True))
     raise SkipNode
 
 

@@ -26,7 +26,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock reproduce test lint lab figures store tables site manifest reference bench gpu clean
+.PHONY: help setup lock reproduce test lint lab figures animations store tables site manifest reference bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 figures: $(STAMP) ## publish the figures of the largest finished profile
 	@echo "== figures"
 	$(BIN)/sdml figures
+
+animations: $(STAMP) ## run both quenches and draw them as figures/quench_*.gif (four minutes)
+	@echo "== animations"
+	$(one_thread) $(BIN)/python studies/animations.py
 
 store: $(STAMP) ## execute the quick profile into notebooks/ (ONLY, RESUME)
 	@echo "== store"

@@ -113,18 +113,24 @@ def test_the_core_needs_few_libraries_and_no_package_is_asked_for_twice(project)
     assert len(names) == len(set(names))
 
 
+def imported_by(rooms: list[str]) -> set[str]:
+    """What the notebooks and some rooms of the package import from other packages."""
+    texts = [p.read_text("utf-8") for r in rooms for p in (files.PACKAGE / r).glob("*.py")]
+    for notebook in files.notebooks().glob("*.ipynb"):
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names = {name for text in texts for name in IMPORTED.findall(text)}
+    return names - sys.stdlib_module_names - {"sdml"}
+
+
 def test_what_notebooks_and_their_tools_import_is_in_the_extra(project):
     """By its own name, not by what another package needs."""
     core, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
     declared = {Requirement(text).name for text in [*core, *extras["notebooks"]]}
     declared |= {"yaml", "IPython"}  # of pyyaml, and of ipykernel
-    rooms = [p.read_text("utf-8") for r in COMPANION for p in (files.PACKAGE / r).glob("*.py")]
-    for notebook in files.notebooks().glob("*.ipynb"):
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
-        rooms += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    imported = {name for text in rooms for name in IMPORTED.findall(text)}
+    imported = imported_by(COMPANION)
     assert {"pandas", "matplotlib", "nbformat"} <= imported
-    assert imported - sys.stdlib_module_names - {"sdml"} <= declared
+    assert imported <= declared
 
 
 def test_torch_and_python_ranges(project, required):
@@ -168,11 +174,10 @@ def binder(name: str) -> str:
     return (files.root() / ".binder" / name).read_text(encoding="utf-8")
 
 
-def test_binder_installs_the_lock_and_the_checkout():
-    """Binder runs in the checkout; a requirements file names others relative to itself."""
-    assert binder("requirements.txt").split("\n")[-2:] == ["-r ../requirements.lock", ""]
-    assert "pip install --no-deps" in binder("postBuild")
-    assert os.access(files.root() / ".binder" / "postBuild", os.X_OK)
+def test_binder_installs_the_extra_of_the_notebooks_as_locked():
+    """The checkout is named from where Binder runs, the lock from the folder of the file."""
+    lines = [line for line in binder("requirements.txt").splitlines() if line[:1] != "#"]
+    assert lines[1:] == ["-c ../requirements.lock", "-e .[notebooks]"]
 
 
 def test_binder_takes_a_python_of_the_metadata(project):
@@ -180,9 +185,12 @@ def test_binder_takes_a_python_of_the_metadata(project):
     assert f"Programming Language :: Python :: {version}" in project["project"]["classifiers"]
 
 
-def test_colab_installs_the_packages_of_the_notebooks():
+def test_colab_installs_the_core_which_suffices():
+    """What the notebooks and their figures import besides it is part of Colab."""
     text = (files.root() / "docs" / "online.md").read_text(encoding="utf-8")
-    assert "\n%pip install --quiet .[notebooks]\n%env SDML_HOME=.\n" in text
+    assert "\n%pip install --quiet .\n%env SDML_HOME=.\n" in text
+    part_of_colab = {"matplotlib", "seaborn", "pandas", "ipywidgets", "IPython"}
+    assert imported_by(["plotting"]) <= CORE_LIBRARIES | part_of_colab
 
 
 # --- Continuous integration ---------------------------------------------------------------------

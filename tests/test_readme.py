@@ -36,3 +36,14 @@ def test_every_link_leads_somewhere(target):
 def test_every_published_figure_is_named():
     figures = {path.stem for path in (files.root() / "figures").glob("*.png")}
     assert figures == set(re.findall(r"\[(\w+)\]\(figures/\1\.png\)", README.read_text()))
+
+
+def test_both_quenches_move_and_are_small():
+    """Each animation is shown, has a sidecar with its caption and command, and loads quickly."""
+    folder = files.root() / "figures"
+    shown = set(re.findall(r"!\[[^]]+\]\(figures/(\w+)\.gif\)", README.read_text()))
+    assert shown == {path.stem for path in folder.glob("*.gif")}
+    assert shown == {"quench_triangular", "quench_square"}
+    for name in shown:
+        assert {"caption", "command"} <= files.loaded(folder / f"{name}.json").keys()
+        assert (folder / f"{name}.gif").stat().st_size < 3e6

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdml import files
 from sdml.companion import profiles, results
-from sdml.companion.profiles import Job, Parameters
+from sdml.companion.profiles import Job
 from sdml.companion.results import Claim, in_short
 
 __all__ = ["claims_markdown", "gallery_markdown", "parameters_markdown", "renew"]
@@ -119,18 +119,19 @@ def parameter_comments(path: Path) -> dict[str, str]:
 
 
 def gallery_markdown() -> str:
-    """Every published figure with its caption, its profile and the notebook that draws it."""
-    sidecars = [p for p in sorted(files.figures().glob("*.json")) if p.with_suffix(".png").exists()]
-    return "\n\n".join(_picture(files.loaded(path)) for path in sidecars)
+    """Every published figure with its caption, and the notebook or command that draws it."""
+    paths = sorted(p for ending in ("png", "gif") for p in files.figures().glob(f"*.{ending}"))
+    return "\n\n".join(map(_picture, paths))
 
 
-def _picture(sidecar: Parameters) -> str:
+def _picture(path: Path) -> str:
+    sidecar = files.loaded(path.with_suffix(".json"))
     name, notebook = sidecar["name"], sidecar["notebook"]
-    drawn = f"[{notebook}](../notebooks/{notebook}.ipynb), profile {sidecar['profile']}"
+    page = f"[{notebook}](../notebooks/{notebook}.ipynb), profile {sidecar['profile']}"
+    drawn = f"{page}; [PDF](../figures/{name}.pdf)" if notebook else f"`{sidecar['command']}`"
     # In an alternative text brackets would end it.
     words = sidecar["caption"].replace("[", "(").replace("]", ")").replace("\n", " ")
-    picture = f"![{words}](../figures/{name}.png)"
-    return f"## {name}\n\n{picture}\n\n{words} ({drawn}; [PDF](../figures/{name}.pdf))"
+    return f"## {name}\n\n![{words}](../figures/{path.name})\n\n{words} ({drawn})"
 
 
 # --- Markdown -----------------------------------------------------------------------------------

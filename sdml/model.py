@@ -133,14 +133,8 @@ class SDModel:
         ValueError if the lattice is so narrow that a hop joins a site to itself; it is a magnetic
         cell at most, see :mod:`sdml.bands`.
         """
-        hops, size = self.hopping_links, 2 * self.lattice.n_sites
-        if (hops.rows == hops.columns).any():
-            raise ValueError(
-                f"lattice: shape {self.lattice.shape} is so narrow that a hop joins a site to "
-                "itself; take a longer side (for a chain from_cell with a second vector longer "
-                "than all hops), or bands for a cell that repeats"
-            )
-        rows, columns, _, values = hops.entries()
+        size = 2 * self.lattice.n_sites
+        rows, columns, _, values = self.hopping_links.without_loops(self.lattice).entries()
         return scipy.sparse.csr_array((values.astype(complex), (rows, columns)), (size, size))
 
     @property
@@ -151,16 +145,7 @@ class SDModel:
         spins and electrons, S -> -S, where T = sigma_y T* sigma_y for all. Gauges are not searched:
         a phase breaks it, with or without flux. Directed bonds count as a lower point group.
         """
-        broken = set()
-        for hop in self.hops:
-            a, b, c, d = np.ravel(hop.element)
-            if b or c or a != d:
-                broken.add("spin rotations")
-            if (a, b) != (d.conjugate(), -c.conjugate()):
-                broken.add("time reversal")
-            if not isinstance(hop.bond, int):
-                broken.add("point group")
-        return broken
+        return set[str]().union(*(hop.breaks for hop in self.hops))
 
 
 def paper_model(lattice: Lattice, **changed: Any) -> SDModel:

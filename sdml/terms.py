@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdml.lattice import Bond, Lattice
+from sdml.spins import real_tensor
 
 __all__ = ["Hop", "SpinCoupling", "dzyaloshinskii_moriya"]
 
@@ -99,6 +100,17 @@ class Hop(BondTerm):
     def element(self) -> NDArray[np.complex128]:
         return -np.array(self.matrix)
 
+    @property
+    def breaks(self) -> set[str]:
+        """See :attr:`SDModel.broken_symmetries <sdml.model.SDModel.broken_symmetries>`."""
+        flip, T = np.array([[0, -1j], [1j, 0]]), np.array(self.matrix)
+        held = {
+            "spin rotations": _agree(T, T[0, 0] * np.eye(2)),
+            "time reversal": _agree(T, flip @ T.conj() @ flip),
+            "point group": isinstance(self.bond, int),
+        }
+        return {name for name, holds in held.items() if not holds}
+
 
 class SpinCoupling(BondTerm):
     """Energy S_source . M S_target of every bond, of unit classical spins.
@@ -110,7 +122,8 @@ class SpinCoupling(BondTerm):
     matrix : float or (3, 3) array
         M. A number is Heisenberg exchange, antiferromagnetic where positive; diagonal matrices are
         anisotropic or Kitaev exchange; :func:`dzyaloshinskii_moriya` makes an antisymmetric one. M
-        transposed leads back. On a shell M must be symmetric.
+        transposed leads back. On a shell M must be symmetric. Where a bond leads from a site to its
+        own image, the site is coupled to itself, as in a cell that repeats.
     """
 
     SIZE, NUMBERS = 3, float
@@ -126,9 +139,10 @@ def dzyaloshinskii_moriya(vector: Any) -> NDArray[np.float64]:
     Dzyaloshinsky, J. Phys. Chem. Solids 4, 241 (1958), doi 10.1016/0022-3697(58)90076-3; Moriya,
     Phys. Rev. 120, 91 (1960), doi 10.1103/PhysRev.120.91.
     """
-    if np.shape(vector) != (3,):
+    D = real_tensor(vector, "vector").double().numpy()
+    if D.shape != (3,):
         raise ValueError(f"vector: must be (D_x, D_y, D_z), got {vector}")
-    return np.cross(np.eye(3), np.asarray(vector, dtype=float)).T
+    return np.cross(np.eye(3), D).T
 
 
 Term = TypeVar("Term", bound=BondTerm)
@@ -147,10 +161,11 @@ def _bond(value: Any) -> Bond | int:
 
 def checked(name: str, terms: Any, kind: type[Term], lattice: Lattice) -> tuple[Term, ...]:
     """The terms as a tuple; ValueError unless they are of the kind and fit the lattice."""
-    if not isinstance(terms, Iterable) or not all(isinstance(x, kind) for x in (*terms,)):
+    found = tuple(terms) if isinstance(terms, Iterable) else (terms,)
+    if not isinstance(terms, Iterable) or not all(isinstance(term, kind) for term in found):
         raise ValueError(f"{name}: must be a sequence of {kind.__name__}, got {terms!r}")
     known: dict[Bond | int, Term] = {}
-    for term in (found := tuple(terms)):
+    for term in found:
         bond = term.bond
         if bond in known:
             raise ValueError(f"{name}: a bond may be given once, got {bond} twice")
@@ -194,6 +209,16 @@ class Links(NamedTuple):
         m = self.blocks.shape[-1]
         rows, columns = m * self.rows[k] + a, m * self.columns[k] + b
         return rows, columns, self.windings[k], self.blocks[k, a, b]
+
+    def without_loops(self, lattice: Lattice) -> "Links":
+        """The same; ValueError where the lattice is so narrow that a site is its own neighbour."""
+        if (self.rows == self.columns).any():
+            raise ValueError(
+                f"lattice: shape {lattice.shape} is so narrow that a hop joins a site to itself; "
+                "take a longer side (for a chain from_cell with a second vector longer than all "
+                "hops), or bands for a cell that repeats"
+            )
+        return self
 
     def table(self, n_sites: int, least: int = 0) -> tuple[IntArray, NDArray[Any]]:
         """Neighbours (N, z) and blocks (N, z, m, m) of all sites, zero blocks where there are less.

@@ -496,6 +496,7 @@ def of_network(environment, **terms):
         ),
         "shell 0": (lambda: Hop(0, 1.0), "bond", 0),
         "no bond": (lambda: Hop((1, 0), 1.0), "bond", "(1, 0)"),
+        "complex vector": (lambda: dzyaloshinskii_moriya([1j, 0, 0]), "vector", "complex"),
         "no vector": (lambda: dzyaloshinskii_moriya(1.0), "vector", 1.0),
         "bond to itself": (lambda: Bond(0, 0, (0, 0)), "bond", "[0, 0]"),
         "half a cell": (lambda: Bond(0, 0, (0.5, 0)), "bond", 0.5),

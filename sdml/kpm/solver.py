@@ -236,20 +236,23 @@ def _even(n: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _hopping_tables(lattice: Lattice, shells: tuple[Hop, ...], hops: tuple[Hop, ...]) -> Any:
-    """Tables of plain and of general hops: neighbours (N, z) and amplitudes -t or blocks -T."""
-    near, far = (links(lattice, terms, Hop.SIZE) for terms in (shells, hops))
-    neighbors, blocks = near.table(lattice.n_sites, recursion.FUSED)
-    return neighbors, blocks[..., 0, 0].real, *far.table(lattice.n_sites)
+def _hopping_tables(model: SDModel) -> Any:
+    """Neighbours (N, z) and -t (N, z) of plain hops; sites (N, y) and -T (N, y, 2, 2) of others."""
+    lattice = model.lattice
+    plain, general = (
+        links(lattice, terms, Hop.SIZE).without_loops(lattice)
+        for terms in (model.shell_hops, tuple(model.hops))
+    )
+    neighbors, blocks = plain.table(lattice.n_sites, recursion.FUSED)
+    return neighbors, blocks[..., 0, 0].real, *general.table(lattice.n_sites)
 
 
 def _hamiltonian(
     model: SDModel, spins: Tensor, interval: Interval, real: torch.dtype
 ) -> Hamiltonian:
     """(H - b) / a; compiled on the CPU."""
-    tables = _hopping_tables(model.lattice, model.shell_hops, tuple(model.hops))
     neighbors, amplitudes, partners, blocks = (
-        torch.as_tensor(x, device=spins.device) for x in tables
+        torch.as_tensor(x, device=spins.device) for x in _hopping_tables(model)
     )
     a, b = interval.half_width, interval.center
     onsite = torch.nn.functional.pad(-model.exchange_coupling / a * spins, (0, 1), value=-b / a)

@@ -141,9 +141,9 @@ def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArra
         w_n(k) = sum_sigma |sum_i exp(-i k . r_i) psi_n(i sigma)|^2 / N,     sum_n w_n = 2,
 
     the share of level n in the plane waves of momentum k: what photoemission would see. Without
-    exchange it is 1 on the band and 0 on its N - 1 images that the larger cell folds back; where
-    a cell has several sites, its bands share it. Ku,
-    Berlijn and Lee, Phys. Rev. Lett. 104, 216401 (2010), doi 10.1103/PhysRevLett.104.216401.
+    exchange it is 1 on the band and 0 on its images that the larger cell folds back; the bands of a
+    primitive cell with several sites share it. Ku, Berlijn and Lee, Phys. Rev. Lett. 104, 216401
+    (2010), doi 10.1103/PhysRevLett.104.216401.
     """
     lattice = model.lattice
     sides = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]

@@ -339,6 +339,18 @@ def test_engines_and_differences_agree(m, monkeypatch):
         assert other.energy == pytest.approx(compiled.energy, abs=1e-9)
 
 
+@pytest.mark.gpu
+@every_model
+def test_gpu_agrees_with_the_cpu(m):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    s = spins.random(m.lattice.n_sites, 0)
+    expected = exact.solve(m, s)
+    for found in (exact.solve(m, s, "cuda"), kpm.solve(m, s, 500, device="cuda")):
+        np.testing.assert_allclose(found.local_field, expected.local_field, atol=1e-8)
+        assert found.energy == pytest.approx(expected.energy, abs=1e-8)
+
+
 def test_the_probed_field_is_the_gradient_of_the_probed_energy():
     m = MODELS["Rashba"]
     laws.assert_field_is_gradient(

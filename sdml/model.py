@@ -417,7 +417,7 @@ def _coupled(model: SDModel, spins: Tensor) -> Tensor:
     return coupled
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _coupling_table(
     lattice: Lattice, terms: tuple[SpinCoupling, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,14 @@
     H = - sum_<ij> (c+_i T_ij c_j + c+_j T_ij^+ c_i) + sum_<ij> S_i . M_ij S_j,
 
 every bond once. A term stands on all bonds of a neighbour shell, or on one directed
-:class:`~sdml.lattice.Bond` of every cell.
+:class:`~sdml.lattice.Bond` of every cell. Plain hopping with a phase along x, Heisenberg exchange
+and a Moriya vector along x::
+
+    lat = lattice.square(12)
+    x = lat.bond((1, 0))
+    twist = SpinCoupling(x, dzyaloshinskii_moriya((0.3, 0, 0)))
+    phase = Hop(x, 0.1j)
+    model = SDModel(lat, 2.0, 0.4, hops=[phase], spin_couplings=[SpinCoupling(1, -1.0), twist])
 """
 
 from collections.abc import Iterable, Mapping
@@ -236,7 +243,7 @@ class Links(NamedTuple):
         return neighbors, blocks
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def links(lattice: Lattice, terms: tuple[BondTerm, ...], size: int) -> Links:
     """The matrix of :func:`checked` terms with blocks (``size``, ``size``), shell by shell."""
     nothing = np.zeros((0, 2), dtype=np.int64)

@@ -351,12 +351,13 @@ def test_gpu_agrees_with_the_cpu(m):
         assert found.energy == pytest.approx(expected.energy, abs=1e-8)
 
 
-def test_the_probed_field_is_the_gradient_of_the_probed_energy():
-    m = MODELS["Rashba"]
+@every_model
+def test_the_probed_field_is_the_gradient_of_the_probed_energy(m):
     laws.assert_field_is_gradient(
         lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-8, 8)).energy,
         lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-8, 8)).local_field,
-        spins.random(15, 0),
+        spins.random(m.lattice.n_sites, 0),
+        sites=(0, 5),
     )
 
 

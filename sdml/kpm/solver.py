@@ -244,7 +244,7 @@ def _hopping_tables(model: SDModel) -> Any:
         for terms in (model.shell_hops, tuple(model.hops))
     )
     neighbors, blocks = plain.table(lattice.n_sites, recursion.FUSED)
-    return neighbors, blocks[..., 0, 0].real, *general.table(lattice.n_sites)
+    return neighbors, blocks[..., 0, 0].real.copy(), *general.table(lattice.n_sites)
 
 
 def _hamiltonian(

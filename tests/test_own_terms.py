@@ -354,8 +354,8 @@ def test_gpu_agrees_with_the_cpu(m):
 @every_model
 def test_the_probed_field_is_the_gradient_of_the_probed_energy(m):
     laws.assert_field_is_gradient(
-        lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-8, 8)).energy,
-        lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-8, 8)).local_field,
+        lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-12, 12)).energy,
+        lambda s: kpm.solve(m, s, 60, 8, seed=0, energy_bounds=(-12, 12)).local_field,
         spins.random(m.lattice.n_sites, 0),
         sites=(0, 5),
     )

@@ -189,7 +189,10 @@ def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any]:
     partners = hamiltonian.partners.numpy().astype(np.uint64)
     parts = torch.view_as_real(2 * hamiltonian.blocks).flatten(2).numpy()
     amplitudes = 2 * hamiltonian.amplitudes.numpy()
-    return (neighbors, amplitudes, onsite, partners, parts), FACTORS.astype(onsite.dtype)
+    # Its number of axes is part of the type: loops of plain hops are compiled without the others.
+    general = np.zeros((0, 0) if partners.size else 0)
+    tables = neighbors, amplitudes, onsite, partners, parts, general
+    return tables, FACTORS.astype(onsite.dtype)
 
 
 def _packed(vectors: Any, real: torch.dtype) -> Any:
@@ -210,7 +213,7 @@ def _packed(vectors: Any, real: torch.dtype) -> Any:
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _far(out, x, i, h):
     """out = the part of (2 H x)_i from all but the first four neighbours."""
-    neighbors, amplitudes, onsite, partners, parts = h
+    neighbors, amplitudes, onsite, partners, parts, general = h
     bx, by, up, down = onsite[i, 0], onsite[i, 1], onsite[i, 2], onsite[i, 3]
     for v in range(LANES):
         ur, ui = x[i, v], x[i, LANES + v]
@@ -224,7 +227,7 @@ def _far(out, x, i, h):
         tj, tl = amplitudes[i, k], amplitudes[i, k + 1]
         for c in range(ROW):
             out[c] += tj * x[j, c] + tl * x[l, c]
-    for k in range(partners.shape[1]):
+    for k in range(partners.shape[1] if general.ndim == 2 else 0):
         j, t = partners[i, k], parts[i, k]
         for v in range(LANES):
             ur, ui = x[j, v], x[j, LANES + v]

@@ -30,9 +30,14 @@ from sdml.model import (
 from sdml.spins import one_configuration, real_tensor
 
 FloatArray = NDArray[np.float64]
+SQUARE = {"Γ": (0, 0), "X": (1 / 2, 0), "M": (1 / 2, 1 / 2)}
+HEXAGON = {"Γ": (0, 0), "K": (2 / 3, 1 / 3), "M": (1 / 2, 0)}
 CORNERS = {
-    "square": {"Γ": (0, 0), "X": (1 / 2, 0), "M": (1 / 2, 1 / 2)},
-    "triangular": {"Γ": (0, 0), "K": (2 / 3, 1 / 3), "M": (1 / 2, 0)},
+    "square": SQUARE,
+    "lieb": SQUARE,
+    "triangular": HEXAGON,
+    "honeycomb": HEXAGON,
+    "kagome": HEXAGON,
 }
 """Corners of the path through the zone, in reciprocal vectors; the path returns to the first."""
 
@@ -114,7 +119,7 @@ def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:
     Raises
     ------
     ValueError
-        Neither a square nor a triangular lattice, or fewer than 3 points.
+        A lattice without a known zone, or fewer than 3 points.
     """
     if lattice.name not in CORNERS:
         raise ValueError(f"lattice: must be one of {sorted(CORNERS)}, got {lattice.name!r}")
@@ -136,8 +141,9 @@ def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArra
         w_n(k) = sum_sigma |sum_i exp(-i k . r_i) psi_n(i sigma)|^2 / N,     sum_n w_n = 2,
 
     the share of level n in the plane waves of momentum k: what photoemission would see. Without
-    exchange it is 1 on the band and 0 on its N - 1 images that the larger cell folds back. Ku,
-    Berlijn and Lee, Phys. Rev. Lett. 104, 216401 (2010), doi 10.1103/PhysRevLett.104.216401.
+    exchange it is 1 on the band and 0 on its images that the larger cell folds back; the bands of a
+    primitive cell with several sites share it. Ku, Berlijn and Lee, Phys. Rev. Lett. 104, 216401
+    (2010), doi 10.1103/PhysRevLett.104.216401.
     """
     lattice = model.lattice
     sides = np.array(lattice.vectors) * np.array(lattice.shape)[:, None]
@@ -175,22 +181,19 @@ SMALLEST_GAP = 1e-6
 def bloch_hamiltonian(model: SDModel, spins: Any, phases: Any) -> NDArray[np.complex128]:
     """H(theta) for spins (N, 3) and phases (..., 2), (..., 2N, 2N), spin-orbital index 2 i + sigma.
 
-    Where j lies n = (n_x, n_y) repeats away from i, the hop from j to i takes exp(i theta . n).
+    Where j lies n = (n_x, n_y) repeats away from i, the hop from j to i takes exp(i theta . n). A
+    single cell will do: hops that lead to its own repeats are bonds like others.
     """
     s = one_configuration(spins, model.lattice.n_sites).cpu()
     theta = real_tensor(phases, "phases").double().numpy(force=True)
     if theta.shape[-1:] != (2,):
         raise ValueError(f"phases: shape must be (..., 2), got {theta.shape}")
-    n = model.lattice.n_sites
-    hopping = np.zeros((*theta.shape[:-1], n, n), dtype=complex)
-    for shell, amplitude in enumerate(model.hopping, start=1):  # type: ignore[arg-type]
-        if amplitude:
-            i, j = model.lattice.directed_bonds(shell).T
-            turns = np.exp(1j * theta @ model.lattice.windings(shell).T)
-            # A pair of sites of a small cell has several bonds.
-            np.add.at(hopping, (..., i, j), -amplitude * turns)  # type: ignore[arg-type]
-    exchange = hamiltonian(dataclasses.replace(model, hopping=0.0), s)
-    return np.kron(hopping, np.eye(2)) + exchange.numpy()
+    electrons = hamiltonian(dataclasses.replace(model, hopping=0.0, hops=()), s).numpy()
+    found = np.tile(electrons, (*theta.shape[:-1], 1, 1))
+    rows, columns, windings, values = model.hopping_links.entries()
+    # A pair of sites of a small cell has several bonds.
+    np.add.at(found, (..., rows, columns), values * np.exp(1j * theta @ windings.T))  # type: ignore[arg-type]
+    return found
 
 
 def band_gap(model: SDModel, spins: Any, n_phases: int = 12) -> float:

@@ -268,7 +268,8 @@ def card_text(forcefield: ForceField) -> str:
         f"# Force field for the {model.lattice.name} lattice",
         content["remark"],
         f"Model: J = {model.exchange_coupling}, filling = {model.filling}, "
-        f"electron_kT = {model.electron_kT}, hopping = {model.hopping}. The weights hold for these "
+        f"electron_kT = {model.electron_kT}, hopping = {model.hopping}"
+        f"{f', hops = {model.hops}' if model.hops else ''}. The weights hold for these "
         f"values only, on any lattice of this kind with L >= {forcefield.least_length}.",
         f"Descriptor: {environment}; {mode}; network "
         f"{forcefield.feature_mean.numel()}-{'-'.join(map(str, forcefield.hidden_widths))}-2, "

@@ -42,7 +42,7 @@ def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Ele
     ElectronicState
         float64, numpy arrays if ``spins`` is one, else tensors on the device. ``energy`` is the
         free energy (fixed filling) or grand potential (fixed mu), ``local_field`` its negative
-        gradient h_i = J <c+_i sigma c_i>, both with the Zeeman and easy-axis terms.
+        gradient h_i = J <c+_i sigma c_i>, both with the terms of the spins alone.
 
     Raises
     ------

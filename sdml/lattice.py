@@ -1,8 +1,9 @@
 """Periodic lattices: sites, shells, bonds, oriented plaquettes, momenta and site permutations.
 
-Site index i = (y * Lx + x) * n_basis + b, x fastest. Lengths are in units of the nearest-neighbour
-distance for the lattices made here. Bonds are counted by displacement, so a small lattice keeps its
-multiplicities (two sites can be joined twice through the boundary).
+Site index i = (y * Lx + x) * n_basis + b, x fastest; b, the sublattice, is the place in the basis.
+Lengths are in units of the nearest-neighbour distance for the lattices made here. Bonds are counted
+by displacement, so a small lattice keeps its multiplicities (two sites can be joined twice through
+the boundary).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,16 @@ from numpy.typing import NDArray
 from sdml.spins import real_tensor
 from sdml.symmetry import PointGroup
 
-__all__ = ["Lattice", "from_cell", "square", "triangular"]
+__all__ = [
+    "Bond",
+    "Lattice",
+    "from_cell",
+    "honeycomb",
+    "kagome",
+    "lieb",
+    "square",
+    "triangular",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -34,7 +44,62 @@ TRIANGULAR_TRIANGLES: tuple[Triangle, ...] = (
     ((0, 0, 0), (1, 0, 0), (0, 1, 0)),
     ((1, 0, 0), (1, 1, 0), (0, 1, 0)),
 )
+# Of second neighbours, on either sublattice.
+HONEYCOMB_TRIANGLES: tuple[Triangle, ...] = tuple(
+    tuple((x, y, b) for x, y, _ in triangle)  # type: ignore[misc]
+    for b in (0, 1)
+    for triangle in TRIANGULAR_TRIANGLES
+)
+KAGOME_TRIANGLES: tuple[Triangle, ...] = (
+    ((0, 0, 0), (0, 0, 1), (0, 0, 2)),
+    ((0, 0, 0), (-1, 0, 1), (0, -1, 2)),
+)
+# A corner of the squares with two edges that meet there.
+LIEB_TRIANGLES: tuple[Triangle, ...] = (
+    ((0, 0, 0), (0, 0, 1), (0, 0, 2)),
+    ((0, 0, 0), (0, 0, 2), (-1, 0, 1)),
+    ((0, 0, 0), (-1, 0, 1), (0, -1, 2)),
+    ((0, 0, 0), (0, -1, 2), (0, 0, 1)),
+)
 DISTANCE_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Bond:
+    """A directed bond that every cell has: from one site of its basis to a site some cells away.
+
+    :meth:`Lattice.bond` finds it by its Cartesian displacement.
+
+    Parameters
+    ----------
+    source, target : int
+        Sublattices where it begins and ends.
+    cell : (int, int)
+        Cells along a1 and a2 from the cell of the source to that of the target.
+    """
+
+    source: int
+    target: int
+    cell: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        numbers = np.array([self.source, self.target, *np.ravel(self.cell)])
+        if numbers.shape != (4,) or numbers.dtype.kind not in "iu":
+            raise ValueError(
+                "bond: must be two sublattices and two numbers of cells, all integers, got "
+                f"{self.source}, {self.target}, {self.cell}"
+            )
+        source, target, *cell = numbers.tolist()
+        if source == target and not any(cell):
+            raise ValueError(f"bond: must join two sites, got {self.source}, {target}, {cell}")
+        for name, value in (("source", source), ("target", target), ("cell", tuple(cell))):
+            object.__setattr__(self, name, value)
+
+    @property
+    def reverse(self) -> "Bond":
+        """The same bond from its target to its source."""
+        x, y = self.cell
+        return Bond(self.target, self.source, (-x, -y))
 
 
 @dataclass(frozen=True)
@@ -44,7 +109,7 @@ class Lattice:
     Parameters
     ----------
     name : str
-        'square', 'triangular' or a name of your own.
+        'square', 'triangular', 'honeycomb', 'kagome', 'lieb' or a name of your own.
     vectors : 2 x 2 tuple
         Rows a1, a2.
     basis : tuple of 2-tuples
@@ -230,34 +295,83 @@ class Lattice:
                 return distances[first[:n_shells]]
             radius *= 1.5
 
-    def directed_bonds(self, shell: int = 1) -> IntArray:
-        """(n, 2) pairs (i, j), one for every displacement of a shell (both directions)."""
+    def bond(self, vector: Sequence[float] | FloatArray, source: int = 0) -> Bond:
+        """The bond from sublattice ``source`` along a Cartesian displacement.
+
+        ValueError if no site is there.
+        """
+        step = real_tensor(vector, "vector").double().numpy()
+        if step.shape == (2,) and source in range(self.n_basis):
+            for target in range(self.n_basis):
+                offset = step + np.array(self.basis[source]) - np.array(self.basis[target])
+                x, y = np.round(offset @ np.linalg.inv(self.vectors)).astype(int).tolist()
+                if np.linalg.norm(offset - np.array([x, y]) @ self.vectors) < 1e-6 * self.spacing:
+                    return Bond(source, target, (x, y))
+        raise ValueError(
+            f"vector, source: no site of the {self.name} lattice is at {vector} from a site of "
+            f"sublattice {source}"
+        )
+
+    def bond_vector(self, bond: Bond) -> FloatArray:
+        """Cartesian displacement (2,) from source to target; ValueError for a foreign bond."""
+        self.require_bond(bond)
+        return self._points(np.array([*bond.cell, bond.target])) - np.array(self.basis[bond.source])
+
+    def shell_bonds(self, shell: int = 1) -> list[Bond]:
+        """All directed bonds of a shell, each with its reverse, by sublattice and then by angle."""
+        found = []
+        for b in range(self.n_basis):
+            corners = self._shell_corners(shell, b).tolist()
+            found += [Bond(b, target, (x, y)) for x, y, target in corners]
+        return found
+
+    def require_bond(self, bond: Bond) -> None:
+        """ValueError unless both ends are sublattices of this lattice."""
+        if not 0 <= min(bond.source, bond.target) <= max(bond.source, bond.target) < self.n_basis:
+            raise ValueError(
+                f"bond: source and target must be sublattices of the {self.name} lattice, in "
+                f"[0, {self.n_basis}), got {bond}"
+            )
+
+    def directed_bonds(self, shell: int | Bond = 1) -> IntArray:
+        """(n, 2) pairs (i, j), one for every displacement of a shell (both directions).
+
+        Of a :class:`Bond`: from source to target, one a cell.
+        """
         pairs = []
         for sites, cells, basis in self._shell(shell):
             targets = self.site_index(cells, basis)
             pairs.append(np.stack([np.repeat(sites, len(basis)), targets.ravel()], axis=-1))
         return np.concatenate(pairs)
 
-    def windings(self, shell: int = 1) -> IntArray:
+    def windings(self, shell: int | Bond = 1) -> IntArray:
         """(n, 2) signed crossings of the two boundaries by the :meth:`directed_bonds`."""
         around = [cells // np.array(self.shape) for _, cells, _ in self._shell(shell)]
         return np.concatenate([counts.reshape(-1, 2) for counts in around])
 
-    def _shell(self, shell: int) -> list[tuple[IntArray, IntArray, IntArray]]:
+    def _shell(self, shell: int | Bond) -> list[tuple[IntArray, IntArray, IntArray]]:
         """Of every sublattice: sites (n,), and cells (n, K, 2), not wrapped, and basis (K,) there.
 
         K displacements lead from a site to its neighbours in the shell.
         """
+        if isinstance(shell, Bond):
+            self.require_bond(shell)
+            corners = {shell.source: np.array([[*shell.cell, shell.target]])}
+        else:
+            corners = {b: self._shell_corners(shell, b) for b in range(self.n_basis)}
+        sites = {b: np.flatnonzero(self.sublattices == b) for b in corners}
+        return [
+            (sites[b], self.cells[sites[b], None] + ends[:, :2], ends[:, 2])
+            for b, ends in corners.items()
+        ]
+
+    def _shell_corners(self, shell: int, basis: int) -> IntArray:
+        """(K, 3) cells and sublattices of the neighbours in a shell, by angle from +x."""
         if shell < 1:
             raise ValueError(f"shell: must be at least 1, got {shell}")
         distance, near = self.shell_distances(shell)[-1], 1e-6 * self.spacing
-        found = []
-        for b in range(self.n_basis):
-            corners, vectors = self.displacements(distance + near, b)
-            corners = corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < near]
-            sites = np.flatnonzero(self.sublattices == b)
-            found.append((sites, self.cells[sites, None] + corners[:, :2], corners[:, 2]))
-        return found
+        corners, vectors = self.displacements(distance + near, basis)
+        return corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < near]
 
     def bonds(self, shell: int = 1) -> IntArray:
         """(n_bonds, 2) pairs of a shell, each bond once per displacement."""
@@ -400,6 +514,40 @@ def triangular(length: int, width: int | None = None) -> Lattice:
     shape = (length, length if width is None else width)
     vectors = ((1.0, 0.0), (0.5, float(np.sqrt(3) / 2)))
     return Lattice("triangular", vectors, ((0.0, 0.0),), shape, TRIANGULAR_TRIANGLES)
+
+
+def honeycomb(length: int, width: int | None = None) -> Lattice:
+    """The honeycomb lattice, two sites a cell: (0, 0) and (0, 1).
+
+    a1 = (sqrt(3), 0), a2 = (sqrt(3)/2, 3/2); ``length`` x ``width`` cells. Its plaquettes are the
+    triangles of second neighbours.
+    """
+    shape = (length, length if width is None else width)
+    vectors = ((float(np.sqrt(3)), 0.0), (float(np.sqrt(3) / 2), 1.5))
+    return Lattice("honeycomb", vectors, ((0.0, 0.0), (0.0, 1.0)), shape, HONEYCOMB_TRIANGLES)
+
+
+def kagome(length: int, width: int | None = None) -> Lattice:
+    """The kagome lattice, three sites a cell: (0, 0), (1, 0) and (1/2, sqrt(3)/2).
+
+    a1 = (2, 0), a2 = (1, sqrt(3)); ``length`` x ``width`` cells. Its plaquettes are the triangles
+    of nearest neighbours, all up, then all down.
+    """
+    shape = (length, length if width is None else width)
+    height = float(np.sqrt(3) / 2)
+    basis = ((0.0, 0.0), (1.0, 0.0), (0.5, height))
+    return Lattice("kagome", ((2.0, 0.0), (1.0, 2 * height)), basis, shape, KAGOME_TRIANGLES)
+
+
+def lieb(length: int, width: int | None = None) -> Lattice:
+    """The Lieb lattice: the corners (0, 0) and the middles (1, 0), (0, 1) of edges of squares.
+
+    a1 = (2, 0), a2 = (0, 2); ``length`` x ``width`` cells. Its plaquettes are a corner and two
+    edges at a right angle.
+    """
+    shape = (length, length if width is None else width)
+    basis = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    return Lattice("lieb", ((2.0, 0.0), (0.0, 2.0)), basis, shape, LIEB_TRIANGLES)
 
 
 def from_cell(

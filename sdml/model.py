@@ -1,23 +1,26 @@
 """The s-d (Kondo lattice, double exchange) model: Hamiltonian, filling of its levels, its state.
 
-    H = - sum_ij t_ij c+_is c_js - J sum_i S_i . c+_ia sigma_ab c_ib,   |S_i| = 1, periodic,
+    H = - sum_ij c+_ia T_ij,ab c_jb - J sum_i S_i . c+_ia sigma_ab c_ib,   |S_i| = 1, periodic,
 
-with full Pauli matrices. Energies are in units of the nearest-neighbour hopping.
+with full Pauli matrices and T_ji = T_ij^+. Plain hopping is T_ij = t_ij 1 with real t_ij; other
+hops, and couplings of the spins among themselves, are terms of :mod:`sdml.terms`. Energies are in
+units of the nearest-neighbour hopping.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy.sparse
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdml.lattice import Lattice
 from sdml.spins import SpinArray, as_tensor, like
+from sdml.terms import Hop, Links, SpinCoupling, checked, links
 
 DEGENERACY = 5e-10
 """Levels closer than this share of the bandwidth, some 1e-9 t, are one shell at electron_kT = 0."""
@@ -50,6 +53,16 @@ class SDModel:
         B in the energy -B . S_i of every spin.
     easy_axis : float
         K in the energy -K (S_i^z)^2.
+    hops : sequence of Hop, optional
+        Hops besides ``hopping``, by shell or by directed bond, with complex amplitudes or 2 x 2
+        matrices of the spin: fluxes, spin-orbit coupling.
+    spin_couplings : sequence of SpinCoupling, optional
+        Energies S_i . M S_j of pairs of spins, by shell or by directed bond.
+
+    Raises
+    ------
+    ValueError
+        A value out of range, a term that is not Hermitian, a bond that is not on the lattice.
     """
 
     lattice: Lattice
@@ -60,6 +73,8 @@ class SDModel:
     hopping: float | Sequence[float] = 1.0
     zeeman: Sequence[float] = (0.0, 0.0, 0.0)
     easy_axis: float = 0.0
+    hops: Sequence[Hop] = ()
+    spin_couplings: Sequence[SpinCoupling] = ()
 
     def __post_init__(self) -> None:
         if (self.filling is None) == (self.chemical_potential is None):
@@ -85,6 +100,9 @@ class SDModel:
             object.__setattr__(self, name, number)
         object.__setattr__(self, "hopping", _finite_tuple("hopping", self.hopping))
         object.__setattr__(self, "zeeman", _finite_tuple("zeeman", self.zeeman, length=3))
+        for name, kind in (("hops", Hop), ("spin_couplings", SpinCoupling)):
+            terms = checked(name, getattr(self, name), kind, self.lattice)
+            object.__setattr__(self, name, terms)
 
     @property
     def n_electrons(self) -> float | None:
@@ -94,17 +112,40 @@ class SDModel:
     @property
     def energy_unit(self) -> float:
         """The largest |t|, |J| without hopping, 1 without both: what energies are compared with."""
-        return max(map(abs, (*self.hopping,))) or abs(self.exchange_coupling) or 1.0  # type: ignore[misc]
+        hops = (abs(hop.element).max() for hop in self.hops)
+        largest = max(*map(abs, self.hopping), *hops, 0.0)  # type: ignore[arg-type]
+        return float(largest) or abs(self.exchange_coupling) or 1.0
+
+    @property
+    def shell_hops(self) -> tuple[Hop, ...]:
+        """The plain ``hopping`` as terms, without shells of zero amplitude."""
+        return tuple(Hop(shell, t) for shell, t in enumerate(self.hopping, start=1) if t)  # type: ignore[arg-type]
+
+    @property
+    def hopping_links(self) -> Links:
+        """All hops, with blocks -T (2, 2); see :class:`sdml.terms.Links`."""
+        return links(self.lattice, (*self.shell_hops, *self.hops), Hop.SIZE)
 
     @cached_property
-    def hopping_matrix(self) -> NDArray[np.float64]:
-        """(N, N) real matrix -t_ij; a bond counts once per displacement."""
-        matrix = np.zeros((self.lattice.n_sites,) * 2)
-        for shell, amplitude in enumerate(self.hopping, start=1):  # type: ignore[arg-type]
-            if amplitude:
-                i, j = self.lattice.directed_bonds(shell).T
-                np.add.at(matrix, (i, j), -amplitude)
-        return matrix
+    def hopping_matrix(self) -> Any:
+        """(2N, 2N) sparse complex matrix of all hops; a bond counts once per displacement.
+
+        ValueError if the lattice is so narrow that a hop joins a site to itself; it is a magnetic
+        cell at most, see :mod:`sdml.bands`.
+        """
+        size = 2 * self.lattice.n_sites
+        rows, columns, _, values = self.hopping_links.without_loops(self.lattice).entries()
+        return scipy.sparse.csr_array((values.astype(complex), (rows, columns)), (size, size))
+
+    @property
+    def broken_symmetries(self) -> set[str]:
+        """Which of 'spin rotations', 'time reversal' and 'point group' the electrons may lack.
+
+        Spin rotations hold where all hops are multiples of the unit matrix, and time reversal of
+        spins and electrons, S -> -S, where T = sigma_y T* sigma_y for all. Gauges are not searched:
+        a phase breaks it, with or without flux. Directed bonds count as a lower point group.
+        """
+        return set[str]().union(*(hop.breaks for hop in self.hops))
 
 
 def paper_model(lattice: Lattice, **changed: Any) -> SDModel:
@@ -179,20 +220,23 @@ def stacked(states: Sequence[State], spins: SpinArray) -> State:
 def hamiltonian(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> Tensor:
     """The one-electron matrix (..., 2N, 2N), complex128, spin-orbital index 2 i + sigma.
 
-    Periodic; :func:`sdml.bands.bloch_hamiltonian` has phases across the boundaries.
+    Periodic; :func:`sdml.bands.bloch_hamiltonian` has phases across the boundaries. ValueError for
+    bad spins, or a lattice so narrow that a hop joins a site to itself.
     """
     s = as_tensor(spins, model.lattice.n_sites).to(device, torch.float64)
     n = model.lattice.n_sites
     matrix = torch.zeros((*s.shape[:-2], n, 2, n, 2), dtype=torch.complex128, device=device)
-    hopping = torch.as_tensor(model.hopping_matrix, device=device).to(torch.complex128)
-    matrix[..., :, [0, 1], :, [0, 1]] = hopping
     site = torch.arange(n, device=device)
     sx, sy, sz = (-model.exchange_coupling * s).unbind(-1)
     matrix[..., site, 0, site, 0] += sz
     matrix[..., site, 1, site, 1] -= sz
     matrix[..., site, 0, site, 1] = torch.complex(sx, -sy)
     matrix[..., site, 1, site, 0] = torch.complex(sx, sy)
-    return matrix.reshape(*s.shape[:-2], 2 * n, 2 * n)
+    matrix = matrix.reshape(*s.shape[:-2], 2 * n, 2 * n)
+    hopping = model.hopping_matrix.tocoo()  # no element is within a site
+    rows, columns = (torch.as_tensor(x.astype(int)) for x in hopping.coords)
+    matrix[..., rows, columns] = torch.as_tensor(hopping.data, device=device)
+    return matrix
 
 
 def fermi_function(eigenvalues: Tensor, chemical_potential: Tensor, electron_kT: float) -> Tensor:
@@ -348,21 +392,62 @@ def site_expectations(columns: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spin_energy(model: SDModel, spins: Tensor) -> Tensor:
-    """Energy (...) of the terms without electrons, -B . S - K (S^z)^2 summed over sites."""
+    """Energy (...) of the terms without electrons: fields, axes and couplings of the spins.
+
+    E = -sum_i [B . S_i + K (S_i^z)^2] + sum_<ij> S_i . M_ij S_j.
+    """
     zeeman = spins.new_tensor(model.zeeman)
-    return -((spins * zeeman).sum(-1) + model.easy_axis * spins[..., 2] ** 2).sum(-1)
+    alone = (spins * zeeman).sum(-1) + model.easy_axis * spins[..., 2] ** 2
+    if model.spin_couplings:
+        alone = alone - 0.5 * (spins * _coupled(model, spins)).sum(-1)
+    return -alone.sum(-1)
 
 
 def spin_field(model: SDModel, spins: Tensor) -> Tensor:
     """-d spin_energy / dS, (..., N, 3)."""
     field = spins.new_tensor(model.zeeman).expand(spins.shape).clone()
     field[..., 2] += 2 * model.easy_axis * spins[..., 2]
-    return field
+    return field - _coupled(model, spins) if model.spin_couplings else field
+
+
+def _coupled(model: SDModel, spins: Tensor) -> Tensor:
+    """sum_j M_ij S_j over the bonds of every site, (..., N, 3)."""
+    table = _coupling_table(model.lattice, model.spin_couplings, spins.device, spins.dtype)
+    coupled: Tensor = _Coupled.apply(spins, *table)
+    return coupled
+
+
+@lru_cache(maxsize=4)
+def _coupling_table(
+    lattice: Lattice, terms: tuple[SpinCoupling, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Sites (N, z) and matrices M (N, z, 3, 3)."""
+    sites, matrices = links(lattice, terms, SpinCoupling.SIZE).table(lattice.n_sites)
+    return torch.as_tensor(sites, device=device), torch.as_tensor(matrices).to(device, dtype)
+
+
+class _Coupled(torch.autograd.Function):
+    """A symmetric matrix times the spins; the derivative is a gather too, the same everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, spins: Tensor, sites: Tensor, matrices: Tensor) -> Tensor:
+        ctx.table = sites, matrices
+        return torch.einsum("nkab,...nkb->...na", matrices, spins[..., sites, :])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Coupled.apply(gradient, *ctx.table), None, None
 
 
 def describe(model: SDModel) -> dict[str, Any]:
-    """The model as plain values for a JSON header; :func:`from_description` is the inverse."""
-    return dataclasses.asdict(model)
+    """The model as plain values for a JSON header; :func:`from_description` is the inverse.
+
+    Complex numbers are text, "(1+0.5j)". Without terms on bonds the header does not speak of them.
+    """
+    found = dataclasses.asdict(model)
+    for hop in found["hops"]:
+        hop["matrix"] = [[str(x) for x in row] for row in hop["matrix"]]
+    return {k: v for k, v in found.items() if v or k not in ("hops", "spin_couplings")}
 
 
 def from_description(description: dict[str, Any]) -> SDModel:
@@ -370,7 +455,11 @@ def from_description(description: dict[str, Any]) -> SDModel:
     try:
         values = dict(description)
         lattice = Lattice(**{k: _nested_tuple(v) for k, v in values.pop("lattice").items()})
-        return SDModel(lattice, **{k: _nested_tuple(v) for k, v in values.items()})
+        terms = {
+            name: tuple(kind(**term) for term in values.pop(name, ()))
+            for name, kind in (("hops", Hop), ("spin_couplings", SpinCoupling))
+        }
+        return SDModel(lattice, **{k: _nested_tuple(v) for k, v in values.items()}, **terms)  # type: ignore[arg-type]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"description: not an SDModel ({error})") from error
 

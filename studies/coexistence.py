@@ -49,6 +49,8 @@ def dispersion(model: SDModel, momenta: FloatArray) -> FloatArray:
     """e_k = - sum over shells t_s sum_d cos(k . d), momenta (..., 2), Bravais lattices."""
     if model.lattice.n_basis != 1:
         raise ValueError(f"lattice: needs one site per cell, {model.lattice.name!r} has several")
+    if model.hops:
+        raise ValueError(f"hops: must be empty, got {model.hops}")
     total = np.zeros(momenta.shape[:-1])
     distances = model.lattice.shell_distances(len(tuple(model.hopping)))  # type: ignore[arg-type]
     for amplitude, distance in zip(model.hopping, distances, strict=True):  # type: ignore[arg-type]

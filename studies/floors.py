@@ -215,7 +215,9 @@ def splice(
     """
     lattice = model.lattice
     disc = disc_sites(lattice, site, radius)
-    free = not (any(model.zeeman) or model.easy_axis)
+    free = not (
+        any(model.zeeman) or model.easy_axis or model.spin_couplings or model.broken_symmetries
+    )
     targets = _translated(lattice, disc)
     # (n_cells, 3, 3): sum over the disc of S_outer S_inner^T, for every translation.
     overlap = np.einsum("tka,kb->tab", outer[targets], inner[disc])

@@ -29,7 +29,9 @@ MODELS = {
         TRIANGULAR, -2.0, chemical_potential=1.0, electron_kT=0.2, hopping=FAR
     ),
     "honeycomb": SDModel(HONEYCOMB, 2.0, 0.4, electron_kT=0.1),
-    "tiny": SDModel(lattice.square(2, 1), 1.0, 0.25, electron_kT=0.2),
+    "tiny": SDModel(
+        lattice.from_cell([[1, 0], [0, 5]], [[0, 0]], (2, 1)), 1.0, 0.25, electron_kT=0.2
+    ),
     "isolated sites": SDModel(SQUARE, 2.0, 0.3, electron_kT=0.2, hopping=0.0),
     "no exchange": SDModel(SQUARE, 0.0, 0.3, electron_kT=0.2),
     "empty": SDModel(SQUARE, 2.0, 0.0, electron_kT=0.2),

@@ -11,7 +11,7 @@ import pytest
 
 from sdml import files
 
-GROUND = ["files", "spins", "symmetry", "lattice", "model", "observables", "dynamics"]
+GROUND = ["files", "spins", "symmetry", "lattice", "terms", "model", "observables", "dynamics"]
 ELECTRONS = ["exact", "bands", "kpm"]
 RUNS = ["simulation"]
 LEARNING = ["descriptor", "forcefield", "dataset", "evaluation", "training"]

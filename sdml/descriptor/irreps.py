@@ -17,7 +17,7 @@ spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +55,10 @@ class SymmetryEnvironment(BondEnvironment):
     pair_radius : float
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
+
+    assumes: ClassVar[frozenset[str]] = frozenset(
+        ("spin rotations", "time reversal", "point group")
+    )
 
     def descriptor(self) -> "SymmetryDescriptor":
         return SymmetryDescriptor(self)

@@ -21,7 +21,7 @@ the kernel polynomial method would get from hundreds of moments.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class MomentEnvironment:
     exchange_coupling : float
         J in units of the nearest-neighbor hopping.
     """
+
+    assumes: ClassVar[frozenset[str]] = frozenset(("spin rotations",))
 
     kind: str
     radius: int

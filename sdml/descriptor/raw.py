@@ -12,7 +12,7 @@ within 3 and 88 chiralities; radii sqrt(26) and 3 give these numbers here.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class RawBondEnvironment(BondEnvironment):
     pair_radius : float
         Reach of the pair bonds S_j.S_k, at most ``bond_radius``.
     """
+
+    assumes: ClassVar[frozenset[str]] = frozenset(("spin rotations",))
 
     def descriptor(self) -> "RawBondDescriptor":
         return RawBondDescriptor(self)

@@ -65,9 +65,11 @@ class ForceField(Potential):
     Parameters
     ----------
     model : SDModel
-        What the network stands for. Its Zeeman and easy-axis terms are added exactly.
+        What the network stands for. Its terms of the spins alone are added exactly.
     environment : SymmetryEnvironment, MomentEnvironment or RawBondEnvironment
-        Which descriptor the network reads.
+        Which descriptor the network reads. Its ``assumes``, if it has one, names the symmetries
+        of the electrons that it builds on; a model that lacks one of them is refused, see
+        :attr:`SDModel.broken_symmetries <sdml.model.SDModel.broken_symmetries>`.
     hidden_widths : sequence of int
         Widths of the hidden layers of the network F - ... - 2.
     seed : int
@@ -105,6 +107,11 @@ class ForceField(Potential):
             raise ValueError(
                 f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice with "
                 f"the vectors {model.lattice.vectors} and {model.lattice.n_basis} sites a cell"
+            )
+        if broken := model.broken_symmetries & getattr(environment, "assumes", frozenset()):
+            raise ValueError(
+                f"environment: {type(environment).__name__} assumes {', '.join(sorted(broken))}, "
+                f"which hops of the model break, got {model.hops}"
             )
         if isinstance(environment, MomentEnvironment):
             _require_same_electrons(model, environment)
@@ -345,9 +352,10 @@ def _whitening(standardized: Tensor) -> Tensor:
 def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> None:
     """ValueError unless the moments are those of the model's Hamiltonian."""
     hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
-    if hopping.tolist() != [1.0]:
+    if hopping.tolist() != [1.0] or model.hops:
         raise ValueError(
-            f"model: hopping must be 1.0 to nearest neighbors for moments, got {model.hopping}"
+            "model: hopping must be 1.0 to nearest neighbors for moments, without hops, got "
+            f"{model.hopping} and {model.hops}"
         )
     if coupling != environment.exchange_coupling:
         raise ValueError(

@@ -114,7 +114,7 @@ class Potential(nn.Module):
 
     @abstractmethod
     def electron_energy(self, features: Tensor, square: Tensor, mu: Tensor | None = None) -> Tensor:
-        """Total energy (...) without the model's Zeeman and easy-axis terms.
+        """Total energy (...) without the model's terms of the spins alone.
 
         Parameters
         ----------

@@ -40,16 +40,22 @@ FACTORS = np.array([[0.5, 0.0], [1.0, 1.0]])
 
 @dataclass(frozen=True)
 class Hamiltonian:
-    """H with spectrum in [-1, 1]: (H x)_i = sum_k t_ik x_j(i,k) + (c_i + b_i . sigma) x_i.
+    """H with spectrum in [-1, 1], applied to a vector x of spinors:
+
+        (H x)_i = sum_k t_ik x_j(i,k) + sum_k T_ik x_l(i,k) + (c_i + b_i . sigma) x_i.
 
     Attributes
     ----------
     neighbors : (N, z) integers
         Sites j(i, k); z is even and at least 4.
     amplitudes : (N, z)
-        t_ik, 0 for padding.
+        Real t_ik, 0 for padding.
     onsite : (N, 4)
         b_x, b_y, b_z and c of every site; float32 or float64 decides the precision of all.
+    partners : (N, y) integers
+        Sites l(i, k) of general hops; y is 0 without any.
+    blocks : (N, y, 2, 2) complex
+        T_ik, 0 for padding.
     compiled : bool
         Whether compiled loops do the work, on the CPU, or torch, on the device of the tables.
     """
@@ -57,6 +63,8 @@ class Hamiltonian:
     neighbors: Tensor
     amplitudes: Tensor
     onsite: Tensor
+    partners: Tensor
+    blocks: Tensor
     compiled: bool = False
 
 
@@ -167,18 +175,24 @@ def _numpy_type(hamiltonian: Hamiltonian) -> Any:
 # --- compiled loops: vectors as rows (site, component, lane), component = up re, up im, down re, im
 
 
-def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any, Any, Any]:
-    """Neighbours, amplitudes and on-site terms of 2 H, and the factors of a step, as arrays.
+def _tables(hamiltonian: Hamiltonian) -> tuple[Any, Any]:
+    """The tables of 2 H, and the factors of a step, as arrays.
 
     Twice, because every step but the first applies 2 H. The on-site terms are written as
-    (b_x, b_y, c + b_z, c - b_z).
+    (b_x, b_y, c + b_z, c - b_z), a general hop as the real and imaginary parts of its elements.
     """
     files.require_kernel_threads()
     bx, by, bz, c = (2 * hamiltonian.onsite.numpy()).T
     onsite = np.stack([bx, by, c + bz, c - bz], axis=1)
     # Unsigned indices spare the loops the test for negative ones.
     neighbors = hamiltonian.neighbors.numpy().astype(np.uint64)
-    return neighbors, 2 * hamiltonian.amplitudes.numpy(), onsite, FACTORS.astype(onsite.dtype)
+    partners = hamiltonian.partners.numpy().astype(np.uint64)
+    parts = torch.view_as_real(2 * hamiltonian.blocks).flatten(2).numpy()
+    amplitudes = 2 * hamiltonian.amplitudes.numpy()
+    # Its number of axes is part of the type: loops of plain hops are compiled without the others.
+    general = np.zeros((0, 0) if partners.size else 0)
+    tables = neighbors, amplitudes, onsite, partners, parts, general
+    return tables, FACTORS.astype(onsite.dtype)
 
 
 def _packed(vectors: Any, real: torch.dtype) -> Any:
@@ -197,8 +211,9 @@ def _packed(vectors: Any, real: torch.dtype) -> Any:
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
-def _far(out, x, i, neighbors, amplitudes, onsite):
-    """out = the part of (2 H x)_i from site i itself and from all neighbours but the first four."""
+def _far(out, x, i, h):
+    """out = the part of (2 H x)_i from all but the first four neighbours."""
+    neighbors, amplitudes, onsite, partners, parts, general = h
     bx, by, up, down = onsite[i, 0], onsite[i, 1], onsite[i, 2], onsite[i, 3]
     for v in range(LANES):
         ur, ui = x[i, v], x[i, LANES + v]
@@ -212,6 +227,15 @@ def _far(out, x, i, neighbors, amplitudes, onsite):
         tj, tl = amplitudes[i, k], amplitudes[i, k + 1]
         for c in range(ROW):
             out[c] += tj * x[j, c] + tl * x[l, c]
+    for k in range(partners.shape[1] if general.ndim == 2 else 0):
+        j, t = partners[i, k], parts[i, k]
+        for v in range(LANES):
+            ur, ui = x[j, v], x[j, LANES + v]
+            dr, di = x[j, 2 * LANES + v], x[j, 3 * LANES + v]
+            out[v] += t[0] * ur - t[1] * ui + t[2] * dr - t[3] * di
+            out[LANES + v] += t[0] * ui + t[1] * ur + t[2] * di + t[3] * dr
+            out[2 * LANES + v] += t[4] * ur - t[5] * ui + t[6] * dr - t[7] * di
+            out[3 * LANES + v] += t[4] * ui + t[5] * ur + t[6] * di + t[7] * dr
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
@@ -227,11 +251,12 @@ def _folded(lanes):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _step(x, y, part, neighbors, amplitudes, onsite, factor, minus):
+def _step(x, y, part, h, factor, minus):
     """y = factor 2 H x - minus y; returns x+ x and y+ x summed over sites and vectors."""
+    neighbors, amplitudes = h[0], h[1]
     xx, xy = np.zeros(LANES), np.zeros(LANES)
     for i in range(x.shape[0]):
-        _far(part, x, i, neighbors, amplitudes, onsite)
+        _far(part, x, i, h)
         j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
         t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
         for c in range(ROW):
@@ -247,7 +272,7 @@ def _step(x, y, part, neighbors, amplitudes, onsite, factor, minus):
 
 
 @numba.njit(cache=True, parallel=True)
-def _forward(neighbors, amplitudes, onsite, factors, state, half):
+def _forward(h, factors, state, half):
     """alpha_m+ alpha_m and alpha_m+1+ alpha_m of every block, (n_blocks, half, 2).
 
     ``state`` (n_blocks, 2, N, ROW) holds alpha_0 on entry, and alpha_half in place ``half % 2``,
@@ -256,27 +281,28 @@ def _forward(neighbors, amplitudes, onsite, factors, state, half):
     n_blocks = state.shape[0]
     products = np.zeros((n_blocks, half, 2))
     for block in numba.prange(n_blocks):
-        part = np.empty(ROW, onsite.dtype)
+        part = np.empty(ROW, state.dtype)
         for m in range(half):
             x, y = state[block, m % 2], state[block, (m + 1) % 2]
             factor, minus = factors[min(m, 1)]
-            found = _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
+            found = _step(x, y, part, h, factor, minus)
             products[block, m, 0], products[block, m, 1] = found
     return products
 
 
 @numba.njit(cache=True, fastmath=FASTMATH)
-def _reverse_step(a, b, p, q, scratch, neighbors, amplitudes, onsite, weight, factor, found):
+def _reverse_step(a, b, p, q, scratch, h, weight, factor, found):
     """From alpha_m, alpha_m+1, lambda_m+1, lambda_m+2 = a, b, p, q: b = alpha_m-1, q = lambda_m.
 
     Adds factor * lambda_m+1+ (sigma, 1) alpha_m to ``found`` (N, 8).
     """
     ha, hp = scratch[0], scratch[1]
+    neighbors, amplitudes = h[0], h[1]
     sums = np.empty((8, LANES), a.dtype)
     w0, w1, w2 = weight[0], weight[1], weight[2]
     for i in range(a.shape[0]):
-        _far(ha, a, i, neighbors, amplitudes, onsite)
-        _far(hp, p, i, neighbors, amplitudes, onsite)
+        _far(ha, a, i, h)
+        _far(hp, p, i, h)
         j0, j1, j2, j3 = neighbors[i, 0], neighbors[i, 1], neighbors[i, 2], neighbors[i, 3]
         t0, t1, t2, t3 = amplitudes[i, 0], amplitudes[i, 1], amplitudes[i, 2], amplitudes[i, 3]
         for c in range(ROW):
@@ -320,14 +346,14 @@ def _add_expectation(a, p, i, factor, found, sums):
 
 
 @numba.njit(cache=True, parallel=True)
-def _backward(neighbors, amplitudes, onsite, factors, state, weights):
+def _backward(h, factors, state, weights):
     """Expectations of every block, (n_blocks, N, 8); ``state`` as :func:`_forward` leaves it."""
     n_blocks, n_sites = state.shape[0], state.shape[2]
     half = weights.shape[0] - 1
     found = np.zeros((n_blocks, n_sites, 8))
     for block in numba.prange(n_blocks):
-        scratch, sums = np.empty((2, ROW), onsite.dtype), np.empty((8, LANES), onsite.dtype)
-        adjoint = np.zeros((2, n_sites, ROW), onsite.dtype)
+        scratch, sums = np.empty((2, ROW), state.dtype), np.empty((8, LANES), state.dtype)
+        adjoint = np.zeros((2, n_sites, ROW), state.dtype)
         last, final = adjoint[half % 2], state[block, (half - 1) % 2]
         for i in range(n_sites):
             for c in range(ROW):
@@ -335,26 +361,24 @@ def _backward(neighbors, amplitudes, onsite, factors, state, weights):
         for m in range(half - 1, 0, -1):
             a, b = state[block, m % 2], state[block, (m + 1) % 2]
             p, q = adjoint[(m + 1) % 2], adjoint[m % 2]
-            _reverse_step(
-                a, b, p, q, scratch, neighbors, amplitudes, onsite, weights[m], 4.0, found[block]
-            )
+            _reverse_step(a, b, p, q, scratch, h, weights[m], 4.0, found[block])
         for i in range(n_sites):
             _add_expectation(state[block, 0], adjoint[1], i, 2.0, found[block], sums)
     return found
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _expectation(neighbors, amplitudes, onsite, factors, first, coefficients):
+def _expectation(h, factors, first, coefficients):
     """r_i+ (sigma, 1) (f(H) r)_i of every block, real and imaginary parts (n_blocks, N, 8)."""
     n_blocks, n_sites = first.shape[0], first.shape[2]
     found = np.zeros((n_blocks, n_sites, 8))
     for block in numba.prange(n_blocks):
-        part, sums = np.empty(ROW, onsite.dtype), np.empty((8, LANES), onsite.dtype)
+        part, sums = np.empty(ROW, first.dtype), np.empty((8, LANES), first.dtype)
         probes, total = first[block, 0].copy(), coefficients[0] * first[block, 0]
         for m in range(coefficients.shape[0] - 1):
             x, y = first[block, m % 2], first[block, (m + 1) % 2]
             factor, minus = factors[min(m, 1)]
-            _step(x, y, part, neighbors, amplitudes, onsite, factor, minus)
+            _step(x, y, part, h, factor, minus)
             for i in range(n_sites):
                 for c in range(ROW):
                     total[i, c] += coefficients[m + 1] * y[i, c]
@@ -380,6 +404,8 @@ def twice(hamiltonian: Hamiltonian, x: Tensor) -> Tensor:
     for k in range(hamiltonian.neighbors.shape[1]):
         amplitude = 2 * hamiltonian.amplitudes[:, k, None, None]
         out += amplitude * x[hamiltonian.neighbors[:, k]]
+    for k in range(hamiltonian.partners.shape[1]):
+        out += 2 * hamiltonian.blocks[:, k] @ x[hamiltonian.partners[:, k]]
     return out
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,6 +29,7 @@ from sdml.kpm.series import Interval
 from sdml.lattice import Lattice
 from sdml.model import ElectronicState, SDModel, spin_energy, spin_field, stacked
 from sdml.spins import Seed, as_tensor, one_configuration, random_source, real_tensor
+from sdml.terms import Hop, links
 
 FloatArray = NDArray[np.float64]
 PROBINGS = ("coloured", "coloured-plain", "random", "random-plain")
@@ -236,34 +236,32 @@ def _even(n: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _hopping_table(lattice: Lattice, hopping: tuple[float, ...]) -> tuple[Any, Any]:
-    """Neighbours (N, z) and amplitudes -t (N, z) of all shells; z even and at least 4."""
-    bonds = [(shell, t) for shell, t in enumerate(hopping, start=1) if t]
-    pairs = [lattice.directed_bonds(shell) for shell, _ in bonds]
-    i, j = np.concatenate([*pairs, np.zeros((0, 2), np.int64)]).T
-    t = np.repeat([t for _, t in bonds], [len(pair) for pair in pairs])
-    order = np.argsort(i, kind="stable")
-    counts = np.bincount(i, minlength=lattice.n_sites)
-    place = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
-    width = max(recursion.FUSED, _even(int(counts.max())))
-    neighbors = np.tile(np.arange(lattice.n_sites)[:, None], width)
-    amplitudes = np.zeros(neighbors.shape)
-    neighbors[i[order], place] = j[order]
-    amplitudes[i[order], place] = -t[order]
-    return neighbors, amplitudes
+def _hopping_tables(model: SDModel) -> Any:
+    """Neighbours (N, z) and -t (N, z) of plain hops; sites (N, y) and -T (N, y, 2, 2) of others."""
+    lattice = model.lattice
+    plain, general = (
+        links(lattice, terms, Hop.SIZE).without_loops(lattice)
+        for terms in (model.shell_hops, tuple(model.hops))
+    )
+    neighbors, blocks = plain.table(lattice.n_sites, recursion.FUSED)
+    return neighbors, blocks[..., 0, 0].real.copy(), *general.table(lattice.n_sites)
 
 
 def _hamiltonian(
     model: SDModel, spins: Tensor, interval: Interval, real: torch.dtype
 ) -> Hamiltonian:
     """(H - b) / a; compiled on the CPU."""
-    neighbors, amplitudes = _hopping_table(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    neighbors, amplitudes, partners, blocks = (
+        torch.as_tensor(x, device=spins.device) for x in _hopping_tables(model)
+    )
     a, b = interval.half_width, interval.center
     onsite = torch.nn.functional.pad(-model.exchange_coupling / a * spins, (0, 1), value=-b / a)
     return Hamiltonian(
-        torch.as_tensor(neighbors, device=spins.device),
-        torch.as_tensor(amplitudes / a, device=spins.device).to(real),
+        neighbors,
+        (amplitudes / a).to(real),
         onsite.to(real),
+        partners,
+        (blocks / a).to(real.to_complex()),
         compiled=spins.device.type == "cpu",
     )
 
@@ -281,9 +279,9 @@ def energy_bounds(model: SDModel, spins: Any) -> tuple[float, float]:
 
 def _interval(model: SDModel, spins: Tensor) -> Interval:
     """The :func:`energy_bounds` of checked spins (N, 3)."""
-    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    largest_row = abs(model.hopping_matrix).sum(axis=1).max()
     # Rounding must not push a level at the very end of the interval out of it.
-    radius = 1.001 * float(abs(hopping).sum(axis=1).max() + abs(model.exchange_coupling))
+    radius = 1.001 * float(largest_row + abs(model.exchange_coupling))
     # All levels of a model without any energy are zero.
     radius = radius or model.electron_kT or 1.0
     lowest, highest = _ritz_values(model, spins, LANCZOS_STEPS)
@@ -309,15 +307,6 @@ def _require_enclosed(model: SDModel, spins: Tensor, bounds: Interval) -> None:
             f"energy_bounds: must enclose the spectrum, at least {lowest:.12g} to {highest:.12g}, "
             f"got {bounds.lower}, {bounds.upper}"
         )
-
-
-@lru_cache(maxsize=8)
-def _hopping_matrix(lattice: Lattice, hopping: tuple[float, ...]) -> Any:
-    """Sparse (N, N) matrix -t_ij."""
-    neighbors, amplitudes = _hopping_table(lattice, hopping)
-    sites = np.repeat(np.arange(lattice.n_sites), neighbors.shape[1])
-    entries = amplitudes.ravel().astype(np.complex128)
-    return scipy.sparse.csr_array((entries, (sites, neighbors.ravel())))
 
 
 def _ritz_values(model: SDModel, spins: Tensor, n_steps: int) -> tuple[float, float]:
@@ -352,10 +341,15 @@ def _application(model: SDModel, spins: Tensor, v: Any) -> tuple[Callable[[Any],
         h = _hamiltonian(model, spins, Interval(-1.0, 1.0), torch.float64)
         there = torch.as_tensor(v, device=spins.device)
         return (lambda x: recursion.twice(h, x[..., None])[..., 0] / 2), there
-    hopping = _hopping_matrix(model.lattice, tuple(model.hopping))  # type: ignore[arg-type]
+    hopping = model.hopping_matrix
     bx, by, bz = (-model.exchange_coupling * spins.numpy()).T
     blocks = np.stack([[bz, bx - 1j * by], [bx + 1j * by, -bz]])  # (2, 2, N) of b . sigma
-    return (lambda x: hopping @ x + (blocks[:, 0] * x[:, 0] + blocks[:, 1] * x[:, 1]).T), v
+
+    def applied(x: Any) -> Any:
+        exchange = (blocks[:, 0] * x[:, 0] + blocks[:, 1] * x[:, 1]).T
+        return (hopping @ x.ravel()).reshape(-1, 2) + exchange
+
+    return applied, v
 
 
 # --- blocks of probing vectors

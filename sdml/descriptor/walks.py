@@ -54,7 +54,11 @@ class Walks:
     neighbors : (K, z) int
         Cluster sites joined to each cluster site, K for none; z is even and at least 4.
     amplitudes : (K, z)
-        Matrix elements of H along those bonds.
+        Matrix elements of H along those bonds, from row to column; complex ones only in torch.
+    basis : (K,) int
+        Which site of its cell each cluster site is; the first is that of the centers.
+    n_basis : int
+        Sites in a cell.
     opposite : (K,) int
         Where the center lies in the cluster around each cluster site.
     sublattice : (K,) int
@@ -66,7 +70,9 @@ class Walks:
 
     counts: IntArray
     neighbors: IntArray
-    amplitudes: FloatArray
+    amplitudes: NDArray[Any]
+    basis: IntArray
+    n_basis: int
     opposite: IntArray
     sublattice: IntArray
     onsite: float
@@ -76,20 +82,26 @@ class Walks:
     def n_steps(self) -> int:
         return len(self.counts) - 1
 
+    def clusters(self, table: Tensor) -> Tensor:
+        """(N / n_basis, K) the rows of the table of the sites that are centers."""
+        return table[self.basis[0] :: self.n_basis, : len(self.basis)]
+
 
 def local_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    """mu_n and m_n of every site, n = 1 ... 2 n_steps.
+    """mu_n and m_n of one site of every cell, n = 1 ... 2 n_steps.
 
     Parameters
     ----------
     spins : (..., N, 3)
     table : (N, K) int
-        Sites of the cluster around every site, alike for all sites of a periodic lattice.
+        Sites of the cluster around every site, alike in all cells of a periodic lattice; K of the
+        largest cluster, what stands beyond the end of another is not read.
     walks : Walks
+        From one site of a cell.
 
     Returns
     -------
-    (..., N, 2 n_steps, 4)
+    (..., N / n_basis, 2 n_steps, 4)
         (mu_n, m_n). Differentiable in the spins, and this derivative once more in the cotangent:
         what fitting a network to fields needs. A second derivative in the spins raises
         RuntimeError; name the weights, ``loss.backward(inputs=weights)``, not to ask for one.
@@ -102,7 +114,7 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
         ctx.save_for_backward(spins)
         ctx.table, ctx.walks = table, walks
-        engine = _compiled_moments if spins.device.type == "cpu" else _torch_moments
+        engine = _compiled_moments if _is_compiled(spins, walks) else _torch_moments
         return engine(spins, table, walks)
 
     @staticmethod
@@ -133,15 +145,19 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx: Any, cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
         ctx.save_for_backward(spins)
         ctx.table, ctx.walks = table, walks
-        engine = _compiled_adjoint if spins.device.type == "cpu" else _torch_adjoint
+        engine = _compiled_adjoint if _is_compiled(spins, walks) else _torch_adjoint
         return engine(cotangent, spins, table, walks)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, direction: Tensor) -> Any:
         (spins,) = ctx.saved_tensors
-        engine = _compiled_tangent if spins.device.type == "cpu" else _torch_tangent
+        engine = _compiled_tangent if _is_compiled(spins, ctx.walks) else _torch_tangent
         return engine(direction, spins, ctx.table, ctx.walks), None, None, None
+
+
+def _is_compiled(spins: Tensor, walks: Walks) -> bool:
+    return spins.device.type == "cpu" and not np.iscomplexobj(walks.amplitudes)
 
 
 # --- compiled loops: a cluster as rows (part, site, number and lane), number = one of four
@@ -158,14 +174,21 @@ def _compiled_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Wa
 
 def _compiled_forward(direction: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     found = _forward(*(*_arguments(spins, table, walks), direction))
-    return torch.from_numpy(found).reshape(*spins.shape[:-1], -1, 4)
+    return _in_batches(torch.from_numpy(found), spins, walks)
+
+
+def _in_batches(found: Tensor, spins: Tensor, walks: Walks) -> Tensor:
+    """(..., N / n_basis, 2 n_steps, 4) from (centers, 2 n_steps, 4)."""
+    n_centers = spins.shape[-2] // walks.n_basis
+    return found.reshape(*spins.shape[:-2], n_centers, 2 * walks.n_steps, 4)
 
 
 def _compiled_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     arguments = _arguments(spins, table, walks)
     rows = cotangent.detach().contiguous().numpy().reshape(-1, 2 * walks.n_steps, 4)
     parts = _reverse(*(*arguments, rows))
-    found = _gathered(parts, arguments[1], arguments[2], walks.opposite)
+    places = walks.opposite, walks.basis, walks.n_basis
+    found = _gathered(parts, arguments[1], table.numpy(), *places)
     return torch.from_numpy(found).reshape(spins.shape)
 
 
@@ -180,7 +203,8 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     real = s.dtype.type
     own = real(walks.onsite), real(walks.exchange), np.array([1, -1], s.dtype)
     h = walks.neighbors, walks.amplitudes.astype(real), *own, walks.sublattice
-    return numba.get_num_threads(), s, table.numpy(), walks.counts, 2 - walks.sublattice.max(), h
+    clusters = np.ascontiguousarray(walks.clusters(table).numpy())
+    return numba.get_num_threads(), s, clusters, walks.counts, 2 - walks.sublattice.max(), h
 
 
 @numba.njit(cache=True)
@@ -228,10 +252,10 @@ def _step(new, old, x, p, k, m, s, h, factor, out):
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _load(s, spins, table, first):
     """s (K, 3 lanes) = the spins around the centers first ... first + lanes - 1."""
-    n_sites, n = spins.shape[1], LANES
+    n_centers, n = table.shape[0], LANES
     for v in range(LANES):
-        center = min(first + v, spins.shape[0] * n_sites - 1)
-        b, i = center // n_sites, center % n_sites
+        center = min(first + v, spins.shape[0] * n_centers - 1)
+        b, i = center // n_centers, center % n_centers
         for k in range(table.shape[1]):
             for a in range(3):
                 s[k, a * n + v] = spins[b, table[i, k], a]
@@ -358,7 +382,7 @@ def _trace(moments, x, y, counts, sublattice, tangent):
 def _forward(n_threads, spins, table, counts, n_parts, h, direction):
     """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
     n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
-    total = spins.shape[0] * spins.shape[1]
+    total = spins.shape[0] * table.shape[0]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
@@ -457,7 +481,7 @@ def _reverse_walk(found, last, x, scalars, vectors, s, counts, h, out):
 def _reverse(n_threads, spins, table, counts, n_parts, h, cotangent):
     """(n_blocks, K, 3 lanes): the cotangent of the spins of every cluster."""
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
-    total = spins.shape[0] * spins.shape[1]
+    total = spins.shape[0] * table.shape[0]
     n_blocks = -(-total // LANES)
     parts = np.zeros((n_blocks, n_cluster, 3 * LANES), spins.dtype)
     for thread in numba.prange(n_threads):
@@ -486,19 +510,22 @@ def _reverse(n_threads, spins, table, counts, n_parts, h, cotangent):
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _gathered(parts, spins, table, opposite):
+def _gathered(parts, spins, table, opposite, basis, n_basis):
     """Cotangent of every spin: the sum over the clusters that hold it, always in one order.
 
     Site j is at place k of the cluster around the site that lies opposite k from j.
     """
     n_sites, n_cluster, n = spins.shape[1], parts.shape[1], LANES
+    n_centers = n_sites // n_basis
     found = np.empty_like(spins)
     for site in numba.prange(spins.shape[0] * n_sites):
         b, j = site // n_sites, site % n_sites
         zero = spins.dtype.type(0)
         fx, fy, fz = zero, zero, zero
         for k in range(n_cluster):
-            center = b * n_sites + table[j, opposite[k]]
+            if basis[k] != j % n_basis:
+                continue
+            center = b * n_centers + table[j, opposite[k]] // n_basis
             part, v = parts[center // LANES, k], center % LANES
             fx += part[v]
             fy += part[n + v]
@@ -511,34 +538,38 @@ def _gathered(parts, spins, table, opposite):
 
 
 def _torch_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    found = [_cluster_moments(s, walks) for s in _clusters(spins, table)]
-    return torch.cat(found).reshape(*spins.shape[:-1], -1, 4)
+    found = [_cluster_moments(s, walks) for s in _clusters(spins, table, walks)]
+    return _in_batches(torch.cat(found), spins, walks)
 
 
 def _torch_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    pairs = zip(_clusters(spins, table), _clusters(direction, table), strict=True)
+    pairs = zip(*(_clusters(x, table, walks) for x in (spins, direction)), strict=True)
     found = [torch.func.jvp(lambda x: _cluster_moments(x, walks), (s,), (d,))[1] for s, d in pairs]
-    return torch.cat(found).reshape(*spins.shape[:-1], -1, 4)
+    return _in_batches(torch.cat(found), spins, walks)
 
 
 def _torch_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     rows = cotangent.detach().reshape(-1, 2 * walks.n_steps, 4).split(CHUNK)
     parts = []
-    for s, g in zip(_clusters(spins, table), rows, strict=True):
+    for s, g in zip(_clusters(spins, table, walks), rows, strict=True):
         pull_back = torch.func.vjp(lambda x: _cluster_moments(x, walks), s)[1]
         parts.append(pull_back(g)[0])
-    every = torch.cat(parts).reshape(-1, *table.shape, 3)  # (B, N, K, 3)
-    centers = table[:, torch.as_tensor(walks.opposite, device=table.device)]
-    places = torch.arange(table.shape[1], device=table.device)
-    return every[:, centers, places].sum(2).reshape(spins.shape)
+    every = torch.cat(parts).reshape(-1, *walks.clusters(table).shape, 3)  # (B, centers, K, 3)
+    found = spins.new_empty(len(every), *spins.shape[-2:])
+    for b in range(walks.n_basis):
+        places = np.flatnonzero(walks.basis == b)
+        centers = table[b :: walks.n_basis, walks.opposite[places]] // walks.n_basis
+        found[:, b :: walks.n_basis] = every[:, centers, places].sum(2)
+    return found.reshape(spins.shape)
 
 
-def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
+def _clusters(spins: Tensor, table: Tensor, walks: Walks) -> Iterator[Tensor]:
     """Spins (centers, K, 3) around the centers of all configurations, a chunk at a time."""
     flat = spins.detach().reshape(-1, *spins.shape[-2:])
-    n_sites = flat.shape[1]
-    for centers in torch.arange(flat.shape[0] * n_sites, device=spins.device).split(CHUNK):
-        yield flat[(centers // n_sites)[:, None], table[centers % n_sites]]
+    rows = walks.clusters(table)
+    n_centers = len(rows)
+    for centers in torch.arange(flat.shape[0] * n_centers, device=spins.device).split(CHUNK):
+        yield flat[(centers // n_centers)[:, None], rows[centers % n_centers]]
 
 
 def _cluster_moments(s: Tensor, walks: Walks) -> Tensor:
@@ -559,15 +590,20 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
     """H x on the cluster."""
     padded = torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
     neighbors = torch.as_tensor(walks.neighbors, device=x.device)
-    amplitudes = torch.as_tensor(walks.amplitudes, dtype=x.dtype, device=x.device)
-    hopped = sum(
-        amplitudes[:, z, None] * padded[:, neighbors[:, z]] for z in range(neighbors.shape[1])
-    )
     w, a, b = x[..., :2], x[..., 2:5], x[..., 5:]
+
+    def hopped(amplitudes: NDArray[Any], y: Tensor) -> Tensor:
+        t = torch.as_tensor(amplitudes, dtype=x.dtype, device=x.device)
+        return sum(t[:, z, None] * y[:, neighbors[:, z]] for z in range(neighbors.shape[1]))
+
+    hx = hopped(walks.amplitudes.real, padded)
+    if np.iscomplexobj(walks.amplitudes):
+        turned = [-padded[..., 1:2], padded[..., :1], -padded[..., 5:], padded[..., 2:5]]  # i x
+        hx = hx + hopped(walks.amplitudes.imag, torch.cat(turned, dim=-1))
     parts = [(s * a).sum(-1, keepdim=True), (s * b).sum(-1, keepdim=True)]
     parts.append(w[..., :1] * s - torch.linalg.cross(s, b))
     parts.append(w[..., 1:] * s + torch.linalg.cross(s, a))
-    return hopped + walks.onsite * x + walks.exchange * torch.cat(parts, dim=-1)
+    return hx + walks.onsite * x + walks.exchange * torch.cat(parts, dim=-1)
 
 
 def _block(x: Tensor, y: Tensor) -> Tensor:

@@ -1,16 +1,13 @@
 """The far-sighted descriptor on any lattice, with any hopping: moments of the dense Hamiltonian."""
 
-import dataclasses
-
 import laws
 import numpy as np
 import pytest
 import torch
 
 from sdml import forcefield, lattice, spins
-from sdml.descriptor import moments, walks
+from sdml.descriptor import walks
 from sdml.descriptor.moments import TILT_SCALE, MomentEnvironment
-from sdml.descriptor.walks import local_moments
 from sdml.model import SDModel, hamiltonian
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])

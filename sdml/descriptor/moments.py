@@ -12,11 +12,11 @@ reversal mu_n is even and the vector moment m_n odd. The features of a site are,
 * tilt: the transverse vectors m_n - (S_i . m_n) S_i with each other, m_n by m_n+k for k = 0 ... 4:
   how far and in which order the electron spins turn away from it.
 
-Orders 1 and 2 are constants of the site, and with them only sites of a cell that no symmetry maps on
-each other, as on the Lieb lattice, tell themselves apart: there the charges begin at order 1. On a
-bipartite lattice time reversal of the electrons and a sign on one sublattice turn H into -H, so
-that mu_n vanishes for odd n and m_n for even n; there only the others are taken. Magnetic flux,
-which complex hopping brings, breaks time reversal, of the features as of the energy.
+Orders 1 and 2 are the same for all states, and differ only between sites of a cell that no symmetry
+maps on each other, as on the Lieb lattice: there the charges begin at order 1. On a bipartite
+lattice time reversal of the electrons and a sign on one sublattice turn H into -H, so that mu_n
+vanishes for odd n and m_n for even n; there only the others are taken. Magnetic flux, which complex
+hopping brings, breaks time reversal, of the features as of the energy.
 
 A network closes the series: it gives the energy that the kernel polynomial method would get from
 hundreds of moments.
@@ -231,9 +231,9 @@ class MomentEnvironment:
 def _bonds(model: SDModel) -> tuple[Bond, ...]:
     """The hopping of a model as directed bonds of its crystal."""
     return tuple(
-        (b, *map(int, corner), float(h.real), float(h.imag))
+        (b, int(x), int(y), int(c), float(h.real), float(h.imag))
         for b, (corners, elements) in enumerate(cell_hopping(model))
-        for corner, h in zip(corners, elements, strict=True)
+        for (x, y, c), h in zip(corners, elements, strict=True)
     )
 
 

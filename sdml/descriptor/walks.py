@@ -592,7 +592,7 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
     neighbors = torch.as_tensor(walks.neighbors, device=x.device)
     w, a, b = x[..., :2], x[..., 2:5], x[..., 5:]
 
-    def hopped(amplitudes: NDArray[Any], y: Tensor) -> Tensor:
+    def hopped(amplitudes: NDArray[Any], y: Tensor) -> Any:
         t = torch.as_tensor(amplitudes, dtype=x.dtype, device=x.device)
         return sum(t[:, z, None] * y[:, neighbors[:, z]] for z in range(neighbors.shape[1]))
 

@@ -107,27 +107,6 @@ class SDModel:
         return matrix
 
 
-def cell_hopping(model: SDModel) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """The hopping of the infinite crystal, for every site of a cell.
-
-    Returns
-    -------
-    list of (corners, elements)
-        The corners (z, 3), x and y of a cell and basis index there, relative to the cell of the
-        site, by distance, then by angle; and the elements (z,) of H that join the site (row) to
-        them (column), -t where they are not zero.
-    """
-    lattice, shells = model.lattice, np.array(model.hopping)
-    distances = lattice.shell_distances(len(shells))
-    found = []
-    for b in range(lattice.n_basis):
-        corners, vectors = lattice.displacements(distances[-1] + 1e-6 * lattice.spacing, b)
-        lengths = np.linalg.norm(vectors, axis=-1)
-        elements = -shells[np.abs(lengths[:, None] - distances).argmin(-1)]
-        found.append((corners[elements != 0], elements[elements != 0]))
-    return found
-
-
 def paper_model(lattice: Lattice, **changed: Any) -> SDModel:
     """The magnet of the paper on a triangular or square lattice, see :data:`PAPER_CASES`.
 

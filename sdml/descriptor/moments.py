@@ -23,7 +23,7 @@ hundreds of moments.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from torch import Tensor
 from sdml import lattice as lattices
 from sdml.descriptor.environment import IntArray, SiteDescriptor, require_kind
 from sdml.descriptor.walks import Walks, local_moments
-from sdml.model import SDModel, cell_hopping
+from sdml.model import SDModel
 
 FIRST_ORDER = 3
 TILT_SPAN = 4
@@ -230,10 +230,12 @@ class MomentEnvironment:
 
 def _bonds(model: SDModel) -> tuple[Bond, ...]:
     """The hopping of a model as directed bonds of its crystal."""
+    cell = replace(model.lattice, shape=(1, 1))
     return tuple(
-        (b, int(x), int(y), int(c), float(h.real), float(h.imag))
-        for b, (corners, elements) in enumerate(cell_hopping(model))
-        for (x, y, c), h in zip(corners, elements, strict=True)
+        (int(b), int(x), int(y), int(c), -amplitude, 0.0)
+        for shell, amplitude in enumerate(model.hopping, start=1)  # type: ignore[arg-type]
+        if amplitude
+        for (b, c), (x, y) in zip(cell.directed_bonds(shell), cell.windings(shell), strict=True)
     )
 
 

@@ -102,7 +102,8 @@ class MomentEnvironment:
             raise ValueError(f"exchange_coupling: must be finite, got {self.exchange_coupling}")
         object.__setattr__(self, "exchange_coupling", float(self.exchange_coupling))
         bonds = tuple((*map(int, bond[:4]), *map(float, bond[4:])) for bond in self.hopping)
-        if {(c, -x, -y, b, re, -im) for b, x, y, c, re, im in bonds} != set(bonds):
+        reverse = {(c, -x, -y, b, re, -im) for b, x, y, c, re, im in bonds}
+        if reverse != set(bonds) or not np.isfinite(bonds).all():
             raise ValueError(f"hopping: must be finite and Hermitian, got {self.hopping}")
         object.__setattr__(self, "hopping", bonds)
 
@@ -176,7 +177,12 @@ class MomentEnvironment:
             pairs = ((n, hops.get(c)) for corner, n in hops.items() for c in self._around(corner))
             if any(m is not None and (n - m) % 2 == 0 for n, m in pairs):
                 return False
-        return not any(h.imag for joined in self._joined for _, h in joined)
+        return not self.is_complex
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a hop has an imaginary part."""
+        return any(h.imag for joined in self._joined for _, h in joined)
 
     @cached_property
     def has_equal_sites(self) -> bool:
@@ -204,7 +210,8 @@ class MomentEnvironment:
         return Walks(
             counts,
             neighbors,
-            amplitudes if amplitudes.imag.any() else amplitudes.real.copy(),
+            amplitudes.real.copy(),
+            amplitudes.imag[:, : width * self.is_complex].copy(),
             np.array([c for _, _, c in number]),
             self.n_basis,
             opposite,

@@ -54,7 +54,9 @@ class Walks:
     neighbors : (K, z) int
         Cluster sites joined to each cluster site, K for none; z is even and at least 4.
     amplitudes : (K, z)
-        Matrix elements of H along those bonds, from row to column; complex ones only in torch.
+        Real parts of the elements of H that join each cluster site (row) to those (columns).
+    phases : (K, z) or (K, 0)
+        Imaginary parts, if there are any.
     basis : (K,) int
         Which site of its cell each cluster site is; the first is that of the centers.
     n_basis : int
@@ -70,7 +72,8 @@ class Walks:
 
     counts: IntArray
     neighbors: IntArray
-    amplitudes: NDArray[Any]
+    amplitudes: FloatArray
+    phases: FloatArray
     basis: IntArray
     n_basis: int
     opposite: IntArray
@@ -114,7 +117,7 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
         ctx.save_for_backward(spins)
         ctx.table, ctx.walks = table, walks
-        engine = _compiled_moments if _is_compiled(spins, walks) else _torch_moments
+        engine = _compiled_moments if spins.device.type == "cpu" else _torch_moments
         return engine(spins, table, walks)
 
     @staticmethod
@@ -145,19 +148,15 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx: Any, cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
         ctx.save_for_backward(spins)
         ctx.table, ctx.walks = table, walks
-        engine = _compiled_adjoint if _is_compiled(spins, walks) else _torch_adjoint
+        engine = _compiled_adjoint if spins.device.type == "cpu" else _torch_adjoint
         return engine(cotangent, spins, table, walks)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, direction: Tensor) -> Any:
         (spins,) = ctx.saved_tensors
-        engine = _compiled_tangent if _is_compiled(spins, ctx.walks) else _torch_tangent
+        engine = _compiled_tangent if spins.device.type == "cpu" else _torch_tangent
         return engine(direction, spins, ctx.table, ctx.walks), None, None, None
-
-
-def _is_compiled(spins: Tensor, walks: Walks) -> bool:
-    return spins.device.type == "cpu" and not np.iscomplexobj(walks.amplitudes)
 
 
 # --- compiled loops: a cluster as rows (part, site, number and lane), number = one of four
@@ -187,8 +186,9 @@ def _compiled_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Wa
     arguments = _arguments(spins, table, walks)
     rows = cotangent.detach().contiguous().numpy().reshape(-1, 2 * walks.n_steps, 4)
     parts = _reverse(*(*arguments, rows))
-    places = walks.opposite, walks.basis, walks.n_basis
-    found = _gathered(parts, arguments[1], table.numpy(), *places)
+    n_basis, cells = walks.n_basis, table.numpy()
+    cells = cells // n_basis if n_basis > 1 else cells
+    found = _gathered(parts, arguments[1], cells, walks.opposite, walks.basis, n_basis)
     return torch.from_numpy(found).reshape(spins.shape)
 
 
@@ -202,7 +202,8 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     s = _flat(spins)
     real = s.dtype.type
     own = real(walks.onsite), real(walks.exchange), np.array([1, -1], s.dtype)
-    h = walks.neighbors, walks.amplitudes.astype(real), *own, walks.sublattice
+    hops, phases = (part.astype(real) for part in (walks.amplitudes, walks.phases))
+    h = walks.neighbors, hops, *own, walks.sublattice, phases
     clusters = np.ascontiguousarray(walks.clusters(table).numpy())
     return numba.get_num_threads(), s, clusters, walks.counts, 2 - walks.sublattice.max(), h
 
@@ -230,9 +231,18 @@ def _add_product(out, i, q, k, s, j, factor, turn):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _add_turned(out, q, j, phase, turn):
+    """out += i phase q_j, for turn = 1 if q is the odd part and -1 if it is the even one."""
+    for c in range(LANES):
+        out[0, c] -= turn * phase * q[j, c]
+    for c in range(LANES, ROW):
+        out[0, c] += turn * phase * q[j, c]
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _step(new, old, x, p, k, m, s, h, factor, out):
     """Part p of new_k = factor (H x)_k - old_k, in walks of m steps."""
-    neighbors, amplitudes, onsite, exchange, signs, sublattice = h
+    neighbors, amplitudes, onsite, exchange, signs, sublattice, phases = h
     n_parts, row, y, z = x.shape[0], x[p], new[p], old[p]
     j0, j1, j2, j3 = neighbors[k, 0], neighbors[k, 1], neighbors[k, 2], neighbors[k, 3]
     t0, t1, t2, t3 = amplitudes[k, 0], amplitudes[k, 1], amplitudes[k, 2], amplitudes[k, 3]
@@ -243,6 +253,8 @@ def _step(new, old, x, p, k, m, s, h, factor, out):
         u0, u1 = amplitudes[k, bond], amplitudes[k, bond + 1]
         for c in range(ROW):
             out[0, c] += u0 * row[i0, c] + u1 * row[i1, c]
+    for bond in range(phases.shape[1]):
+        _add_turned(out, x[n_parts - 1 - p], neighbors[k, bond], phases[k, bond], signs[p])
     turn = signs[_parity(p, m, sublattice[k], n_parts)]
     _add_product(out, 0, x[n_parts - 1 - p], k, s, k, exchange, turn)
     for c in range(ROW):
@@ -275,7 +287,7 @@ def _walk(x, s, counts, h, out):
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _walk_tangent(y, x, d, s, counts, h, out):
     """y = the change of the walk x when the spins s change along d."""
-    exchange, signs, sublattice = h[3:]
+    exchange, signs, sublattice = h[3:6]
     one, n_parts = signs[0], x.shape[1]
     for m in range(counts.shape[0] - 1):
         factor, old = (one + one, y[m - 1]) if m else (one, y[-1])
@@ -510,22 +522,23 @@ def _reverse(n_threads, spins, table, counts, n_parts, h, cotangent):
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _gathered(parts, spins, table, opposite, basis, n_basis):
+def _gathered(parts, spins, cells, opposite, basis, n_basis):
     """Cotangent of every spin: the sum over the clusters that hold it, always in one order.
 
-    Site j is at place k of the cluster around the site that lies opposite k from j.
+    Site j is at place k of the cluster around the site that lies opposite k from j, in the cell
+    cells[j, opposite[k]], if it is the site basis[k] of its own.
     """
     n_sites, n_cluster, n = spins.shape[1], parts.shape[1], LANES
     n_centers = n_sites // n_basis
     found = np.empty_like(spins)
     for site in numba.prange(spins.shape[0] * n_sites):
         b, j = site // n_sites, site % n_sites
-        zero = spins.dtype.type(0)
+        zero, own = spins.dtype.type(0), j % n_basis
         fx, fy, fz = zero, zero, zero
         for k in range(n_cluster):
-            if basis[k] != j % n_basis:
+            if basis[k] != own:
                 continue
-            center = b * n_centers + table[j, opposite[k]] // n_basis
+            center = b * n_centers + cells[j, opposite[k]]
             part, v = parts[center // LANES, k], center % LANES
             fx += part[v]
             fy += part[n + v]
@@ -592,14 +605,14 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
     neighbors = torch.as_tensor(walks.neighbors, device=x.device)
     w, a, b = x[..., :2], x[..., 2:5], x[..., 5:]
 
-    def hopped(amplitudes: NDArray[Any], y: Tensor) -> Any:
+    def hopped(amplitudes: FloatArray, y: Tensor) -> Any:
         t = torch.as_tensor(amplitudes, dtype=x.dtype, device=x.device)
         return sum(t[:, z, None] * y[:, neighbors[:, z]] for z in range(neighbors.shape[1]))
 
-    hx = hopped(walks.amplitudes.real, padded)
-    if np.iscomplexobj(walks.amplitudes):
+    hx = hopped(walks.amplitudes, padded)
+    if walks.phases.size:
         turned = [-padded[..., 1:2], padded[..., :1], -padded[..., 5:], padded[..., 2:5]]  # i x
-        hx = hx + hopped(walks.amplitudes.imag, torch.cat(turned, dim=-1))
+        hx = hx + hopped(walks.phases, torch.cat(turned, dim=-1))
     parts = [(s * a).sum(-1, keepdim=True), (s * b).sum(-1, keepdim=True)]
     parts.append(w[..., :1] * s - torch.linalg.cross(s, b))
     parts.append(w[..., 1:] * s + torch.linalg.cross(s, a))

@@ -44,7 +44,7 @@ every_model = pytest.mark.parametrize("model, radius", MODELS.values(), ids=MODE
 
 def exact_moments(matrix, environment):
     """(N, 2 n_steps, 4): traces of the blocks of T_n(H), from the eigenvectors of all of H."""
-    center, half_width = environment._band()
+    center, half_width = environment.band
     levels, vectors = np.linalg.eigh(matrix)
     scaled = (levels - center) / half_width
     assert np.abs(scaled).max() < 1 + 1e-3

@@ -118,8 +118,8 @@ class MomentEnvironment:
         bonds = _bonds(model)
         if not bonds:
             raise ValueError(f"model: hopping must not be zero for moments, got {model.hopping}")
-        if kind != lattice.name or kind in ("square", "triangular"):
-            bonds = () if bonds == _nearest_bonds(kind) else bonds
+        if kind in ("square", "triangular") and bonds == _nearest_bonds(kind):
+            bonds = ()  # as released weights have it
         return cls(kind, radius, n_steps, model.exchange_coupling, bonds)
 
     def descriptor(self) -> "MomentDescriptor":
@@ -144,36 +144,27 @@ class MomentEnvironment:
         return [(x + dx, y + dy, c) for (dx, dy, c), _ in self._joined[b]]
 
     @cached_property
-    def shells(self) -> list[list[list[Corner]]]:
-        """Of every site of a cell: corners that 0, 1, ... radius hops reach first."""
+    def hops(self) -> list[dict[Corner, int]]:
+        """Of every site of a cell: the corners within the radius, and how many hops lead there."""
         found = []
         for b in range(self.n_basis):
-            shells = [[(0, 0, b)]]
-            seen = set(shells[0])
-            for _ in range(self.radius):
-                reached = (c for corner in shells[-1] for c in self._around(corner))
-                shells.append([c for c in dict.fromkeys(reached) if c not in seen])
-                seen.update(shells[-1])
-            found.append(shells)
+            hops = {(0, 0, b): 0}
+            last = list(hops)
+            for n in range(1, self.radius + 1):
+                reached = (c for corner in last for c in self._around(corner))
+                last = [c for c in dict.fromkeys(reached) if c not in hops]
+                hops.update(dict.fromkeys(last, n))
+            found.append(hops)
         return found
 
     def cells(self, basis: int = 0) -> IntArray:
         """(K, 3) corners of the cluster around a site of a cell, by number of hops."""
-        return np.array([corner for shell in self.shells[basis] for corner in shell])
-
-    @cached_property
-    def _numbers(self) -> list[dict[Corner, int]]:
-        """Places of the corners in the cluster around every site of a cell."""
-        return [
-            {corner: k for k, corner in enumerate(c for shell in shells for c in shell)}
-            for shells in self.shells
-        ]
+        return np.array(list(self.hops[basis]))
 
     @cached_property
     def is_bipartite(self) -> bool:
         """Whether every hop of the clusters is real and changes the parity of the hops so far."""
-        for shells in self.shells:
-            hops = {corner: n for n, shell in enumerate(shells) for corner in shell}
+        for hops in self.hops:
             pairs = ((n, hops.get(c)) for corner, n in hops.items() for c in self._around(corner))
             if any(m is not None and (n - m) % 2 == 0 for n, m in pairs):
                 return False
@@ -193,10 +184,10 @@ class MomentEnvironment:
 
     def walks(self, basis: int = 0) -> Walks:
         """The Hamiltonian on the cluster of a site, scaled by the bounds of its spectrum."""
-        shells, number = self.shells[basis], self._numbers[basis]
-        sizes = np.cumsum([len(shell) for shell in shells])
-        counts = sizes[np.minimum(np.arange(self.n_steps + 1), self.radius)]
-        center, half_width = self._band()
+        numbers = [{corner: k for k, corner in enumerate(hops)} for hops in self.hops]
+        number, reached = numbers[basis], np.array(list(self.hops[basis].values()))
+        counts = np.searchsorted(reached, np.arange(self.n_steps + 1), side="right")
+        center, half_width = self.band
         width = max(map(len, self._joined))
         width = max(width + width % 2, 4)
         neighbors = np.full((len(number), width), len(number))
@@ -205,8 +196,7 @@ class MomentEnvironment:
             around = self._around(corner)
             neighbors[k, : len(around)] = [number.get(c, len(number)) for c in around]
             amplitudes[k, : len(around)] = [h / half_width for _, h in self._joined[corner[2]]]
-        opposite = np.array([self._numbers[c][-x, -y, basis] for x, y, c in number])
-        parity = np.repeat(np.arange(len(shells)) % 2, [len(s) for s in shells])
+        opposite = np.array([numbers[c][-x, -y, basis] for x, y, c in number])
         return Walks(
             counts,
             neighbors,
@@ -215,12 +205,13 @@ class MomentEnvironment:
             np.array([c for _, _, c in number]),
             self.n_basis,
             opposite,
-            parity * self.is_bipartite,
+            reached % 2 * self.is_bipartite,
             -center / half_width,
             -self.exchange_coupling / half_width,
         )
 
-    def _band(self) -> tuple[float, float]:
+    @cached_property
+    def band(self) -> tuple[float, float]:
         """Center and half width of the interval that the hopping and the exchange span."""
         steps = np.arange(N_MOMENTA) / N_MOMENTA
         momenta = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)

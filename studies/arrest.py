@@ -19,18 +19,18 @@ With --heat the bath is warmer between two times. One free core takes about 6 mi
 exact 20 x 20, 90 to 150 for exact 30 x 30, and 6 for the force field at 100 x 100. `keep` writes
 what `collect` needs of one run to data/reference/seeds/ (some 100 kB), so that runs made at
 different times and places can be collected together; `add` puts these seeds into a stored reference
-(its sets by name, new ones behind them) and removes their files. `collect` writes data/reference/NAME.json with
-the statistics at times in steps of about a tenth of a decade, and NAME.h5 with a few frames of one
-seed of each set and the densities at the end of all. `density` takes four frames of one store
-and writes their electron density by the kernel polynomial method beside that of the engine that
-drove them (data/reference/NAME.h5): the electrons of lattices too large for diagonalization.
-`rates` asks, on the frames of a set of exact runs (exact_30_kT0), how fast the motion driven by
-another engine would dissipate their exact energy. `relax` judges the ends of some runs by exact
-fields: the torque and the holes at the end, and again after a relaxation without noise. `inherent`
-relaxes frames of the heated runs by the force field that drove them, which takes away thermal
-motion and leaves the clusters (inherent structures: Stillinger and Weber, Phys. Rev. A 25, 978
-(1982), doi 10.1103/PhysRevA.25.978). `all` makes every run of the stored reference and collects
-them.
+(its sets by name, new ones behind them) and removes their files. `collect` writes
+data/reference/NAME.json with the statistics at times in steps of about a tenth of a decade, and
+NAME.h5 with a few frames of one seed of each set and the densities at the end of all. `density`
+takes four frames of one store and writes their electron density by the kernel polynomial method
+beside that of the engine that drove them (data/reference/NAME.h5): the electrons of lattices too
+large for diagonalization. `rates` asks, on the frames of a set of exact runs (exact_30_kT0), how
+fast the motion driven by another engine would dissipate their exact energy. `relax` judges the ends
+of some runs by exact fields: the torque and the holes at the end, and again after a relaxation
+without noise. `inherent` relaxes frames of the heated runs by the force field that drove them,
+which takes away thermal motion and leaves the clusters (inherent structures: Stillinger and Weber,
+Phys. Rev. A 25, 978 (1982), doi 10.1103/PhysRevA.25.978). `all` makes every run of the stored
+reference and collects them.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def test_features_are_what_their_labels_say(kind):
     """Charge, spin and tilt of every order, from the moments one by one."""
     s, descriptor = torch.as_tensor(spins.random(49, 0)), DESCRIPTORS[kind]
     table = descriptor.neighbor_table(getattr(lattice, kind)(7))
-    moments = local_moments(s, table, descriptor.walks)
+    moments = local_moments(s, table, descriptor.walks[0])
     found = descriptor(s, table)
     assert found.shape == (49, descriptor.n_features)
     charge, vector = moments[..., 0], moments[..., 1:]
@@ -81,7 +81,7 @@ def test_orders_one_and_two_are_the_same_for_all_states(kind):
     """Why the features begin at order three."""
     s, descriptor = torch.as_tensor(spins.random(49, 0)), DESCRIPTORS[kind]
     table = descriptor.neighbor_table(getattr(lattice, kind)(7))
-    moments = local_moments(s, table, descriptor.walks)[:, :2]
+    moments = local_moments(s, table, descriptor.walks[0])[:, :2]
     charge, vector = moments[..., 0], moments[..., 1:]
     along = (vector * s[:, None]).sum(-1, keepdim=True)
     assert float((vector - along * s[:, None]).abs().max()) < 1e-15
@@ -91,7 +91,7 @@ def test_orders_one_and_two_are_the_same_for_all_states(kind):
 def test_what_vanishes_on_a_bipartite_lattice():
     """Time reversal of the electrons and a sign on one sublattice turn H into -H."""
     s, descriptor = torch.as_tensor(spins.random(49, 0)), DESCRIPTORS["square"]
-    moments = local_moments(s, descriptor.neighbor_table(lattice.square(7)), descriptor.walks)
+    moments = local_moments(s, descriptor.neighbor_table(lattice.square(7)), descriptor.walks[0])
     assert float(moments[:, ::2, 0].abs().max()) < 1e-15  # charge, odd orders
     assert float(moments[:, 1::2, 1:].abs().max()) < 1e-15  # spin, even orders
 
@@ -149,12 +149,12 @@ def test_the_cluster_is_the_sites_within_the_radius(kind):
     lat = getattr(lattice, kind)(9)
     table = DESCRIPTORS[kind].neighbor_table(lat).numpy()
     np.testing.assert_array_equal(table[:, 0], np.arange(81))
-    distance, counts = bonds_between(lat), DESCRIPTORS[kind].walks.counts
+    distance, counts = bonds_between(lat), DESCRIPTORS[kind].walks[0].counts
     assert set(table[0]) == set(np.flatnonzero(distance <= environment.radius))
     for n, count in enumerate(counts):
         assert set(distance[table[0, :count]]) == set(range(min(n, environment.radius) + 1))
         assert count == (distance <= min(n, environment.radius)).sum()
-    opposite = DESCRIPTORS[kind].walks.opposite
+    opposite = DESCRIPTORS[kind].walks[0].opposite
     for place, back in enumerate(opposite):
         np.testing.assert_array_equal(table[table[:, place], back], np.arange(81))
 

@@ -29,7 +29,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def cluster(kind, shape, radius=3, n_steps=5):
     """(table, Walks) of the clusters on a lattice."""
     descriptor = MomentEnvironment(kind, radius, n_steps, J).descriptor()
-    return descriptor.neighbor_table(getattr(lattice, kind)(*shape)), descriptor.walks
+    return descriptor.neighbor_table(getattr(lattice, kind)(*shape)), descriptor.walks[0]
 
 
 def states(shape, batch=(), seed=0, dtype=torch.float64):

@@ -167,13 +167,10 @@ def _trained(
 
 
 def _environment(given: Arguments, model: SDModel) -> Environment:
-    named: dict[str, type[Environment]] = {
-        "moments": MomentEnvironment,
-        "symmetry": SymmetryEnvironment,
-        "raw": RawBondEnvironment,
-    }
-    kind, coupling = model.lattice.name, model.exchange_coupling
-    return _from_options(named[given.descriptor], given, kind=kind, exchange_coupling=coupling)
+    if given.descriptor == "moments":
+        return MomentEnvironment.for_model(model, given.radius, given.n_steps)
+    named = {"symmetry": SymmetryEnvironment, "raw": RawBondEnvironment}
+    return _from_options(named[given.descriptor], given, kind=model.lattice.name)
 
 
 def _calibrate(given: Arguments, members: Sequence[ForceField], judged: Dataset) -> None:

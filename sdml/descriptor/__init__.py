@@ -1,6 +1,12 @@
 """What a network sees of the spins around a site: irreps, moments of walks, or raw products."""
 
-from sdml.descriptor.environment import BondEnvironment, Descriptor, feature_table
+from sdml.descriptor.environment import (
+    AnyDescriptor,
+    AnyEnvironment,
+    BondEnvironment,
+    Descriptor,
+    feature_table,
+)
 from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
 from sdml.descriptor.moments import MomentDescriptor, MomentEnvironment
 from sdml.descriptor.orbits import Feature, environment_images, orbit_coefficients
@@ -8,6 +14,8 @@ from sdml.descriptor.raw import RawBondDescriptor, RawBondEnvironment
 from sdml.descriptor.walks import Walks
 
 __all__ = [
+    "AnyDescriptor",
+    "AnyEnvironment",
     "BondEnvironment",
     "Descriptor",
     "Feature",

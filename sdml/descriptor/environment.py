@@ -8,7 +8,7 @@ products too, never a sum scattered in memory: deterministic on every device, an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -78,6 +78,40 @@ class BondEnvironment:
         return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
 
+class AnyDescriptor(Protocol):
+    """What a force field asks of a descriptor: a module that makes features of spins.
+
+    The features of a site must be the same for all states that a symmetry of the model turns into
+    each other, and for all sites of the crystal alike: one network reads them.
+    """
+
+    environment: Any
+    """The :class:`AnyEnvironment` that made it."""
+
+    @property
+    def n_features(self) -> int:
+        """F."""
+
+    def neighbor_table(self, lattice: Lattice) -> Tensor:
+        """What :meth:`__call__` needs of a lattice; ValueError for one of another crystal."""
+
+    def __call__(self, spins: Tensor, table: Tensor) -> Tensor:
+        """Unit spins (..., N, 3) -> features (..., N, F) in their dtype, differentiable."""
+
+
+class AnyEnvironment(Protocol):
+    """The description of a descriptor: a frozen dataclass of plain values, saved with weights."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """The name of the lattices that it is for."""
+
+    def descriptor(self) -> AnyDescriptor:
+        """The module, made anew."""
+
+
 class SiteDescriptor(nn.Module):
     """A map of (..., N, 3) spins to (..., N, F) features of the sites around every site.
 
@@ -87,29 +121,32 @@ class SiteDescriptor(nn.Module):
     Parameters
     ----------
     environment : frozen dataclass with ``kind``
-    corners : (K, 2) or (K, 3) int
-        Cell displacements of the sites that it sees.
+    *clusters : (K, 3) int
+        For every site of a cell the corners (x, y, basis) that it sees, relative to its cell.
     """
 
     features: tuple[Any, ...]
 
-    def __init__(self, environment: Any, corners: IntArray) -> None:
+    def __init__(self, environment: Any, *clusters: IntArray) -> None:
         super().__init__()
-        self.environment, self.cells = environment, corners[:, :2]
+        self.environment, self.clusters = environment, clusters
 
     @property
     def n_features(self) -> int:
         return len(self.features)
 
     def neighbor_table(self, lattice: Lattice) -> Tensor:
-        """(N, K) the sites that every site of a lattice of this kind sees."""
-        kind = self.environment.kind
-        if not lattice.is_a(kind):
+        """(N, K) the sites that every site of a lattice of this kind sees; then the last again."""
+        kind, n_basis = self.environment.kind, len(self.clusters)
+        if not lattice.is_a(kind) or lattice.n_basis != n_basis:
             raise ValueError(
-                f"lattice: must have the vectors and the one site a cell of {kind!r}, got "
+                f"lattice: must be {kind!r} with {n_basis} sites a cell, got "
                 f"{lattice.name!r} with {lattice.vectors} and {lattice.n_basis} sites"
             )
-        sites = lattice.site_index(lattice.cells[:, None] + self.cells, 0)
+        width = max(map(len, self.clusters))
+        corners = np.stack([c[np.minimum(np.arange(width), len(c) - 1)] for c in self.clusters])
+        own = corners[lattice.sublattices]
+        sites = lattice.site_index(lattice.cells[:, None] + own[..., :2], own[..., 2])
         return torch.as_tensor(sites, device=next((x.device for x in self.buffers()), None))
 
 
@@ -124,6 +161,7 @@ class Descriptor(SiteDescriptor):
 
     def __init__(self, environment: Any, corners: IntArray) -> None:
         super().__init__(environment, corners)
+        self.cells = corners[:, :2]
         places = np.concatenate([[[0, 0]], self.cells])
         meets = (places[:, None] + places[None] == 0).all(-1)
         self._table("opposite", meets.argmax(-1))

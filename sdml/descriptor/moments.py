@@ -12,16 +12,20 @@ reversal mu_n is even and the vector moment m_n odd. The features of a site are,
 * tilt: the transverse vectors m_n - (S_i . m_n) S_i with each other, m_n by m_n+k for k = 0 ... 4:
   how far and in which order the electron spins turn away from it.
 
-(Orders 1 and 2 are the same for all states. On a bipartite lattice time reversal of the electrons
-and a sign on one sublattice turn H into -H, so that mu_n vanishes for odd n and m_n for even n;
-there only the others are taken.) A network closes the series: it gives the energy that
-the kernel polynomial method would get from hundreds of moments.
+Orders 1 and 2 are the same for all states, and differ only between sites of a cell that no symmetry
+maps on each other, as on the Lieb lattice: there the charges begin at order 1. On a bipartite
+lattice time reversal of the electrons and a sign on one sublattice turn H into -H, so that mu_n
+vanishes for odd n and m_n for even n; there only the others are taken. Magnetic flux, which complex
+hopping brings, breaks time reversal, of the features as of the energy.
+
+A network closes the series: it gives the energy that the kernel polynomial method would get from
+hundreds of moments.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,12 +34,18 @@ from torch import Tensor
 from sdml import lattice as lattices
 from sdml.descriptor.environment import IntArray, SiteDescriptor, require_kind
 from sdml.descriptor.walks import Walks, local_moments
+from sdml.model import SDModel
 
 FIRST_ORDER = 3
 TILT_SPAN = 4
 """Largest difference of the orders in a tilt."""
 TILT_SCALE = 3.0
 """Transverse vectors are smaller than the other moments."""
+N_MOMENTA = 120
+"""Along either reciprocal vector, to find the edges of the band: holds Gamma, M, K and X."""
+
+Corner = tuple[int, int, int]
+Bond = tuple[int, int, int, int, float, float]
 
 
 class MomentFeature(NamedTuple):
@@ -48,18 +58,24 @@ class MomentFeature(NamedTuple):
 
 @dataclass(frozen=True)
 class MomentEnvironment:
-    """Tables of the far-sighted descriptor for one kind of lattice and one Hamiltonian.
+    """Tables of the far-sighted descriptor for one crystal and one Hamiltonian.
+
+    :meth:`for_model` makes the one of a model on any lattice.
 
     Parameters
     ----------
-    kind : {'square', 'triangular'}
+    kind : str
+        The name of the lattice: 'square' or 'triangular' unless ``hopping`` is given.
     radius : int
-        Reach in bonds.
+        Reach in hops.
     n_steps : int
         Steps of a walk, at least ``radius``, and one more to see the spins at that distance; there
         are 2 n_steps moments.
     exchange_coupling : float
-        J in units of the nearest-neighbor hopping.
+        J.
+    hopping : tuple of (b, x, y, c, real, imaginary)
+        The elements of H that join site b of a cell (row) to site c of the cell (x, y) away
+        (column), both directions of every bond. By default -1 for nearest neighbors.
     """
 
     assumes: ClassVar[frozenset[str]] = frozenset(("spin rotations",))
@@ -68,9 +84,11 @@ class MomentEnvironment:
     radius: int
     n_steps: int
     exchange_coupling: float
+    hopping: tuple[Bond, ...] = ()
 
     def __post_init__(self) -> None:
-        require_kind(self.kind)
+        if not len(self.hopping):
+            require_kind(self.kind)
         for name in ("radius", "n_steps"):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer):
@@ -85,54 +103,144 @@ class MomentEnvironment:
         if not np.isfinite(self.exchange_coupling):
             raise ValueError(f"exchange_coupling: must be finite, got {self.exchange_coupling}")
         object.__setattr__(self, "exchange_coupling", float(self.exchange_coupling))
+        bonds = tuple((*map(int, bond[:4]), *map(float, bond[4:])) for bond in self.hopping)
+        reverse = {(c, -x, -y, b, re, -im) for b, x, y, c, re, im in bonds}
+        if reverse != set(bonds) or not np.isfinite(bonds).all():
+            raise ValueError(f"hopping: must be finite and Hermitian, got {self.hopping}")
+        object.__setattr__(self, "hopping", bonds)
+
+    @classmethod
+    def for_model(cls, model: SDModel, radius: int, n_steps: int) -> "MomentEnvironment":
+        """The environment of a model: its lattice, hopping and exchange.
+
+        ValueError for a model without hopping.
+        """
+        lattice = model.lattice
+        kind = next((k for k in ("square", "triangular") if lattice.is_a(k)), lattice.name)
+        bonds = _bonds(model)
+        if not bonds:
+            raise ValueError(f"model: hopping must not be zero for moments, got {model.hopping}")
+        if kind in ("square", "triangular") and bonds == _nearest_bonds(kind):
+            bonds = ()  # as released weights have it
+        return cls(kind, radius, n_steps, model.exchange_coupling, bonds)
 
     def descriptor(self) -> "MomentDescriptor":
         return MomentDescriptor(self)
 
     @property
-    def bonds(self) -> IntArray:
-        """(z, 2) cells of the nearest neighbors."""
-        return getattr(lattices, self.kind)(3).displacements(1.0)[0][:, :2]
+    def n_basis(self) -> int:
+        """Sites in a cell."""
+        return len(self._joined)
 
     @cached_property
-    def shells(self) -> list[IntArray]:
-        """Cells (n, 2) that 0, 1, ... radius steps reach first."""
-        shells = [np.zeros((1, 2), dtype=np.int64)]
-        seen = {(0, 0)}
-        for _ in range(self.radius):
-            reached = (shells[-1][:, None] + self.bonds).reshape(-1, 2).tolist()
-            new = list(dict.fromkeys((x, y) for x, y in reached if (x, y) not in seen))
-            seen.update(new)
-            shells.append(np.array(new))
-        return shells
+    def _joined(self) -> list[list[tuple[Corner, complex]]]:
+        """Of every site of a cell: the corners it is joined to, and the element of H."""
+        bonds = self.hopping or _nearest_bonds(self.kind)
+        joined: list[Any] = [[] for _ in range(1 + max(b for b, *_ in bonds))]
+        for b, x, y, c, real, imaginary in bonds:
+            joined[b].append(((x, y, c), complex(real, imaginary)))
+        return joined
 
-    def cells(self) -> IntArray:
-        """(K, 2) cells of the cluster relative to its center, by number of steps."""
-        return np.concatenate(self.shells)
+    def _around(self, corner: Corner) -> list[Corner]:
+        x, y, b = corner
+        return [(x + dx, y + dy, c) for (dx, dy, c), _ in self._joined[b]]
 
-    def walks(self) -> Walks:
-        """The Hamiltonian on the cluster, scaled by the exact bounds of its spectrum."""
-        cells = self.cells()
-        number = {tuple(cell): k for k, cell in enumerate(cells.tolist())}
-        joined = (cells[:, None] + self.bonds).tolist()
-        neighbors = np.array([[number.get(tuple(c), len(cells)) for c in row] for row in joined])
-        sizes = np.cumsum([len(shell) for shell in self.shells])
-        counts = sizes[np.minimum(np.arange(self.n_steps + 1), self.radius)]
-        center, half_width = self._band()
-        amplitudes = np.full(neighbors.shape, -1 / half_width)
-        opposite = np.array([number[x, y] for x, y in (-cells).tolist()])
-        scaled = -center / half_width, -self.exchange_coupling / half_width
-        sublattice = np.repeat(np.arange(len(self.shells)) % 2, [len(s) for s in self.shells])
-        sublattice *= self.kind == "square"
-        return Walks(counts, neighbors, amplitudes, opposite, sublattice, *scaled)
+    @cached_property
+    def hops(self) -> list[dict[Corner, int]]:
+        """Of every site of a cell: the corners within the radius, and how many hops lead there."""
+        found = []
+        for b in range(self.n_basis):
+            hops = {(0, 0, b): 0}
+            last = list(hops)
+            for n in range(1, self.radius + 1):
+                reached = (c for corner in last for c in self._around(corner))
+                last = [c for c in dict.fromkeys(reached) if c not in hops]
+                hops.update(dict.fromkeys(last, n))
+            found.append(hops)
+        return found
 
-    def _band(self) -> tuple[float, float]:
-        """Center and half width of the interval that -sum cos(k.r) and the exchange span."""
-        # The extrema lie at momenta m / 6 of the reciprocal vectors (Gamma, M, K).
-        momenta = np.stack(np.meshgrid(*2 * [np.arange(6) / 6]), axis=-1).reshape(-1, 2)
-        band = -np.cos(2 * np.pi * momenta @ self.bonds.T).sum(axis=1)
+    def cells(self, basis: int = 0) -> IntArray:
+        """(K, 3) corners of the cluster around a site of a cell, by number of hops."""
+        return np.array(list(self.hops[basis]))
+
+    @cached_property
+    def is_bipartite(self) -> bool:
+        """Whether every hop of the clusters is real and changes the parity of the hops so far."""
+        for hops in self.hops:
+            pairs = ((n, hops.get(c)) for corner, n in hops.items() for c in self._around(corner))
+            if any(m is not None and (n - m) % 2 == 0 for n, m in pairs):
+                return False
+        return not self.is_complex
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a hop has an imaginary part."""
+        return any(h.imag for joined in self._joined for _, h in joined)
+
+    @cached_property
+    def has_equal_sites(self) -> bool:
+        """Whether the moments of orders 1 and 2 are the same for all sites of a cell."""
+        own = [sum(h for c, h in j if c == (0, 0, b)) for b, j in enumerate(self._joined)]
+        squares = [sum(abs(h) ** 2 for _, h in joined) for joined in self._joined]
+        return np.allclose(own, own[0]) and np.allclose(squares, squares[0])
+
+    def walks(self, basis: int = 0) -> Walks:
+        """The Hamiltonian on the cluster of a site, scaled by the bounds of its spectrum."""
+        numbers = [{corner: k for k, corner in enumerate(hops)} for hops in self.hops]
+        number, reached = numbers[basis], np.array(list(self.hops[basis].values()))
+        counts = np.searchsorted(reached, np.arange(self.n_steps + 1), side="right")
+        center, half_width = self.band
+        width = max(map(len, self._joined))
+        width = max(width + width % 2, 4)
+        neighbors = np.full((len(number), width), len(number))
+        amplitudes = np.zeros(neighbors.shape, dtype=complex)
+        for corner, k in number.items():
+            around = self._around(corner)
+            neighbors[k, : len(around)] = [number.get(c, len(number)) for c in around]
+            amplitudes[k, : len(around)] = [h / half_width for _, h in self._joined[corner[2]]]
+        opposite = np.array([numbers[c][-x, -y, basis] for x, y, c in number])
+        return Walks(
+            counts,
+            neighbors,
+            amplitudes.real.copy(),
+            amplitudes.imag[:, : width * self.is_complex].copy(),
+            np.array([c for _, _, c in number]),
+            self.n_basis,
+            opposite,
+            reached % 2 * self.is_bipartite,
+            -center / half_width,
+            -self.exchange_coupling / half_width,
+        )
+
+    @cached_property
+    def band(self) -> tuple[float, float]:
+        """Center and half width of the interval that the hopping and the exchange span."""
+        steps = np.arange(N_MOMENTA) / N_MOMENTA
+        momenta = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        bloch = np.zeros((len(momenta), self.n_basis, self.n_basis), dtype=complex)
+        for b, joined in enumerate(self._joined):
+            for (x, y, c), element in joined:
+                angle = 2 * np.pi * momenta @ np.array([x, y])
+                bloch[:, b, c] += element * (np.cos(angle) + 1j * np.sin(angle))
+        band = np.linalg.eigvalsh(bloch)
         half_width = (band.max() - band.min()) / 2 + abs(self.exchange_coupling)
-        return float((band.max() + band.min()) / 2), float(half_width)
+        center = 0.0 if self.is_bipartite else (band.max() + band.min()) / 2
+        return float(center), float(half_width)
+
+
+def _bonds(model: SDModel) -> tuple[Bond, ...]:
+    """The hopping of a model as directed bonds of its crystal, the same for both spins."""
+    cell = replace(model, lattice=replace(model.lattice, shape=(1, 1)))
+    rows, columns, windings, blocks = cell.hopping_links
+    return tuple(
+        (int(b), int(x), int(y), int(c), float(element.real), float(element.imag))
+        for b, (x, y), c, element in zip(rows, windings, columns, blocks[:, 0, 0], strict=True)
+        if element
+    )
+
+
+def _nearest_bonds(kind: str) -> tuple[Bond, ...]:
+    return _bonds(SDModel(getattr(lattices, kind)(3), 0.0, filling=0.0))
 
 
 class MomentDescriptor(SiteDescriptor):
@@ -142,11 +250,14 @@ class MomentDescriptor(SiteDescriptor):
     """
 
     def __init__(self, environment: MomentEnvironment) -> None:
-        super().__init__(environment, environment.cells())  # the site itself first
-        self.walks = environment.walks()
-        orders = range(FIRST_ORDER, 2 * environment.n_steps + 1)
-        step = 2 if environment.kind == "square" else 1  # a bipartite lattice
-        self.charge_orders, self.spin_orders = orders[step - 1 :: step], orders[::step]
+        sites = range(environment.n_basis)
+        super().__init__(environment, *map(environment.cells, sites))  # the site itself first
+        self.walks = tuple(map(environment.walks, sites))
+        orders = range(1, 2 * environment.n_steps + 1)
+        step = 2 if environment.is_bipartite else 1
+        constant = 2 if environment.has_equal_sites else 0
+        self.charge_orders = orders[constant + step - 1 :: step]
+        self.spin_orders = orders[FIRST_ORDER - 1 :: step]
         self.spans = range(min(TILT_SPAN // step + 1, len(self.spin_orders)))
         charges = [MomentFeature("charge", n, n) for n in self.charge_orders]
         along = [MomentFeature("spin", n, n) for n in self.spin_orders]
@@ -158,7 +269,8 @@ class MomentDescriptor(SiteDescriptor):
         self.features = (*charges, *along, *tilts)
 
     def forward(self, spins: Tensor, table: Tensor) -> Tensor:
-        moments = local_moments(spins, table, self.walks)
+        parts = [local_moments(spins, table, walks) for walks in self.walks]
+        moments = parts[0] if len(parts) == 1 else torch.stack(parts, -3).flatten(-4, -3)
         # Components first: all that follows runs along contiguous memory, (..., N, n) each.
         charge, *vector = moments.movedim(-1, 0).contiguous().unbind(0)
         charge = charge[..., _places(self.charge_orders)]

@@ -57,7 +57,13 @@ class Walks:
     neighbors : (K, z) int
         Cluster sites joined to each cluster site, K for none; z is even and at least 4.
     amplitudes : (K, z)
-        Matrix elements of H along those bonds.
+        Real parts of the elements of H that join each cluster site (row) to those (columns).
+    phases : (K, z) or (K, 0)
+        Imaginary parts, if there are any.
+    basis : (K,) int
+        Which site of its cell each cluster site is; the first is that of the centers.
+    n_basis : int
+        Sites in a cell.
     opposite : (K,) int
         Where the center lies in the cluster around each cluster site.
     sublattice : (K,) int
@@ -70,6 +76,9 @@ class Walks:
     counts: IntArray
     neighbors: IntArray
     amplitudes: FloatArray
+    phases: FloatArray
+    basis: IntArray
+    n_basis: int
     opposite: IntArray
     sublattice: IntArray
     onsite: float
@@ -79,20 +88,26 @@ class Walks:
     def n_steps(self) -> int:
         return len(self.counts) - 1
 
+    def clusters(self, table: Tensor) -> Tensor:
+        """(N / n_basis, K) the rows of the table of the sites that are centers."""
+        return table[self.basis[0] :: self.n_basis, : len(self.basis)]
+
 
 def local_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    """mu_n and m_n of every site, n = 1 ... 2 n_steps.
+    """mu_n and m_n of one site of every cell, n = 1 ... 2 n_steps.
 
     Parameters
     ----------
     spins : (..., N, 3)
     table : (N, K) int
-        Sites of the cluster around every site, alike for all sites of a periodic lattice.
+        Sites of the cluster around every site, alike in all cells of a periodic lattice; K of the
+        largest cluster, what stands beyond the end of another is not read.
     walks : Walks
+        From one site of a cell.
 
     Returns
     -------
-    (..., N, 2 n_steps, 4)
+    (..., N / n_basis, 2 n_steps, 4)
         (mu_n, m_n). Differentiable in the spins, and this derivative once more in the cotangent:
         what fitting a network to fields needs. A second derivative in the spins raises
         RuntimeError; name the weights, ``loss.backward(inputs=weights)``, not to ask for one.
@@ -161,14 +176,22 @@ def _compiled_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Wa
 
 def _compiled_forward(direction: Any, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     found = _forward(*(*_arguments(spins, table, walks), direction))
-    return torch.from_numpy(found).reshape(*spins.shape[:-1], -1, 4)
+    return _in_batches(torch.from_numpy(found), spins, walks)
+
+
+def _in_batches(found: Tensor, spins: Tensor, walks: Walks) -> Tensor:
+    """(..., N / n_basis, 2 n_steps, 4) from (centers, 2 n_steps, 4)."""
+    n_centers = spins.shape[-2] // walks.n_basis
+    return found.reshape(*spins.shape[:-2], n_centers, 2 * walks.n_steps, 4)
 
 
 def _compiled_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     arguments = _arguments(spins, table, walks)
     rows = cotangent.detach().contiguous().numpy().reshape(-1, 2 * walks.n_steps, 4)
     parts = _reverse(*(*arguments, rows))
-    found = _gathered(parts, arguments[1], table.numpy(), walks.opposite)
+    n_basis, cells = walks.n_basis, table.numpy()
+    cells = cells // n_basis if n_basis > 1 else cells
+    found = _gathered(parts, arguments[1], cells, walks.opposite, walks.basis, n_basis)
     return torch.from_numpy(found).reshape(spins.shape)
 
 
@@ -182,9 +205,10 @@ def _arguments(spins: Tensor, table: Tensor, walks: Walks) -> tuple[Any, ...]:
     s = _flat(spins)
     real = s.dtype.type
     parts = (ONLY,) if walks.sublattice.any() else (EVEN, ODD)
-    onsite, exchange = real(walks.onsite), real(walks.exchange)
-    h = walks.neighbors, walks.amplitudes.astype(real), walks.sublattice
-    own = onsite, exchange, table.numpy(), walks.counts
+    hops, phases = (part.astype(real) for part in (walks.amplitudes, walks.phases))
+    h = walks.neighbors, hops, phases, walks.sublattice
+    clusters = np.ascontiguousarray(walks.clusters(table).numpy())
+    own = real(walks.onsite), real(walks.exchange), clusters, walks.counts
     return numba.get_num_threads(), s, *own, parts, h
 
 
@@ -234,9 +258,20 @@ def _add_block(out, q, k, b, j, factor, odd, parts):
 
 
 @numba.njit(cache=True, fastmath=FASTMATH, inline="always")
+def _add_turned(out, q, j, phase):
+    """Both parts of out += i phase q_j."""
+    for c in range(LANES):
+        out[c] -= phase * q[j, ROW + c]
+        out[ROW + c] += phase * q[j, c]
+    for c in range(LANES, ROW):
+        out[c] += phase * q[j, ROW + c]
+        out[ROW + c] -= phase * q[j, c]
+
+
+@numba.njit(cache=True, fastmath=FASTMATH, inline="always")
 def _step(new, old, x, k, m, s, h, factor, out):
     """new_k = factor (H x)_k - old_k, in walks of m steps."""
-    neighbors, amplitudes, sublattice, parts = h
+    neighbors, amplitudes, phases, sublattice, parts = h
     j0, j1, j2, j3 = neighbors[k, 0], neighbors[k, 1], neighbors[k, 2], neighbors[k, 3]
     t0, t1, t2, t3 = amplitudes[k, 0], amplitudes[k, 1], amplitudes[k, 2], amplitudes[k, 3]
     for c in range(ROW * len(parts)):
@@ -246,6 +281,9 @@ def _step(new, old, x, k, m, s, h, factor, out):
         u0, u1 = amplitudes[k, bond], amplitudes[k, bond + 1]
         for c in range(ROW * len(parts)):
             out[c] += u0 * x[i0, c] + u1 * x[i1, c]
+    if len(parts) == 2:
+        for bond in range(phases.shape[1]):
+            _add_turned(out, x, neighbors[k, bond], phases[k, bond])
     _add_block(out, x, k, s, k, PLUS, (m + sublattice[k]) & 1, parts)
     for c in range(ROW * len(parts)):
         new[k, c] = factor * out[c] - old[k, c]
@@ -254,10 +292,10 @@ def _step(new, old, x, k, m, s, h, factor, out):
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _load(s, spins, onsite, exchange, table, first):
     """s (K, 4 lanes) = onsite and exchange S around the centers first ... first + lanes - 1."""
-    n_sites, n = spins.shape[1], LANES
+    n_centers, n = table.shape[0], LANES
     for v in range(LANES):
-        center = min(first + v, spins.shape[0] * n_sites - 1)
-        b, i = center // n_sites, center % n_sites
+        center = min(first + v, spins.shape[0] * n_centers - 1)
+        b, i = center // n_centers, center % n_centers
         for k in range(table.shape[1]):
             s[k, v] = onsite
             for a in range(3):
@@ -276,7 +314,7 @@ def _walk(x, s, counts, h, out):
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _walk_tangent(y, x, d, s, counts, h, out):
     """y = the change of the walk x when the spins s change along d."""
-    sublattice, parts = h[2:]
+    sublattice, parts = h[3:]
     for m in range(counts.shape[0] - 1):
         factor, old = (TWO, y[m - 1]) if m else (PLUS, y[-1])
         for k in range(counts[m + 1]):
@@ -380,7 +418,7 @@ def _trace(moments, x, y, counts, sublattice, parts, tangent):
 def _forward(n_threads, spins, onsite, exchange, table, counts, parts, terms, direction):
     """(centers, 2 n_steps, 4): the moments, or their derivative along a direction in the spins."""
     n_cluster, n_steps, tangent = table.shape[1], counts.shape[0] - 1, direction.size > 0
-    total = spins.shape[0] * spins.shape[1]
+    total = spins.shape[0] * table.shape[0]
     n_blocks = -(-total // LANES)
     found = np.empty((total, 2 * n_steps, 4), spins.dtype)
     for thread in numba.prange(n_threads):
@@ -400,7 +438,7 @@ def _forward(n_threads, spins, onsite, exchange, table, counts, parts, terms, di
             if tangent:
                 _load(d, direction, 0, exchange, table, block * LANES)
                 _walk_tangent(y, x, d, s, counts, h, out)
-            _trace(moments, x, y, counts, h[2], parts, tangent)
+            _trace(moments, x, y, counts, h[3], parts, tangent)
             _store(found, moments, block * LANES)
     return found
 
@@ -411,7 +449,7 @@ def _add_times(y, x, g, order, factor, m, count, h):
 
     g_0 and g are the cotangents of a scalar and a vector moment.
     """
-    n, sublattice, parts = LANES, h[2], h[3]
+    n, sublattice, parts = LANES, h[3], h[4]
     for k in range(count):
         if len(parts) == 2:
             _add_both(y[k], x, k, g, order, factor, MINUS)
@@ -443,7 +481,7 @@ def _add_overlap(found, y, p, x, q, k, factor, turn):
 @numba.njit(cache=True, fastmath=FASTMATH)
 def _add_spin_cotangent(found, y, x, factor, m, count, h):
     """found_k (3 lanes) += factor d/dS_k <y_k, (S_k . sigma) x_k>; y of walks of m steps."""
-    sublattice, parts = h[2:]
+    sublattice, parts = h[3:]
     for k in range(count):
         if len(parts) == 2:
             _add_overlap(found, y, EVEN, x, ODD, k, factor, PLUS)
@@ -460,7 +498,7 @@ def _reverse_walk(found, last, x, g, s, exchange, counts, h, out):
     From the recursion y[n] = 2 H y[n+1] - y[n+2], from the doubled moments of orders 2 n and
     2 n +- 1 the products with x[n] and x[n+-1], and at the center the moment of order n.
     """
-    n_steps, n, parts = counts.shape[0] - 1, LANES, h[3]
+    n_steps, n, parts = counts.shape[0] - 1, LANES, h[4]
     for m in range(n_steps, 0, -1):
         y, after, later = last[m % 3], last[(m + 1) % 3], last[(m + 2) % 3]
         if m < n_steps:
@@ -485,7 +523,7 @@ def _reverse_walk(found, last, x, g, s, exchange, counts, h, out):
 def _reverse(n_threads, spins, onsite, exchange, table, counts, parts, terms, cotangent):
     """(n_blocks, K, 3 lanes): the cotangent of the spins of every cluster."""
     n_cluster, n_steps = table.shape[1], counts.shape[0] - 1
-    total = spins.shape[0] * spins.shape[1]
+    total = spins.shape[0] * table.shape[0]
     n_blocks = -(-total // LANES)
     clusters = np.zeros((n_blocks, n_cluster, 3 * LANES), spins.dtype)
     for thread in numba.prange(n_threads):
@@ -512,19 +550,23 @@ def _reverse(n_threads, spins, onsite, exchange, table, counts, parts, terms, co
 
 
 @numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
-def _gathered(parts, spins, table, opposite):
+def _gathered(parts, spins, cells, opposite, basis, n_basis):
     """Cotangent of every spin: the sum over the clusters that hold it, always in one order.
 
-    Site j is at place k of the cluster around the site that lies opposite k from j.
+    Site j is at place k of the cluster around the site that lies opposite k from j, in the cell
+    cells[j, opposite[k]], if it is the site basis[k] of its own.
     """
     n_sites, n_cluster, n = spins.shape[1], parts.shape[1], LANES
+    n_centers = n_sites // n_basis
     found = np.empty_like(spins)
     for site in numba.prange(spins.shape[0] * n_sites):
         b, j = site // n_sites, site % n_sites
-        zero = spins.dtype.type(0)
+        zero, own = spins.dtype.type(0), j % n_basis
         fx, fy, fz = zero, zero, zero
         for k in range(n_cluster):
-            center = b * n_sites + table[j, opposite[k]]
+            if basis[k] != own:
+                continue
+            center = b * n_centers + cells[j, opposite[k]]
             part, v = parts[center // LANES, k], center % LANES
             fx += part[v]
             fy += part[n + v]
@@ -537,34 +579,38 @@ def _gathered(parts, spins, table, opposite):
 
 
 def _torch_moments(spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    found = [_cluster_moments(s, walks) for s in _clusters(spins, table)]
-    return torch.cat(found).reshape(*spins.shape[:-1], -1, 4)
+    found = [_cluster_moments(s, walks) for s in _clusters(spins, table, walks)]
+    return _in_batches(torch.cat(found), spins, walks)
 
 
 def _torch_tangent(direction: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
-    pairs = zip(_clusters(spins, table), _clusters(direction, table), strict=True)
+    pairs = zip(*(_clusters(x, table, walks) for x in (spins, direction)), strict=True)
     found = [torch.func.jvp(lambda x: _cluster_moments(x, walks), (s,), (d,))[1] for s, d in pairs]
-    return torch.cat(found).reshape(*spins.shape[:-1], -1, 4)
+    return _in_batches(torch.cat(found), spins, walks)
 
 
 def _torch_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks) -> Tensor:
     rows = cotangent.detach().reshape(-1, 2 * walks.n_steps, 4).split(CHUNK)
     parts = []
-    for s, g in zip(_clusters(spins, table), rows, strict=True):
+    for s, g in zip(_clusters(spins, table, walks), rows, strict=True):
         pull_back = torch.func.vjp(lambda x: _cluster_moments(x, walks), s)[1]
         parts.append(pull_back(g)[0])
-    every = torch.cat(parts).reshape(-1, *table.shape, 3)  # (B, N, K, 3)
-    centers = table[:, torch.as_tensor(walks.opposite, device=table.device)]
-    places = torch.arange(table.shape[1], device=table.device)
-    return every[:, centers, places].sum(2).reshape(spins.shape)
+    every = torch.cat(parts).reshape(-1, *walks.clusters(table).shape, 3)  # (B, centers, K, 3)
+    found = spins.new_empty(len(every), *spins.shape[-2:])
+    for b in range(walks.n_basis):
+        places = np.flatnonzero(walks.basis == b)
+        centers = table[b :: walks.n_basis, walks.opposite[places]] // walks.n_basis
+        found[:, b :: walks.n_basis] = every[:, centers, places].sum(2)
+    return found.reshape(spins.shape)
 
 
-def _clusters(spins: Tensor, table: Tensor) -> Iterator[Tensor]:
+def _clusters(spins: Tensor, table: Tensor, walks: Walks) -> Iterator[Tensor]:
     """Spins (centers, K, 3) around the centers of all configurations, a chunk at a time."""
     flat = spins.detach().reshape(-1, *spins.shape[-2:])
-    n_sites = flat.shape[1]
-    for centers in torch.arange(flat.shape[0] * n_sites, device=spins.device).split(CHUNK):
-        yield flat[(centers // n_sites)[:, None], table[centers % n_sites]]
+    rows = walks.clusters(table)
+    n_centers = len(rows)
+    for centers in torch.arange(flat.shape[0] * n_centers, device=spins.device).split(CHUNK):
+        yield flat[(centers // n_centers)[:, None], rows[centers % n_centers]]
 
 
 def _cluster_moments(s: Tensor, walks: Walks) -> Tensor:
@@ -585,15 +631,20 @@ def _applied(x: Tensor, s: Tensor, walks: Walks) -> Tensor:
     """H x on the cluster."""
     padded = torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
     neighbors = torch.as_tensor(walks.neighbors, device=x.device)
-    amplitudes = torch.as_tensor(walks.amplitudes, dtype=x.dtype, device=x.device)
-    hopped = sum(
-        amplitudes[:, z, None] * padded[:, neighbors[:, z]] for z in range(neighbors.shape[1])
-    )
     w, a, b = x[..., :2], x[..., 2:5], x[..., 5:]
+
+    def hopped(amplitudes: FloatArray, y: Tensor) -> Any:
+        t = torch.as_tensor(amplitudes, dtype=x.dtype, device=x.device)
+        return sum(t[:, z, None] * y[:, neighbors[:, z]] for z in range(neighbors.shape[1]))
+
+    hx = hopped(walks.amplitudes, padded)
+    if walks.phases.size:
+        turned = [-padded[..., 1:2], padded[..., :1], -padded[..., 5:], padded[..., 2:5]]  # i x
+        hx = hx + hopped(walks.phases, torch.cat(turned, dim=-1))
     parts = [(s * a).sum(-1, keepdim=True), (s * b).sum(-1, keepdim=True)]
     parts.append(w[..., :1] * s - torch.linalg.cross(s, b))
     parts.append(w[..., 1:] * s + torch.linalg.cross(s, a))
-    return hopped + walks.onsite * x + walks.exchange * torch.cat(parts, dim=-1)
+    return hx + walks.onsite * x + walks.exchange * torch.cat(parts, dim=-1)
 
 
 def _block(x: Tensor, y: Tensor) -> Tensor:

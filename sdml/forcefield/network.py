@@ -30,12 +30,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sdml import files
-from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+from sdml.descriptor import (
+    AnyEnvironment,
+    MomentEnvironment,
+    RawBondEnvironment,
+    SymmetryEnvironment,
+)
 from sdml.forcefield import equilibration
 from sdml.forcefield.container import digest, read_tensors, write_tensors
 from sdml.forcefield.potential import Potential
@@ -45,7 +49,7 @@ from sdml.spins import Seed, seed_number
 
 FILE_FORMAT = "sdml-forcefield-2"
 ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
-Environment = SymmetryEnvironment | MomentEnvironment | RawBondEnvironment
+Environment = AnyEnvironment
 COMPRESSIBILITY = 0.05
 """d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
 density whatever mu is; without this an ill-trained network could make it flat."""
@@ -66,9 +70,11 @@ class ForceField(Potential):
     ----------
     model : SDModel
         What the network stands for. Its terms of the spins alone are added exactly.
-    environment : SymmetryEnvironment, MomentEnvironment or RawBondEnvironment
-        Which descriptor the network reads. Its ``assumes``, if it has one, names the symmetries
-        of the electrons that it builds on; a model that lacks one of them is refused, see
+    environment : Environment
+        Which descriptor the network reads: ``MomentEnvironment.for_model(model, radius, n_steps)``
+        on any lattice, SymmetryEnvironment and RawBondEnvironment on the square and the triangular
+        one, or one of your own. Its ``assumes``, if it has one, names the symmetries of the
+        electrons that it builds on; a model that lacks one of them is refused, see
         :attr:`SDModel.broken_symmetries <sdml.model.SDModel.broken_symmetries>`.
     hidden_widths : sequence of int
         Widths of the hidden layers of the network F - ... - 2.
@@ -351,17 +357,13 @@ def _whitening(standardized: Tensor) -> Tensor:
 
 def _require_same_electrons(model: SDModel, environment: MomentEnvironment) -> None:
     """ValueError unless the moments are those of the model's Hamiltonian."""
-    hopping, coupling = np.trim_zeros(np.array(model.hopping), "b"), model.exchange_coupling
-    if hopping.tolist() != [1.0] or model.hops:
-        raise ValueError(
-            "model: hopping must be 1.0 to nearest neighbors for moments, without hops, got "
-            f"{model.hopping} and {model.hops}"
-        )
-    if coupling != environment.exchange_coupling:
-        raise ValueError(
-            f"environment: exchange_coupling must be {coupling} as in the model, "
-            f"got {environment.exchange_coupling}"
-        )
+    expected = MomentEnvironment.for_model(model, environment.radius, environment.n_steps)
+    for name in ("exchange_coupling", "hopping"):
+        if getattr(environment, name) != getattr(expected, name):
+            raise ValueError(
+                f"environment: {name} must be that of the model, {getattr(model, name)}, got "
+                f"{getattr(environment, name) or 1.0}; MomentEnvironment.for_model makes it"
+            )
 
 
 def _perceptron(widths: Sequence[int], seed: Seed) -> nn.Sequential:
@@ -397,10 +399,12 @@ def checksum(forcefield: ForceField) -> str:
 
 def _packed(forcefield: ForceField) -> tuple[str, dict[str, Tensor]]:
     environment = forcefield.descriptor.environment
+    # What is empty is left out: the checksum of weights that know no hopping stays what it was.
+    fields = {k: v for k, v in dataclasses.asdict(environment).items() if v != ()}
     description = {
         "format": FILE_FORMAT,
         "model": describe(forcefield.model),
-        "environment": {"type": type(environment).__name__, **dataclasses.asdict(environment)},
+        "environment": {"type": type(environment).__name__, **fields},
         "hidden_widths": forcefield.hidden_widths,
         "grand_canonical": forcefield.grand_canonical,
         "card": forcefield.card,

@@ -67,7 +67,6 @@ COARSENING = (
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",
-    "256 1 2 3 4 --time 600",
     "256 1 2 3 4 --time 600 --force-field triangular_paper --label paper",
 )
 TIME_STEPS = (

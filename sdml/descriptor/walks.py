@@ -598,8 +598,9 @@ def _torch_adjoint(cotangent: Tensor, spins: Tensor, table: Tensor, walks: Walks
     every = torch.cat(parts).reshape(-1, *walks.clusters(table).shape, 3)  # (B, centers, K, 3)
     found = spins.new_empty(len(every), *spins.shape[-2:])
     for b in range(walks.n_basis):
-        places = np.flatnonzero(walks.basis == b)
-        centers = table[b :: walks.n_basis, walks.opposite[places]] // walks.n_basis
+        places = torch.as_tensor(np.flatnonzero(walks.basis == b), device=table.device)
+        opposite = torch.as_tensor(walks.opposite, device=table.device)[places]
+        centers = table[b :: walks.n_basis, opposite] // walks.n_basis
         found[:, b :: walks.n_basis] = every[:, centers, places].sum(2)
     return found.reshape(spins.shape)
 

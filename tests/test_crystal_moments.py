@@ -10,6 +10,7 @@ from sdml.descriptor import walks
 from sdml.descriptor.moments import TILT_SCALE, MomentEnvironment
 from sdml.descriptor.walks import local_moments
 from sdml.model import SDModel, hamiltonian
+from sdml.terms import Hop
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 H = 3**0.5
@@ -142,6 +143,22 @@ def haldane(phase, gauge=0.0):
     return MomentEnvironment("honeycomb", 3, 3, 1.5, tuple(hopping))
 
 
+def test_hops_of_a_model_are_read():
+    """A staggered flux and phases on single bonds, as terms of the model."""
+    lat = lattice.honeycomb(5, 5)
+    hops = [
+        Hop(bond, 0.4 * np.exp(1j * (0.7 + n))) for n, bond in enumerate(lat.shell_bonds(2)[:3])
+    ]
+    model = SDModel(lat, 1.5, filling=0.3, hops=hops)
+    s = spins.random(lat.n_sites, 0)
+    environment = MomentEnvironment.for_model(model, 2, 2)
+    found = exact_moments(hamiltonian(model, s).numpy(), environment)
+    charges = [f.order - 1 for f in environment.descriptor().features if f.invariant == "charge"]
+    columns = features(environment, lat, s)[:, : len(charges)]
+    np.testing.assert_allclose(columns, found[:, charges, 0], atol=1e-13)
+    laws.assert_field_is_gradient(force_field(model).energy, force_field(model).local_field, s)
+
+
 def matrix_of(environment, lat, s):
     """H (2N, 2N), bond by bond."""
     matrix = np.zeros((lat.n_sites, 2, lat.n_sites, 2), dtype=complex)
@@ -241,6 +258,13 @@ def with_hopping(*hopping):
             lambda: MomentEnvironment.for_model(model_of("kagome", 0.0, 3, 3), 2, 4),
             "hopping",
             "zero",
+        ),
+        "hops that turn the spin": (
+            lambda: MomentEnvironment.for_model(
+                SDModel(lattice.kagome(3), 1.0, 0.3, hops=[Hop(2, [[1, 0.2], [0.2, -1]])]), 2, 4
+            ),
+            "model",
+            "spin rotations",
         ),
         "another lattice": (
             lambda: force_field(SMALL["kagome"]).descriptor.neighbor_table(crystal("lieb", 3, 3)),

@@ -111,11 +111,15 @@ class MomentEnvironment:
 
     @classmethod
     def for_model(cls, model: SDModel, radius: int, n_steps: int) -> "MomentEnvironment":
-        """The environment of a model: its lattice, hopping and exchange.
+        """The environment of a model: its lattice, hops and exchange.
 
-        ValueError for a model without hopping.
+        ValueError for a model without hops, or with hops that turn the spin.
         """
         lattice = model.lattice
+        if broken := cls.assumes & model.broken_symmetries:
+            raise ValueError(
+                f"model: moments assume {', '.join(broken)}, which its hops break: {model.hops}"
+            )
         kind = next((k for k in ("square", "triangular") if lattice.is_a(k)), lattice.name)
         bonds = _bonds(model)
         if not bonds:

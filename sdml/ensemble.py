@@ -60,13 +60,14 @@ OBSERVABLES: dict[str, Observable] = {
 
 @dataclass(frozen=True)
 class Quench:
-    """A run of a force field on the L x L lattice of its kind.
+    """A run of a force field on a lattice of its kind.
 
     Parameters
     ----------
     force_field : str
         A released name or a file.
-    length : int
+    length : int or (int, int)
+        Of L x L cells, or along a1 and a2.
     equation, n_steps, save_every
         See :func:`sdml.simulation.quench`.
     settings : simulation.Settings
@@ -88,7 +89,7 @@ class Quench:
     """
 
     force_field: str
-    length: int
+    length: int | tuple[int, int]
     equation: LandauLifshitz
     n_steps: int
     save_every: Steps
@@ -118,7 +119,7 @@ def quench(
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
     require_device(asked.device)
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
-    sites = replace(loaded.model.lattice, shape=(asked.length, asked.length))
+    sites = replace(loaded.model.lattice, shape=tuple(np.broadcast_to(asked.length, 2)))
     driver = loaded.on(sites).to(asked.device)
     # Of one configuration, per site, in t.
     own = {"energy": lambda sites, s: driver.energy(s).double() / sites.n_sites}

@@ -30,6 +30,7 @@ from sdml import (
     training,
     workers,
 )
+from sdml.cli import frames, model_file
 from sdml.cli.arguments import SAVE_EVERY
 from sdml.dataset import Dataset
 from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
@@ -56,12 +57,11 @@ def label(given: Arguments) -> None:
 
 def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[str, workers.Job]]:
     """The random states, if any, and all jobs by name."""
-    sites = getattr(lattice, given.lattice)(given.length)
-    model = _from_options(SDModel, given, lattice=sites)
+    model = _model(given)
     folder = Path(given.output)
     equation = LandauLifshitz(given.dt, given.damping, given.kT)
     if given.driver is not None:
-        forcefield.load(given.driver).on(sites)  # refused before the first label
+        forcefield.load(given.driver).on(model.lattice)  # refused before the first label
     solver = _solver(given)
     path, random = folder / "random.h5", None
     if given.random:
@@ -74,6 +74,29 @@ def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[st
             path, model, equation, times, seed, given.driver, solver, given.start
         )
     return random, jobs
+
+
+def _model(given: Arguments) -> SDModel:
+    """The model of a file, or of a few options."""
+    names = ("lattice", "length", "exchange_coupling", "filling", "electron_kT")
+    options = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
+    missing = [name for name, value in options.items() if value is None]
+    if given.model:
+        if len(missing) < len(options):
+            raise ValueError(f"--model: must not be given beside {', '.join(options)}")
+        return model_file.load(given.model)
+    if missing:
+        raise ValueError(f"{', '.join(missing)}: needed, or --model")
+    return _from_options(SDModel, given, lattice=getattr(lattice, given.lattice)(given.length))
+
+
+def _of_model(given: Arguments, model: SDModel, holder: str) -> SDModel:
+    """That of the file; ValueError unless it is the given one, on a lattice of any shape."""
+    asked = model_file.load(given.model)
+    alike = asked.lattice.same_crystal(model.lattice)
+    if not alike or dataclasses.replace(asked, lattice=model.lattice) != model:
+        raise ValueError(f"--model: must be that of the {holder}, {model}, got {asked}")
+    return asked
 
 
 def _solver(given: Arguments) -> Any:
@@ -103,6 +126,8 @@ def train(given: Arguments) -> None:
     """`sdml train`: fit force fields to stores and save them with their held-out errors."""
     _set_threads(given)
     data = dataset.join([dataset.load(path) for path in given.stores])
+    if given.model:
+        _of_model(given, data.model, "stores")
     if given.evaluate:
         field = forcefield.load(given.evaluate)
         print(evaluation.report(field, data))
@@ -239,11 +264,17 @@ def _quench(given: Arguments) -> ensemble.Quench:
     save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
         save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
+    length: Any = given.length or 48
+    if given.model:
+        if given.length:
+            raise ValueError("--length: must not be given beside --model")
+        learned = forcefield.load(given.force_field).model
+        length = _of_model(given, learned, "force field").lattice.shape
     limits = {"warn_above": given.warn_above, "stop_above": given.stop_above}
     limits = {name: value for name, value in limits.items() if value is not None}
     return ensemble.Quench(
         given.force_field,
-        given.length,
+        length,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         given.steps,
         save_every,
@@ -259,6 +290,14 @@ def _quench(given: Arguments) -> ensemble.Quench:
         guard=simulation.Limits(**limits) if given.guard or limits else None,
         device=given.device,
     )
+
+
+def export(given: Arguments) -> None:
+    """`sdml export`: write the frames of a store for other programs."""
+    if not given.vtk:
+        raise ValueError("--vtk: needed, there is no other format")
+    for path in frames.vtk(given.store, Path(given.output or given.store).with_suffix(".pvd")):
+        print(f"wrote {path}")
 
 
 # --- for several commands

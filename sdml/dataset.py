@@ -85,8 +85,9 @@ class Dataset:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        sizes = (*np.shape(self.spins)[:1], self.model.lattice.n_sites, 3)
         for name, values in self.arrays().items():
-            expected = (len(self.energy), self.model.lattice.n_sites, 3)[: len(DIMENSIONS[name])]
+            expected = sizes[: len(DIMENSIONS[name])]
             if np.shape(values) != expected:
                 raise ValueError(f"{name}: shape must be {expected}, got {np.shape(values)}")
             # Only infinity empties or fills all levels.
@@ -172,33 +173,36 @@ def from_arrays(
     Raises
     ------
     ValueError
-        As of :class:`Dataset`; a density outside [0, 2], a trajectory that is no whole number, a
-        chemical potential other than the fixed one of the model.
+        As of :class:`Dataset`; a density outside [0, 2], a trajectory that is no whole number.
     """
-    given = {"spins": spins, "local_field": local_field, "energy": energy}
-    optional = {"density": density, "chemical_potential": chemical_potential}
-    optional |= {"trajectory": trajectory, "time": time}
-    given |= {name: values for name, values in optional.items() if values is not None}
-    known: Any = dict.fromkeys(OPTIONAL) | {k: _array(values, k) for k, values in given.items()}
-    n, fixed = known["energy"].size, model.chemical_potential
-    if known["density"] is not None and not (np.abs(known["density"] - 1) < DENSITY_LIMIT).all():
+    n, mu = np.shape(spins)[:1], model.chemical_potential
+    if mu is not None and chemical_potential is None:
+        chemical_potential = np.full(n, mu)
+    given: Any = {
+        "spins": spins,
+        "local_field": local_field,
+        "density": density,
+        "energy": energy,
+        "chemical_potential": chemical_potential,
+        "trajectory": -np.cumsum(np.ones(n)) if trajectory is None else trajectory,
+        "time": np.zeros(n) if time is None else time,
+    }
+    known = {name: _copied(name, values) for name, values in given.items()}
+    known["trajectory"] = known["trajectory"].astype(np.int64)
+    if density is not None and not (np.abs(known["density"] - 1) < DENSITY_LIMIT).all():
         got = f"{known['density'].min():.6g} to {known['density'].max():.6g}"
         raise ValueError(f"density: must be in [0, 2], got {got}")
-    if fixed is not None:
-        mu = known["chemical_potential"]
-        if mu is not None and not np.allclose(mu, fixed, rtol=1e-6, atol=1e-9):
-            raise ValueError(f"chemical_potential: must be {fixed}, that of the model, got {mu}")
-        known["chemical_potential"] = np.full(n, fixed)
-    run = known.get("trajectory", -1 - np.arange(n))
-    if (run % 1).any():
-        raise ValueError(f"trajectory: must be whole numbers, got {trajectory}")
-    known |= {"trajectory": run.astype(np.int64), "time": known.get("time", np.zeros(n))}
     return Dataset(model, **known, provenance={"engine": "given", **provenance})
 
 
-def _array(values: Any, name: str) -> NDArray[np.float64]:
-    """A copy, float64."""
-    return np.array(spins.real_tensor(values, name).detach().cpu().double())
+def _copied(name: str, values: Any) -> Any:
+    """As float64; None stays None."""
+    if values is None:
+        return None
+    array = spins.real_tensor(values, name).detach().cpu().double().numpy().copy()
+    if name == "trajectory" and (array % 1).any():
+        raise ValueError(f"trajectory: must be whole numbers, got {array}")
+    return array
 
 
 def engine_name(solver: Solver) -> str:
@@ -347,12 +351,9 @@ def join(parts: Sequence[Dataset]) -> Dataset:
         raise ValueError("parts: at least one set is needed, got none")
     if any(part.model != parts[0].model for part in parts):
         raise ValueError("parts: all sets must have the same model")
-    if any(part.unknown != parts[0].unknown for part in parts):
-        raise ValueError(
-            "parts: all sets or none must have a density and a chemical_potential, got sets "
-            f"without {[part.unknown for part in parts]}; dataclasses.replace(part, density=None) "
-            "leaves one out"
-        )
+    unknown = {tuple(part.unknown) for part in parts}
+    if len(unknown) > 1:
+        raise ValueError(f"parts: all sets must lack the same labels, got {sorted(unknown)}")
     held = [part.arrays() for part in parts]
     merged: Any = {name: np.concatenate([arrays[name] for arrays in held]) for name in held[0]}
     return replace(parts[0], **merged, provenance={"parts": [p.provenance for p in parts]})

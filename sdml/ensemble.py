@@ -119,7 +119,8 @@ def quench(
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
     require_device(asked.device)
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
-    sites = replace(loaded.model.lattice, shape=tuple(np.broadcast_to(asked.length, 2)))
+    shape = asked.length if isinstance(asked.length, tuple) else (asked.length, asked.length)
+    sites = replace(loaded.model.lattice, shape=shape)
     driver = loaded.on(sites).to(asked.device)
     # Of one configuration, per site, in t.
     own = {"energy": lambda sites, s: driver.energy(s).double() / sites.n_sites}

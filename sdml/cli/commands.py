@@ -80,13 +80,11 @@ def _model(given: Arguments) -> SDModel:
     """The model of a file, or of a few options."""
     names = ("lattice", "length", "exchange_coupling", "filling", "electron_kT")
     options = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
-    missing = [name for name, value in options.items() if value is None]
+    said = [name for name, value in options.items() if value is not None]
+    if len(said) != (0 if given.model else len(options)):
+        raise ValueError(f"--model: needed, or all of {[*options]} without it, got {said}")
     if given.model:
-        if len(missing) < len(options):
-            raise ValueError(f"--model: must not be given beside {', '.join(options)}")
         return model_file.load(given.model)
-    if missing:
-        raise ValueError(f"{', '.join(missing)}: needed, or --model")
     return _from_options(SDModel, given, lattice=getattr(lattice, given.lattice)(given.length))
 
 
@@ -236,6 +234,7 @@ def _require_use(given: Arguments) -> None:
     guarded = given.guard or given.stop_above is not None
     alone = given.seeds is None
     useless = {
+        "--length: must not be given beside --model": bool(given.model and given.length),
         "--together: needs --seeds": given.together and alone,
         "--seed: must not be given beside --seeds": given.seed is not None and not alone,
         "--warn-above: needs --guard or --stop-above": given.warn_above is not None and not guarded,
@@ -266,8 +265,6 @@ def _quench(given: Arguments) -> ensemble.Quench:
         save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
     length: Any = given.length or 48
     if given.model:
-        if given.length:
-            raise ValueError("--length: must not be given beside --model")
         learned = forcefield.load(given.force_field).model
         length = _of_model(given, learned, "force field").lattice.shape
     limits = {"warn_above": given.warn_above, "stop_above": given.stop_above}

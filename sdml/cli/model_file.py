@@ -39,26 +39,24 @@ def load(path: str) -> SDModel:
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         if "lattice" in table:
-            table["lattice"] = dataclasses.asdict(_lattice(table["lattice"]))
+            table["lattice"] = _lattice(table["lattice"])
         _require_keys("the model", table, SDModel)
         return from_description(table)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"--model: {path!r} holds no model ({error})") from error
 
 
-def _lattice(table: Any) -> lattice.Lattice:
+def _lattice(table: Any) -> Any:
+    """Vectors, basis and shape, those of a lattice that is given by its name and size too."""
     if not isinstance(table, dict):
         raise ValueError(f"lattice: must be a table with a name, got {table!r}")
-    maker, values = lattice.from_cell, dict(table)
-    if not {"vectors", "basis", "shape"} & set(table):
-        allowed = "lattice: needs vectors, basis and shape, or a name of"
-        _require_known(allowed, str(values.pop("name", None)), MAKERS)
-        maker = getattr(lattice, table["name"])
-    _require_keys("lattice", values, maker)
-    try:
-        return maker(**values)
-    except TypeError as error:
-        raise ValueError(f"lattice: must be made of numbers, got {table} ({error})") from error
+    if {"vectors", "basis", "shape"} & set(table):
+        return {"name": "custom"} | table
+    allowed = "lattice: needs vectors, basis and shape, or a name of"
+    _require_known(allowed, str(table.get("name")), MAKERS)
+    sizes, maker = {k: v for k, v in table.items() if k != "name"}, getattr(lattice, table["name"])
+    _require_keys("lattice", sizes, maker)
+    return dataclasses.asdict(maker(**sizes))
 
 
 def _require_keys(where: str, table: dict[str, Any], kind: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ LATTICE = lattice.triangular(4, 6)
 EQUATION = dynamics.LandauLifshitz(dt=0.5, damping=0.2)
 
 
-def run(path: Path, sites=LATTICE, seed=1, n_steps=4, **settings) -> simulation.Run:
+def run(path: Path, sites=LATTICE, seed=1, n_steps=4, save_every=1, **settings) -> simulation.Run:
     """A run in a uniform field, with the sites' z components as if they were densities."""
     start = spins.random(sites.n_sites, 0)
     if isinstance(seed, list):
@@ -29,7 +29,7 @@ def run(path: Path, sites=LATTICE, seed=1, n_steps=4, **settings) -> simulation.
         lambda s: s.new_tensor([0.0, 0.0, 1.0]).expand(s.shape),
         EQUATION,
         n_steps,
-        1,
+        save_every,
         seed=seed,
         observables=observed,
         progress=False,

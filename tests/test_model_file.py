@@ -102,11 +102,12 @@ BAD = {
     "lattice key": (("length", "lenght"), "lattice", "'lenght'", "did you mean 'length'?"),
     "no length": (("length = 6", ""), "lattice", "needs length"),
     "length": (("length = 6", "length = -6"), "shape", "-6"),
-    "length text": (("length = 6", 'length = "long"'), "lattice"),
+    "length text": (("length = 6", 'length = "long"'), "lattice", "long"),
+    "half a cell": (("length = 6", "length = 6.5"), "lattice", "6.5"),
     "cell key": (('name = "square"\nlength', "vectors = [[1, 0], [0, 1]]\nbase"), "did you mean"),
     "no table": (('[lattice]\nname = "square"\nlength = 6', 'lattice = "square"'), "lattice"),
     "not TOML": (("=", ":"), "holds no model"),
-    "twice": (("filling", "electron_kT = 0\nfilling"), "electron_kT"),
+    "twice": (("filling", "electron_kT = 0\nfilling"), "line 5"),
 }
 
 

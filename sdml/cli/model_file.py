@@ -42,7 +42,7 @@ def load(path: str) -> SDModel:
             table["lattice"] = _lattice(table["lattice"])
         _require_keys("the model", table, SDModel)
         return from_description(table)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"--model: {path!r} holds no model ({error})") from error
 
 
@@ -56,6 +56,8 @@ def _lattice(table: Any) -> Any:
     _require_known(allowed, str(table.get("name")), MAKERS)
     sizes, maker = {k: v for k, v in table.items() if k != "name"}, getattr(lattice, table["name"])
     _require_keys("lattice", sizes, maker)
+    if not all(type(n) is int for n in sizes.values()):
+        raise ValueError(f"lattice: must have whole numbers of cells, got {sizes}")
     return dataclasses.asdict(maker(**sizes))
 
 

@@ -337,12 +337,9 @@ def _labels_again(solver: Solver, data: Dataset) -> bool:
     """Whether the last snapshot gets its labels again, but for rounding and noise of the solver."""
     last = data.select(slice(-1, None))
     stored = {name: getattr(last, name) for name in LABELS}
-
-    def evaluate() -> dict[str, Any]:
-        state = solver(data.model, last.spins)
-        return {name: getattr(state, name) for name in LABELS}
-
-    return not spins.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
+    return not spins.not_reproduced(
+        stored, lambda: vars(solver(data.model, last.spins)), LABEL_TOLERANCE
+    )
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:

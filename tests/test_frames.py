@@ -9,7 +9,8 @@ import meshio
 import numpy as np
 import pytest
 
-from sdml import cli, dataset, dynamics, lattice, observables, simulation, spins
+from sdml import cli, dataset, dynamics, forcefield, lattice, observables, simulation, spins
+from sdml.forcefield import committee
 from sdml.model import SDModel
 
 LATTICE = lattice.triangular(4, 6)
@@ -111,6 +112,24 @@ def test_labelled_snapshots_with_and_without_density(tmp_path, dense):
         name = f"labels_{own.trajectory[0]}.pvd" if dense else "labels.pvd"
         values = own.density if dense else None
         assert_shown(series(tmp_path / name), model.lattice, [0, 1], own.spins, values)
+
+
+@pytest.mark.parametrize("options", [(), ("--committee",)])
+def test_a_run_of_a_grand_canonical_force_field_can_keep_its_density(tmp_path, options):
+    store = tmp_path / "run.h5"
+    fixed = "--force-field square --length 12 --steps 1 --observables density --output".split()
+    assert cli.main(["quench", *fixed, str(store), *options]) == 0
+    assert cli.main(["export", str(store), "--vtk"]) == 0
+    frames = simulation.load(store).frames
+    networks = committee.load("square").members if options else [forcefield.load("square")]
+    density = np.mean([network.density(frames) for network in networks], axis=0)
+    assert_shown(series(tmp_path / "run.pvd"), lattice.square(12), [0, 0.5], frames, density)
+
+
+def test_a_density_needs_a_grand_canonical_force_field(tmp_path, capsys):
+    fixed = "quench --force-field triangular --length 12 --observables density --output".split()
+    assert cli.main([*fixed, str(tmp_path / "run.h5")]) == 2
+    assert "density" in capsys.readouterr().err
 
 
 def refused(capsys, *options: str) -> str:

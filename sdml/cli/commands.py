@@ -137,7 +137,10 @@ def train(given: Arguments) -> None:
     numbers = range(1, given.members + 1)
     for number in numbers:
         _require_places(given, number)
-    with _stopping(FloatingPointError), _failing_saves(given):
+    hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
+    # What cannot be saved after all, on a disk that is full by then.
+    unsaved = f"FAILED {given.output}: cannot be saved (", OSError, SafetensorError
+    with _stopping("STOPPED ", FloatingPointError), _stopping(*unsaved, end=f"){hint}"):
         members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
         if given.members > 1:
             _calibrate(given, members, judged)
@@ -150,17 +153,6 @@ def _require_places(given: Arguments, number: int) -> None:
     files.require_writable("--output", output.with_suffix(".md"))
     if given.checkpoint:
         files.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
-
-
-@contextmanager
-def _failing_saves(given: Arguments) -> Iterator[None]:
-    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
-        print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
-        sys.exit(1)
 
 
 def _trained(
@@ -218,7 +210,7 @@ def quench(given: Arguments) -> None:
     asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping(RuntimeError, FloatingPointError, OSError):
+    with _stopping("STOPPED ", RuntimeError, FloatingPointError, OSError):
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, asked, seeds)
@@ -301,12 +293,12 @@ def export(given: Arguments) -> None:
 
 
 @contextmanager
-def _stopping(*errors: type[Exception]) -> Iterator[None]:
-    """What has stopped a run, such as its guard, nan or the disk, becomes exit code 1."""
+def _stopping(told: str, *errors: type[Exception], end: str = "") -> Iterator[None]:
+    """What has stopped a run, such as its guard, nan or the disk: a line and exit code 1."""
     try:
         yield
     except errors as reason:
-        print(f"STOPPED {reason}", file=sys.stderr)
+        print(f"{told}{reason}{end}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -71,15 +71,13 @@ def _require_keys(where: str, table: dict[str, Any], kind: Callable[..., Any]) -
         raise ValueError(
             f"{where}: needs {', '.join(missing)}, got {', '.join(table) or 'nothing'}"
         )
-    hints = typing.get_type_hints(kind) if inspect.isclass(kind) else {}
+    hints = typing.get_type_hints(kind)
     for key, value in table.items():
-        hint = hints.get(key)
-        parts: list[Any] = [
-            k for k in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(k)
-        ]
-        for entry in value if isinstance(value, list) else [value]:
-            if parts and isinstance(entry, dict):
-                _require_keys(key, entry, parts[0])
+        parts: Any = (hints[key], *typing.get_args(hints[key]))
+        for part in filter(dataclasses.is_dataclass, parts):
+            for entry in value if isinstance(value, list) else [value]:
+                if isinstance(entry, dict):
+                    _require_keys(key, entry, part)
 
 
 def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -126,12 +126,6 @@ def test_a_run_of_a_grand_canonical_force_field_can_keep_its_density(tmp_path, o
     assert_shown(series(tmp_path / "run.pvd"), lattice.square(12), [0, 0.5], frames, density)
 
 
-def test_a_density_needs_a_grand_canonical_force_field(tmp_path, capsys):
-    fixed = "quench --force-field triangular --length 12 --observables density --output".split()
-    assert cli.main([*fixed, str(tmp_path / "run.h5")]) == 2
-    assert "density" in capsys.readouterr().err
-
-
 def refused(capsys, *options: str) -> str:
     assert cli.main(["export", *options]) == 2
     return capsys.readouterr().err

@@ -215,3 +215,9 @@ def test_a_quench_has_one_length(labelled, tmp_path, capsys):
     options = ["--model", file, "--length", "6", "--output", str(tmp_path / "q.h5")]
     assert quenched(folder, *options) == 2
     assert "--length: must not be given beside --model" in capsys.readouterr().err
+
+
+def test_a_canonical_force_field_has_no_density(labelled, tmp_path, capsys):
+    options = ["--observables", "density", "--output", str(tmp_path / "q.h5")]
+    assert quenched(labelled[1], "--length", "6", *options) == 2
+    assert "density, chemical_potential: need a grand-canonical" in capsys.readouterr().err

@@ -73,11 +73,12 @@ def _require_keys(where: str, table: dict[str, Any], kind: Callable[..., Any]) -
         )
     hints = typing.get_type_hints(kind)
     for key, value in table.items():
-        parts: Any = (hints[key], *typing.get_args(hints[key]))
-        for part in filter(dataclasses.is_dataclass, parts):
-            for entry in value if isinstance(value, list) else [value]:
-                if isinstance(entry, dict):
-                    _require_keys(key, entry, part)
+        parts = [
+            k for k in (hints[key], *typing.get_args(hints[key])) if dataclasses.is_dataclass(k)
+        ]
+        for entry in value if isinstance(value, list) else [value]:
+            if parts and isinstance(entry, dict):
+                _require_keys(key, entry, parts[0])  # type: ignore[arg-type]
 
 
 def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -144,7 +144,6 @@ def from_arrays(
     chemical_potential: Any = None,
     trajectory: Any = None,
     time: Any = None,
-    **provenance: Any,
 ) -> Dataset:
     """Snapshots with labels that another code or a publication gives, checked and copied.
 
@@ -167,8 +166,11 @@ def from_arrays(
         Which run a snapshot is of. By default all are independent: -1, -2, ...
     time : (n,), optional
         Time after the start of the run, hbar / t; by default 0.
-    provenance
-        Where they come from, plain values.
+
+    Returns
+    -------
+    Dataset
+        With the engine "given" as its provenance, to which ``dataclasses.replace`` can add a source.
 
     Raises
     ------
@@ -192,7 +194,7 @@ def from_arrays(
     if density is not None and not (np.abs(known["density"] - 1) < DENSITY_LIMIT).all():
         got = f"{known['density'].min():.6g} to {known['density'].max():.6g}"
         raise ValueError(f"density: must be in [0, 2], got {got}")
-    return Dataset(model, **known, provenance={"engine": "given", **provenance})
+    return Dataset(model, **known, provenance={"engine": "given"})
 
 
 def _copied(name: str, values: Any) -> Any:

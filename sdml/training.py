@@ -138,12 +138,7 @@ def train(
     ValueError, FloatingPointError
         A bad argument or another run's checkpoint; a loss or a weight that is no longer finite.
     """
-    _require_snapshots(training, settings, validation)
-    if forcefield.grand_canonical or settings.hole_weight:
-        training.require("training", "density")
-    if forcefield.grand_canonical:
-        for argument, data in (("training", training), ("validation", validation or training)):
-            data.require(argument, "chemical_potential")
+    _require_snapshots(forcefield, training, settings, validation)
     original, forcefield = forcefield, forcefield.on_lattice_of(training.model, "training")
     original.model = training.model
     tensors = _as_tensors(forcefield, training)
@@ -171,11 +166,19 @@ def train(
 
 
 def _require_snapshots(
-    training: Dataset, settings: TrainingSettings, validation: Dataset | None
+    forcefield: ForceField,
+    training: Dataset,
+    settings: TrainingSettings,
+    validation: Dataset | None,
 ) -> None:
-    """ValueError without snapshots to learn, or without a torque to be patient for."""
+    """ValueError without the labels to learn, or without a torque to be patient for."""
     if not len(training):
         raise ValueError("training: at least one snapshot is needed, got none")
+    if forcefield.grand_canonical or settings.hole_weight:
+        training.require("training", "density")
+    if forcefield.grand_canonical:
+        for argument, data in (("training", training), ("validation", validation or training)):
+            data.require(argument, "chemical_potential")
     if settings.patience:
         needs = f"validation: patience {settings.patience} needs"
         if not validation:

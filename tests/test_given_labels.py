@@ -29,12 +29,12 @@ def network(grand_canonical=False):
 
 def test_all_arrays_are_kept_in_double_precision_and_copied():
     known = {name: getattr(OWN, name) for name in ("density", "chemical_potential", "time")}
-    found = given(**known, trajectory=[3, 3, 4, 4, 5, 5], code="another", engine="theirs")
+    found = given(**known, trajectory=[3, 3, 4, 4, 5, 5])
     for name, values in found.arrays().items():
         expected = [3, 3, 4, 4, 5, 5] if name == "trajectory" else getattr(OWN, name)
         np.testing.assert_array_equal(values, expected)
         assert not np.shares_memory(values, getattr(OWN, name))
-    assert found.provenance == {"engine": "theirs", "code": "another"}
+    assert found.provenance == {"engine": "given"}
     assert found.trajectory.dtype == np.int64
 
 
@@ -105,7 +105,7 @@ def test_a_fixed_mu_field_of_another_code_is_ours():
     states[0, 0] = np.ones(3) / np.sqrt(3)
     field = exact.solve(model, states).local_field
     field[0, 0] = (0.0507965, 0.0507965, 0.01548)
-    theirs = dataset.from_arrays(model, states, field, [36 * -1.98657216], source="kbarros/Kondo")
+    theirs = dataset.from_arrays(model, states, field, [36 * -1.98657216])
     ours = dataset.label(model, states, [-1], [0.0])
     np.testing.assert_allclose(theirs.energy, ours.energy, atol=36 * 1e-8)
     np.testing.assert_allclose(theirs.local_field, ours.local_field, atol=1e-6)

@@ -170,7 +170,7 @@ def from_arrays(
     Returns
     -------
     Dataset
-        With the engine "given" as its provenance, to which ``dataclasses.replace`` can add a source.
+        Its provenance has the engine "given"; ``dataclasses.replace`` can add a source.
 
     Raises
     ------

@@ -12,7 +12,7 @@ TEST_THREADS ?= 1
 BENCHMARKS := exact_field kpm_field descriptor_cost time_step
 
 # Extras that requirements.lock serves; `make site` installs its own.
-LOCKED := notebooks cluster dev
+LOCKED := notebooks cluster vtk dev
 
 # Threads that wait by spinning make small solves a hundred times slower on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE

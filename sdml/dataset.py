@@ -1,4 +1,4 @@
-"""Labelled snapshots: generate, label with exact fields, store, load, split.
+"""Labelled snapshots: generate, label with exact fields, take from elsewhere, store, load, split.
 
 A store is one HDF5 file with named dimensions (xarray opens it with the h5netcdf engine), written
 whole or not at all, with the model, the engine and the seeds in its attributes and the SHA-256 of
@@ -39,53 +39,82 @@ ARRAYS = {
 }
 """How many of the axes an array has, and its unit."""
 DIMENSIONS = {name: AXES[:n_axes] for name, (n_axes, _) in ARRAYS.items()}
+OPTIONAL = ("density", "chemical_potential")
+"""Labels that other codes may not have."""
+DENSITY_LIMIT = 1 + 1e-5
+"""How far a density from elsewhere may be from 1, rounded."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Snapshots of one model with their labels.
+    """Snapshots of one model with their labels; :func:`from_arrays` takes them from elsewhere.
 
     Attributes
     ----------
     model : SDModel
     spins, local_field : (n, N, 3)
-    density : (n, N)
+    density : (n, N), or None
+        None where it is not known.
     energy : (n,)
         Total energies.
-    chemical_potential : (n,)
-        What holds the number of electrons.
+    chemical_potential : (n,), or None
+        What holds the number of electrons; None where it is not known.
     trajectory : (n,) int
         Snapshots with the same number come from the same run; they are held out together.
     time : (n,)
         Time after the start of the run, hbar / t.
     provenance : dict
         How the snapshots were made, plain values.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit the lattice or each other, numbers that are not finite (but for the
+        chemical potential of empty and full bands), spins that are not of unit length; names the
+        array.
     """
 
     model: SDModel
     spins: NDArray[np.float64]
     local_field: NDArray[np.float64]
-    density: NDArray[np.float64]
+    density: NDArray[np.float64] | None
     energy: NDArray[np.float64]
-    chemical_potential: NDArray[np.float64]
+    chemical_potential: NDArray[np.float64] | None
     trajectory: NDArray[np.int64]
     time: NDArray[np.float64]
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, dimensions in DIMENSIONS.items():
-            shape, n_sites = getattr(self, name).shape, self.model.lattice.n_sites
-            expected = (len(self.energy), n_sites, 3)[: len(dimensions)]
-            if shape != expected:
-                raise ValueError(f"{name}: shape must be {expected}, got {shape}")
+        sizes = (*np.shape(self.spins)[:1], self.model.lattice.n_sites, 3)
+        for name, values in self.arrays().items():
+            expected = sizes[: len(DIMENSIONS[name])]
+            if np.shape(values) != expected:
+                raise ValueError(f"{name}: shape must be {expected}, got {np.shape(values)}")
+            # Only infinity empties or fills all levels.
+            if name != "chemical_potential" or self.model.filling not in (0, 1):
+                spins.real_tensor(values, name)
         spins.as_tensor(self.spins)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Which of density and chemical_potential the labels do not have."""
+        return [name for name in OPTIONAL if getattr(self, name) is None]
+
+    def require(self, argument: str, *names: str) -> None:
+        """ValueError if one of these is unknown; says of what ``argument`` it is missing."""
+        for name in set(names) & set(self.unknown):
+            raise ValueError(f"{argument}: needs snapshots with a {name}, got some without")
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Name -> array of all that are known, in the order of a store."""
+        return {k: getattr(self, k) for k in ARRAYS if k not in self.unknown}
 
     def __len__(self) -> int:
         return len(self.energy)
 
     def select(self, chosen: NDArray[Any] | slice) -> "Dataset":
         """The snapshots picked by a mask, by numbers or by a slice."""
-        picked: Any = {name: np.array(getattr(self, name)[chosen]) for name in DIMENSIONS}
+        picked: Any = {name: np.array(values[chosen]) for name, values in self.arrays().items()}
         return replace(self, **picked)
 
 
@@ -104,6 +133,78 @@ def label(
     run = np.array(trajectory, dtype=np.int64), np.array(time, dtype=np.float64)
     origin = {"engine": engine_name(solver), **provenance}
     return Dataset(model, np.array(configurations), *labels, *run, origin)
+
+
+def from_arrays(
+    model: SDModel,
+    spins: Any,
+    local_field: Any,
+    energy: Any,
+    density: Any = None,
+    chemical_potential: Any = None,
+    trajectory: Any = None,
+    time: Any = None,
+) -> Dataset:
+    """Snapshots with labels that another code or a publication gives, checked and copied.
+
+    Parameters
+    ----------
+    model : SDModel
+        What the labels are of; its conventions are theirs.
+    spins : (n, N, 3)
+        Unit vectors, in the order of the sites of ``model.lattice``.
+    local_field : (n, N, 3)
+        h_i = -dE/dS_i, in t. Where only the part that turns the spins is published it is enough for
+        the torque: train with ``longitudinal_weight`` = 0.
+    energy : (n,)
+        Totals, in t.
+    density : (n, N), optional
+        Electrons per site, in [0, 2].
+    chemical_potential : (n,), optional
+        In t; by default that of the model, if it is the fixed one.
+    trajectory : (n,) int, optional
+        Which run a snapshot is of. By default all are independent: -1, -2, ...
+    time : (n,), optional
+        Time after the start of the run, hbar / t; by default 0.
+
+    Returns
+    -------
+    Dataset
+        Its provenance has the engine "given"; ``dataclasses.replace`` can add a source.
+
+    Raises
+    ------
+    ValueError
+        As of :class:`Dataset`; a density outside [0, 2], a trajectory that is no whole number.
+    """
+    n, mu = np.shape(spins)[:1], model.chemical_potential
+    if mu is not None and chemical_potential is None:
+        chemical_potential = np.full(n, mu)
+    given: Any = {
+        "spins": spins,
+        "local_field": local_field,
+        "density": density,
+        "energy": energy,
+        "chemical_potential": chemical_potential,
+        "trajectory": -np.cumsum(np.ones(n)) if trajectory is None else trajectory,
+        "time": np.zeros(n) if time is None else time,
+    }
+    known = {name: _copied(name, values) for name, values in given.items()}
+    known["trajectory"] = known["trajectory"].astype(np.int64)
+    if density is not None and not (np.abs(known["density"] - 1) < DENSITY_LIMIT).all():
+        got = f"{known['density'].min():.6g} to {known['density'].max():.6g}"
+        raise ValueError(f"density: must be in [0, 2], got {got}")
+    return Dataset(model, **known, provenance={"engine": "given"})
+
+
+def _copied(name: str, values: Any) -> Any:
+    """As float64; None stays None."""
+    if values is None:
+        return None
+    array = spins.real_tensor(values, name).detach().cpu().double().numpy().copy()
+    if name == "trajectory" and (array % 1).any():
+        raise ValueError(f"trajectory: must be whole numbers, got {array}")
+    return array
 
 
 def engine_name(solver: Solver) -> str:
@@ -238,12 +339,9 @@ def _labels_again(solver: Solver, data: Dataset) -> bool:
     """Whether the last snapshot gets its labels again, but for rounding and noise of the solver."""
     last = data.select(slice(-1, None))
     stored = {name: getattr(last, name) for name in LABELS}
-
-    def evaluate() -> dict[str, Any]:
-        state = solver(data.model, last.spins)
-        return {name: getattr(state, name) for name in LABELS}
-
-    return not spins.not_reproduced(stored, evaluate, LABEL_TOLERANCE)
+    return not spins.not_reproduced(
+        stored, lambda: vars(solver(data.model, last.spins)), LABEL_TOLERANCE
+    )
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:
@@ -252,8 +350,12 @@ def join(parts: Sequence[Dataset]) -> Dataset:
         raise ValueError("parts: at least one set is needed, got none")
     if any(part.model != parts[0].model for part in parts):
         raise ValueError("parts: all sets must have the same model")
-    merged = {name: np.concatenate([getattr(p, name) for p in parts]) for name in DIMENSIONS}
-    return Dataset(parts[0].model, **merged, provenance={"parts": [p.provenance for p in parts]})
+    unknown = {tuple(part.unknown) for part in parts}
+    if len(unknown) > 1:
+        raise ValueError(f"parts: all sets must lack the same labels, got {sorted(unknown)}")
+    held = [part.arrays() for part in parts]
+    merged: Any = {name: np.concatenate([arrays[name] for arrays in held]) for name in held[0]}
+    return replace(parts[0], **merged, provenance={"parts": [p.provenance for p in parts]})
 
 
 def split(data: Dataset, held_out: Sequence[int]) -> tuple[Dataset, Dataset]:
@@ -276,8 +378,9 @@ def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, comple
         for name, size in zip(AXES, data.spins.shape, strict=True):
             file[name] = np.arange(size)
             file[name].make_scale(name)
-        for name, (n_axes, units) in ARRAYS.items():
-            variable = file.create_dataset(name, data=getattr(data, name), compression="gzip")
+        for name, values in data.arrays().items():
+            n_axes, units = ARRAYS[name]
+            variable = file.create_dataset(name, data=values, compression="gzip")
             variable.attrs["units"] = units
             for axis, dimension in enumerate(AXES[:n_axes]):
                 variable.dims[axis].attach_scale(file[dimension])
@@ -285,6 +388,8 @@ def _save_begun(data: Dataset, target: Path, rng: torch.Generator | None, comple
         file["sha256"].dims[0].attach_scale(file["snapshot"])
         file.attrs["format"] = FILE_FORMAT
         file.attrs["complete"] = complete
+        if data.unknown:
+            file.attrs["unknown"] = data.unknown
         file.attrs["model"], file.attrs["provenance"] = _origin_texts(data)
         file.attrs["sdml_version"] = __version__
         if rng is not None and not complete:
@@ -297,11 +402,11 @@ def checksums(data: Dataset, origin_texts: tuple[str, str] | None = None) -> lis
     ``origin_texts`` are the last two as a store has them; a later version may word them otherwise.
     """
     origin = hashlib.sha256("\n".join(origin_texts or _origin_texts(data)).encode())
-    found = []
+    found, arrays = [], data.arrays().values()
     for k in range(len(data)):
         digest = origin.copy()
-        for name in DIMENSIONS:
-            digest.update(np.ascontiguousarray(getattr(data, name)[k]).tobytes())
+        for values in arrays:
+            digest.update(np.ascontiguousarray(values[k]).tobytes())
         found.append(digest.hexdigest())
     return found
 
@@ -331,7 +436,8 @@ def is_complete(path: str | os.PathLike[str]) -> bool:
 
 def _read(file: h5py.File) -> Dataset:
     model = from_description(json.loads(file.attrs["model"]))
-    arrays = {name: file[name][()] for name in DIMENSIONS}
+    unknown = file.attrs.get("unknown", ())
+    arrays: Any = {name: None if name in unknown else file[name][()] for name in ARRAYS}
     data = Dataset(model, **arrays, provenance=json.loads(file.attrs["provenance"]))
     texts = (file.attrs["model"], file.attrs["provenance"])
     found, expected = checksums(data, texts), file["sha256"].asstr()[()].tolist()

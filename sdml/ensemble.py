@@ -55,24 +55,26 @@ OBSERVABLES: dict[str, Observable] = {
     "structure_factor": observables.structure_factor,
     "magnetization": lambda sites, s: torch.linalg.vector_norm(s.mean(-2), dim=-1),
 }
-"""What a run can measure by name; ``energy``, per site, belongs to its force field."""
+"""What a run can measure by name; ``energy``, per site, and ``density`` (N,), of a grand-canonical
+one, belong to its force field."""
 
 
 @dataclass(frozen=True)
 class Quench:
-    """A run of a force field on the L x L lattice of its kind.
+    """A run of a force field on a lattice of its kind.
 
     Parameters
     ----------
     force_field : str
         A released name or a file.
-    length : int
+    length : int or (int, int)
+        Of L x L cells, or along a1 and a2.
     equation, n_steps, save_every
         See :func:`sdml.simulation.quench`.
     settings : simulation.Settings
         Its further settings, but for those that follow from the fields here.
     observables : sequence of str
-        Of ``OBSERVABLES``, or ``energy``.
+        Of ``OBSERVABLES``, ``energy`` or ``density``.
     initial : str
         Of :data:`sdml.spins.STARTS`, or the store of a run, which gives its last spins.
     committee : bool
@@ -88,7 +90,7 @@ class Quench:
     """
 
     force_field: str
-    length: int
+    length: int | tuple[int, int]
     equation: LandauLifshitz
     n_steps: int
     save_every: Steps
@@ -100,7 +102,7 @@ class Quench:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        known = sorted([*OBSERVABLES, "energy"])
+        known = sorted([*OBSERVABLES, "density", "energy"])
         for name in self.observables:
             if name not in known:
                 raise ValueError(f"observables: must be of {known}, got {name!r}")
@@ -118,10 +120,15 @@ def quench(
     """Begin the run of a seed, or of a batch of seeds, or go on with it."""
     require_device(asked.device)
     loaded: Any = (committee if asked.committee else forcefield).load(asked.force_field)
-    sites = replace(loaded.model.lattice, shape=(asked.length, asked.length))
+    shape = asked.length if isinstance(asked.length, tuple) else (asked.length, asked.length)
+    sites = replace(loaded.model.lattice, shape=shape)
     driver = loaded.on(sites).to(asked.device)
-    # Of one configuration, per site, in t.
-    own = {"energy": lambda sites, s: driver.energy(s).double() / sites.n_sites}
+    members = getattr(driver, "members", [driver])
+    # Of one configuration: per site, in t, and the mean of the members.
+    own = {
+        "energy": lambda sites, s: driver.energy(s).double() / sites.n_sites,
+        "density": lambda sites, s: sum(m.density(s) for m in members) / len(members),
+    }
     weights = [forcefield.checksum(member) for member in getattr(loaded, "members", [loaded])]
     settings = replace(
         asked.settings,

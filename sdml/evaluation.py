@@ -73,7 +73,8 @@ UNDIVIDED = Stages("quench", "late", float("inf"))
 def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
     """Name -> sites (n, N) of every stage: pooled, random, before and after, and the holes.
 
-    Frames whose mean square transverse field is below 1e-5 t^2 belong to no stage.
+    Frames whose mean square transverse field is below 1e-5 t^2 belong to no stage. There are no
+    holes without a density.
     """
     stages = STAGES.get(data.model.lattice.name, UNDIVIDED)
     transverse = spin_arrays.transverse(data.spins, data.local_field)
@@ -84,9 +85,9 @@ def stage_sites(data: Dataset) -> dict[str, NDArray[np.bool_]]:
         stages.before: alive & (data.time > 0) & (data.time < stages.boundary),
         stages.after: alive & (data.time >= stages.boundary),
     }
-    shape = data.density.shape
+    shape = data.spins.shape[:2]
     sites = {name: np.broadcast_to(chosen[:, None], shape) for name, chosen in frames.items()}
-    if stages.holes:
+    if stages.holes and data.density is not None:
         quenched = (alive & (data.time > 0))[:, None]
         sites["holes"] = quenched & (data.density < DEPLETED)
     return {name: chosen for name, chosen in sites.items() if chosen.any()}
@@ -146,8 +147,10 @@ def predict(
     """
     forcefield = forcefield.on_lattice_of(data.model)
     s = torch.as_tensor(data.spins).to(forcefield.feature_mean)
-    mu = torch.as_tensor(data.chemical_potential).to(s)[:, None].split(batch_size)
-    given = mu if labelled_mu and forcefield.grand_canonical else ()
+    given: Any = ()
+    if labelled_mu and forcefield.grand_canonical:
+        data.require("data", "chemical_potential")
+        given = torch.as_tensor(data.chemical_potential).to(s)[:, None].split(batch_size)
     pairs = zip_longest(s.split(batch_size), given)
     return np.concatenate([forcefield.field(*pair).double().cpu().numpy() for pair in pairs])
 

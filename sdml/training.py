@@ -98,7 +98,8 @@ def data_scales(data: Dataset) -> Scales:
     """Mean square transverse field per component, variances of h . S, E and the density."""
     longitudinal = (data.local_field * data.spins).sum(-1)
     h_t = transverse(data.spins, data.local_field)
-    squares = (h_t**2).mean(), *(x.var() for x in (longitudinal, data.energy, data.density))
+    density = np.zeros(1) if data.density is None else data.density
+    squares = (h_t**2).mean(), *(x.var() for x in (longitudinal, data.energy, density))
     return Scales(*(max(float(square), 1e-8) for square in squares))
 
 
@@ -137,13 +138,13 @@ def train(
     ValueError, FloatingPointError
         A bad argument or another run's checkpoint; a loss or a weight that is no longer finite.
     """
-    _require_snapshots(training, settings, validation)
+    _require_snapshots(forcefield, training, settings, validation)
     original, forcefield = forcefield, forcefield.on_lattice_of(training.model, "training")
     original.model = training.model
     tensors = _as_tensors(forcefield, training)
     longitudinal = (tensors["local_field"] * tensors["spins"]).sum(-1)
     forcefield.standardize(
-        tensors["spins"], tensors["energy"], longitudinal, tensors["chemical_potential"]
+        tensors["spins"], tensors["energy"], longitudinal, tensors.get("chemical_potential")
     )
     n_steps = settings.n_epochs * -(-len(training) // settings.batch_size)
     run = TrainingRun(forcefield, settings, n_steps)
@@ -165,11 +166,19 @@ def train(
 
 
 def _require_snapshots(
-    training: Dataset, settings: TrainingSettings, validation: Dataset | None
+    forcefield: ForceField,
+    training: Dataset,
+    settings: TrainingSettings,
+    validation: Dataset | None,
 ) -> None:
-    """ValueError without snapshots to learn, or without a torque to be patient for."""
+    """ValueError without the labels to learn, or without a torque to be patient for."""
     if not len(training):
         raise ValueError("training: at least one snapshot is needed, got none")
+    if forcefield.grand_canonical or settings.hole_weight:
+        training.require("training", "density")
+    if forcefield.grand_canonical:
+        for argument, data in (("training", training), ("validation", validation or training)):
+            data.require(argument, "chemical_potential")
     if settings.patience:
         needs = f"validation: patience {settings.patience} needs"
         if not validation:
@@ -331,8 +340,10 @@ def loss(
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=True)
     error = -gradients[0] - batch["local_field"]
     longitudinal = (error * s).sum(-1, keepdim=True)
-    weight = 1 + settings.hole_weight * (batch["density"] < DEPLETED).to(s)[..., None]
     transverse = error - longitudinal * s
+    weight: Any = 1.0
+    if settings.hole_weight:
+        weight = 1 + settings.hole_weight * (batch["density"] < DEPLETED).to(s)[..., None]
     value = (
         settings.transverse_weight * (weight * transverse**2).mean() / scales.transverse
         + settings.longitudinal_weight * (longitudinal**2).mean() / scales.longitudinal
@@ -348,8 +359,9 @@ def loss(
 def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
     like = forcefield.feature_mean
     return {
-        name: torch.as_tensor(getattr(data, name)).to(like)
-        for name in ("spins", "local_field", "energy", "density", "chemical_potential")
+        name: torch.as_tensor(values).to(like)
+        for name, values in data.arrays().items()
+        if name not in ("trajectory", "time")
     }
 
 

@@ -108,7 +108,7 @@ def test_make_lock_serves_what_is_locked(project):
 def test_the_core_needs_few_libraries_and_no_package_is_asked_for_twice(project):
     core, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
     assert {Requirement(text).name for text in core} == CORE_LIBRARIES
-    texts = [*core, *extras["notebooks"], *extras["cluster"], *extras["dev"]]
+    texts = [*core, *extras["notebooks"], *extras["cluster"], *extras["vtk"], *extras["dev"]]
     names = [canonicalize_name(Requirement(text).name) for text in texts]
     assert len(names) == len(set(names))
 

@@ -15,6 +15,7 @@ Add = Callable[..., argparse.Action]
 """The method `add_argument` of the parser of a subcommand."""
 LARGEST_SEED = 2**63 - 1
 """Stores keep seeds in 64 bits."""
+MODEL_FILE = "file with everything that SDModel can say"
 SAVE_EVERY = 10
 """Steps between observables, or what divides --steps too, unless options say otherwise."""
 
@@ -38,6 +39,7 @@ def command_line() -> argparse.ArgumentParser:
     gather(command("gather", "join stores of snapshots to one"))
     train(command("train", "fit a force field to labelled snapshots"))
     quench(command("quench", "run a force field from random spins"))
+    export(command("export", "write the frames of a store for other programs"))
     return parser
 
 
@@ -71,11 +73,12 @@ def _add_list(add: Add, name: str, item: str, text: str) -> None:
 
 def label(add: Add) -> None:
     """`sdml label`."""
-    add("--lattice", choices=("square", "triangular"), required=True)
-    add("--length", type=int, required=True, help="L of the L x L lattice")
-    add("--exchange-coupling", type=float, required=True)
-    add("--filling", type=float, required=True)
-    add("--electron-kT", type=float, required=True)
+    add("--model", metavar="TOML", help=f"{MODEL_FILE}, instead of the five options after it")
+    add("--lattice", choices=("square", "triangular"))
+    add("--length", type=int, help="L of the L x L lattice")
+    add("--exchange-coupling", type=float)
+    add("--filling", type=float)
+    add("--electron-kT", type=float)
     _add_dynamics_options(add)
     add("--random", type=int, default=50, help="number of random states, 0 for none")
     add("--random-seed", type=_seed, default=0)
@@ -129,6 +132,7 @@ def _add_workers(add: Add) -> None:
 def train(add: Add) -> None:
     """`sdml train`."""
     add("stores", nargs="+", help="files made by sdml label")
+    add("--model", metavar="TOML", help=f"{MODEL_FILE}: the stores must be of it, of any shape")
     add(
         "--hold-out",
         type=int,
@@ -173,7 +177,8 @@ def quench(add: Add) -> None:
     """`sdml quench`."""
     add("--force-field", required=True, help="a released name or a file")
     add("--committee", action="store_true", help="the mean of all its members")
-    add("--length", type=int, default=48)
+    add("--model", metavar="TOML", help=f"{MODEL_FILE}: that of the force field, of any shape")
+    add("--length", type=int, help="L of the L x L cells, by default 48 or as in --model")
     add("--initial", default="random", help="random, an order such as neel, or the store of a run")
     _add_dynamics_options(add)
     add("--method", default="sib", help="sib (default), heun, adams, neutral or midpoint")
@@ -198,6 +203,13 @@ def quench(add: Add) -> None:
     _add_workers(add)
     add("--device", default="cpu")
     add("--output", required=True, help="the .h5 store; a folder for --seeds")
+
+
+def export(add: Add) -> None:
+    """`sdml export`."""
+    add("store", help="the .h5 store of a run, or of labelled snapshots")
+    add("--vtk", action="store_true", help="as .pvd and .vtu files, for ParaView (extra: vtk)")
+    add("--output", help="the .pvd file; by default beside the store, with its name")
 
 
 # --- values

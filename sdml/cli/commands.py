@@ -30,6 +30,7 @@ from sdml import (
     training,
     workers,
 )
+from sdml.cli import frames, model_file
 from sdml.cli.arguments import SAVE_EVERY
 from sdml.dataset import Dataset
 from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
@@ -56,12 +57,11 @@ def label(given: Arguments) -> None:
 
 def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[str, workers.Job]]:
     """The random states, if any, and all jobs by name."""
-    sites = getattr(lattice, given.lattice)(given.length)
-    model = _from_options(SDModel, given, lattice=sites)
+    model = _model(given)
     folder = Path(given.output)
     equation = LandauLifshitz(given.dt, given.damping, given.kT)
     if given.driver is not None:
-        forcefield.load(given.driver).on(sites)  # refused before the first label
+        forcefield.load(given.driver).on(model.lattice)  # refused before the first label
     solver = _solver(given)
     path, random = folder / "random.h5", None
     if given.random:
@@ -74,6 +74,27 @@ def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[st
             path, model, equation, times, seed, given.driver, solver, given.start
         )
     return random, jobs
+
+
+def _model(given: Arguments) -> SDModel:
+    """The model of a file, or of a few options."""
+    names = ("lattice", "length", "exchange_coupling", "filling", "electron_kT")
+    options = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
+    said = [name for name, value in options.items() if value is not None]
+    if len(said) != (0 if given.model else len(options)):
+        raise ValueError(f"--model: needed, or all of {[*options]} without it, got {said}")
+    if given.model:
+        return model_file.load(given.model)
+    return _from_options(SDModel, given, lattice=getattr(lattice, given.lattice)(given.length))
+
+
+def _of_model(given: Arguments, model: SDModel, holder: str) -> SDModel:
+    """That of the file; ValueError unless it is the given one, on a lattice of any shape."""
+    asked = model_file.load(given.model)
+    alike = asked.lattice.same_crystal(model.lattice)
+    if not alike or dataclasses.replace(asked, lattice=model.lattice) != model:
+        raise ValueError(f"--model: must be that of the {holder}, {model}, got {asked}")
+    return asked
 
 
 def _solver(given: Arguments) -> Any:
@@ -103,6 +124,8 @@ def train(given: Arguments) -> None:
     """`sdml train`: fit force fields to stores and save them with their held-out errors."""
     _set_threads(given)
     data = dataset.join([dataset.load(path) for path in given.stores])
+    if given.model:
+        _of_model(given, data.model, "stores")
     if given.evaluate:
         field = forcefield.load(given.evaluate)
         print(evaluation.report(field, data))
@@ -114,7 +137,10 @@ def train(given: Arguments) -> None:
     numbers = range(1, given.members + 1)
     for number in numbers:
         _require_places(given, number)
-    with _stopping(FloatingPointError), _failing_saves(given):
+    hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
+    # What cannot be saved after all, on a disk that is full by then.
+    unsaved = f"FAILED {given.output}: cannot be saved (", OSError, SafetensorError
+    with _stopping("STOPPED ", FloatingPointError), _stopping(*unsaved, end=f"){hint}"):
         members = [_trained(given, number, fitted, held_out, judged) for number in numbers]
         if given.members > 1:
             _calibrate(given, members, judged)
@@ -127,17 +153,6 @@ def _require_places(given: Arguments, number: int) -> None:
     files.require_writable("--output", output.with_suffix(".md"))
     if given.checkpoint:
         files.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
-
-
-@contextmanager
-def _failing_saves(given: Arguments) -> Iterator[None]:
-    """What cannot be saved after all, on a disk that is full by then, becomes exit code 1."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
-        print(f"FAILED {given.output}: cannot be saved ({error}){hint}", file=sys.stderr)
-        sys.exit(1)
 
 
 def _trained(
@@ -192,7 +207,7 @@ def quench(given: Arguments) -> None:
     asked = _quench(given)
     if given.scheduler is None:  # a machine of the cluster may have what this one has not
         ensemble.require_device(given.device)
-    with _stopping(RuntimeError, FloatingPointError, OSError):
+    with _stopping("STOPPED ", RuntimeError, FloatingPointError, OSError):
         if one:
             seeds = (given.seed or 0) if given.seeds is None else given.seeds
             done = ensemble.quench(given.output, asked, seeds)
@@ -208,6 +223,7 @@ def _require_use(given: Arguments) -> None:
     guarded = given.guard or given.stop_above is not None
     alone = given.seeds is None
     useless = {
+        "--length: must not be given beside --model": bool(given.model and given.length),
         "--together: needs --seeds": given.together and alone,
         "--seed: must not be given beside --seeds": given.seed is not None and not alone,
         "--warn-above: needs --guard or --stop-above": given.warn_above is not None and not guarded,
@@ -236,11 +252,15 @@ def _quench(given: Arguments) -> ensemble.Quench:
     save_every: Any = given.save_every or math.gcd(given.steps, SAVE_EVERY)
     if given.save_per_decade:
         save_every = tuple(simulation.logarithmic_steps(given.steps, given.save_per_decade))
+    length: Any = given.length or 48
+    if given.model:
+        learned = forcefield.load(given.force_field).model
+        length = _of_model(given, learned, "force field").lattice.shape
     limits = {"warn_above": given.warn_above, "stop_above": given.stop_above}
     limits = {name: value for name, value in limits.items() if value is not None}
     return ensemble.Quench(
         given.force_field,
-        given.length,
+        length,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         given.steps,
         save_every,
@@ -258,16 +278,24 @@ def _quench(given: Arguments) -> ensemble.Quench:
     )
 
 
+def export(given: Arguments) -> None:
+    """`sdml export`: write the frames of a store for other programs."""
+    if not given.vtk:
+        raise ValueError("--vtk: needed, there is no other format")
+    for path in frames.vtk(given.store, Path(given.output or given.store).with_suffix(".pvd")):
+        print(f"wrote {path}")
+
+
 # --- for several commands
 
 
 @contextmanager
-def _stopping(*errors: type[Exception]) -> Iterator[None]:
-    """What has stopped a run, such as its guard, nan or the disk, becomes exit code 1."""
+def _stopping(told: str, *errors: type[Exception], end: str = "") -> Iterator[None]:
+    """What has stopped a run, such as its guard, nan or the disk: a line and exit code 1."""
     try:
         yield
     except errors as reason:
-        print(f"STOPPED {reason}", file=sys.stderr)
+        print(f"{told}{reason}{end}", file=sys.stderr)
         sys.exit(1)
 
 

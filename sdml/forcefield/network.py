@@ -313,7 +313,7 @@ class ForceField(Potential):
         spins: Tensor,
         energies: Tensor,
         longitudinal: Tensor,
-        mu: Tensor,
+        mu: Tensor | None = None,
     ) -> None:
         """Fix the scales of input and output from training data.
 
@@ -324,8 +324,8 @@ class ForceField(Potential):
             Total energies; their mean per site becomes the offset of eps.
         longitudinal : (n, N)
             h . S; mean and deviation scale the second output.
-        mu : (n,)
-            Chemical potentials, used by a grand-canonical force field.
+        mu : (n,), optional
+            Chemical potentials, needed by a grand-canonical force field.
         """
         with torch.no_grad():
             features = self.features(spins.to(self.feature_mean)).flatten(0, -2)
@@ -333,6 +333,7 @@ class ForceField(Potential):
             self.whitening = _whitening((features - mean) / scale)
             offset = (energies / spins.shape[-2]).mean()
             if self.grand_canonical:
+                assert mu is not None  # training requires it
                 offset = offset - self._electrons_per_site * mu.mean()
                 mean = torch.cat([mean, mu.mean()[None]])
                 scale = torch.cat([scale, mu.std(correction=0).clamp_min(0.1)[None]])

@@ -11,7 +11,8 @@ from sdml.descriptor import SymmetryEnvironment
 
 PAGE = files.root() / "docs" / "own_model.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-MAX_LINES = 60
+NAMES = ["term", "coupling", "rashba", "kagome", "skyrmions", "descriptor"]
+MOST_LINES = {"kagome": 26, "coupling": 15, "rashba": 16}
 
 
 def code_lines(block: str) -> int:
@@ -37,13 +38,26 @@ def term(tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="module")
 def honeycomb(tmp_path_factory) -> dict:
-    """Names of the block on a lattice of one's own."""
-    return names_of(1, tmp_path_factory.mktemp("lattice"))
+    """Names of the block on a descriptor of one's own."""
+    return names_of(NAMES.index("descriptor"), tmp_path_factory.mktemp("lattice"))
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["term", "lattice"])
-def test_it_is_short(block):
-    assert code_lines(block) < MAX_LINES
+@pytest.mark.parametrize(("name", "block"), zip(NAMES, BLOCKS, strict=True), ids=NAMES)
+def test_it_is_short(name, block):
+    assert code_lines(block) < MOST_LINES.get(name, 60)
+
+
+def test_terms_on_bonds_have_equal_fields_by_both_engines(tmp_path):
+    names = names_of(NAMES.index("coupling"), tmp_path)
+    assert names["state"].local_field.shape == (64, 3)
+    exec(compile(BLOCKS[NAMES.index("rashba")], "rashba", "exec"), names)
+    assert names["difference"] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "bar"), [("kagome", 0.9), ("skyrmions", 0.85)])
+def test_moments_learn_it(name, bar, tmp_path):
+    assert names_of(NAMES.index(name), tmp_path)["errors"]["torque_r2"] > bar
 
 
 @pytest.mark.slow

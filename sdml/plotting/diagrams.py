@@ -333,10 +333,10 @@ def parity(axes: Axes, exact: FloatArray, predicted: FloatArray) -> Axes:
     axes.hexbin(np.ravel(exact), np.ravel(predicted), extent=ends + ends, **dots)
     axes.plot(ends, ends, color="0.3", lw=0.8)
     axes.set(aspect="equal", xlabel="exact ($t$)", ylabel="network ($t$)", xlim=ends, ylim=ends)
-    axes.locator_params(nbins=4)
+    axes.locator_params(nbins=3)
     error = ((predicted - exact) ** 2).mean()
     text = f"$R^2$ = {1 - error / exact.var():.3f}\nMSE = {_two_digits(error)}"
-    axes.text(0.04, 0.96, text, va="top", fontsize="x-small", transform=axes.transAxes)
+    axes.text(0.03, 0.97, text, va="top", fontsize="xx-small", transform=axes.transAxes)
     return axes
 
 
@@ -347,7 +347,7 @@ def error_histogram(axes: Axes, errors: Mapping[str, FloatArray]) -> Axes:
         bins = np.linspace(-width, width, 61).tolist()
         axes.hist(np.ravel(values), bins, density=True, histtype="step", label=name)
     axes.set(yscale="log", xlabel="error ($t$)", ylabel="density ($1/t$)")
-    axes.locator_params("x", nbins=4)
+    axes.locator_params("x", nbins=3)
     return axes
 
 

@@ -42,7 +42,7 @@ def honeycomb(tmp_path_factory) -> dict:
     return names_of(NAMES.index("descriptor"), tmp_path_factory.mktemp("lattice"))
 
 
-@pytest.mark.parametrize(("name", "block"), zip(NAMES, BLOCKS, strict=True), ids=NAMES)
+@pytest.mark.parametrize(("name", "block"), list(zip(NAMES, BLOCKS, strict=True)), ids=NAMES)
 def test_it_is_short(name, block):
     assert code_lines(block) < MOST_LINES.get(name, 60)
 

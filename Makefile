@@ -9,7 +9,7 @@ PYTHON ?= python3
 # Two test processes with one thread each: threads that outnumber the cores make small solves many times slower.
 WORKERS ?= 2
 TEST_THREADS ?= 1
-BENCHMARKS := exact_field kpm_field descriptor_cost time_step
+BENCHMARKS := exact_field kpm_field equal_error descriptor_cost time_step
 
 # Extras that requirements.lock serves; `make site` installs its own.
 LOCKED := notebooks cluster vtk dev

@@ -195,10 +195,11 @@ def collect(given: argparse.Namespace) -> None:
     if given.add:
         stored = files.loaded(path.with_suffix(".json"))["sets"]
         rows = {row["name"]: row for row in stored if row["name"] not in found}
-    kept = h5py.File(path) if given.add else {}
     with reference_file(given.output) as file:
-        for name in rows:
-            file.copy(kept[name], name)
+        if rows:
+            with h5py.File(path) as kept:
+                for name in rows:
+                    file.copy(kept[name], name)
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
             shared = min(len(r.time) for r in runs)
@@ -255,7 +256,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--device", default="cpu")
     collecting = parsers.add_parser("collect")
     collecting.add_argument("--add", action="store_true", help="to what is stored")
-    parsers.add_parser("all")
+    parsers.add_parser("all").set_defaults(add=False)
     for each in parsers.choices.values():
         each.add_argument("--output", default=NAME)
         each.add_argument("--folder", type=Path, help="of the stores, instead of build/OUTPUT")
@@ -269,7 +270,6 @@ def main() -> None:
         for seed in each.seeds:
             run(each, seed)
     if given.action != "run":
-        given.add = given.action == "collect" and given.add
         collect(given)
 
 

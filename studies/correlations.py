@@ -4,11 +4,11 @@
     python studies/correlations.py collect [--output NAME]
 
 CASE is triangular or square; ENGINE is exact, kpm or network. A run starts from the random spins of
-its seed, the same for all engines, at the model, damping and dt of `CASES`, without noise (that
-would hide nothing here: trajectories part anyway, and the means over the seeds are compared). It
-keeps, at the times of `CASES`,
+its seed, the same for all engines, with the equation of motion of `CASES`, without noise. KPM takes
+the moments and colored probing vectors of `CASES`, with fresh phases every step. A run keeps, at
+the times of `CASES`,
 
-    C(r, t) = (1/N) sum_i S_i(t) . S_(i+r)(t),  averaged over the rings of equal |r|,
+    C(r, t) = (1/N) sum_i S_i(t) . S_(i+r)(t),  averaged over rings of width one in |r|,
 
 in build/correlations/CASE_ENGINE_LENGTH_SEED.json; a run that is there is not done again.
 ``collect`` writes all of them to data/reference/correlations.json, set by set.

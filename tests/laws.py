@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sdml import spins as spin_arrays
+from sdml.descriptor.moments import TILT_SCALE
 from sdml.lattice import Lattice
 from sdml.symmetry import PointGroup
 
@@ -35,6 +36,23 @@ class Move:
     def vectors(self, values: FloatArray) -> FloatArray:
         """Spins or fields (N, 3) carried along and turned."""
         return self.scalars(values) @ self.rotation.T
+
+
+def assert_features_of_moments(
+    found: FloatArray, labels: Any, moments: FloatArray, spins: FloatArray
+) -> None:
+    """Features (N, F) are the charges, spins and tilts that their labels say.
+
+    Of the moments (N, n, 4), mu_n and m_n, of spins (N, 3).
+    """
+    charge, vector = moments[..., 0], moments[..., 1:]
+    along = (vector * spins[:, None]).sum(-1)
+    across = TILT_SCALE * (vector - along[..., None] * spins[:, None])
+    for column, label in zip(found.T, labels, strict=True):
+        n, m = label.order - 1, label.other - 1
+        tilt = (across[:, n] * across[:, m]).sum(-1)
+        expected = {"charge": charge[:, n], "spin": along[:, n], "tilt": tilt}[label.invariant]
+        np.testing.assert_allclose(column, expected, rtol=1e-12, atol=1e-12)
 
 
 def plaquette_centers(lattice: Lattice) -> FloatArray:

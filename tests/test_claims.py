@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sdml import files, forcefield, lattice, observables
+from sdml import dataset, evaluation, files, forcefield, lattice, observables
 from sdml.coarsening import reference as growths
 from sdml.coarsening import scaling
 from sdml.companion import results
@@ -74,6 +74,21 @@ def speed_exact():
     return stored("dynamics_cpu.json")["field"][-1]["exact_over_field"]
 
 
+def speed_kpm():
+    cases = stored("equal_error_cpu.json")["cases"]
+    ratios = []
+    for state in (state for states in cases.values() for state in states):
+        (network,) = [row for row in state["rows"] if row["engine"] == "far-sighted"]
+        ratios.append(state["kpm_at_error"]["far-sighted"] / network["seconds"])
+    return round(np.mean(ratios), 1)
+
+
+def transferability():
+    data = dataset.load(files.data() / "labels" / "triangular_large.h5")
+    predicted = evaluation.predict(forcefield.load("triangular"), data)
+    return evaluation.field_errors(data, predicted)["torque_r2"]
+
+
 def energy_term():
     rows = stored("ablation_triangular.json")["rows"]
     names = ("far-sighted, mu, energy loss 0.1", "far-sighted, mu")
@@ -93,6 +108,8 @@ CASES = [
     holes_gather,
     self_trapping,
     speed_exact,
+    speed_kpm,
+    transferability,
     energy_term,
     field_mse,
 ]

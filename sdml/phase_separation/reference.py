@@ -59,8 +59,8 @@ class Runs:
     @property
     def label(self) -> str:
         """Kind of engine, size, and what differs from the published settings."""
-        kind = "paper's method" if "_paper" in self.engine else self.engine.split()[0]
-        kind = {"exact": "exact", "paper's method": kind}.get(kind, "network")
+        kind = "paper's method" if "_paper" in self.engine else "network"
+        kind = "exact" if self.engine.startswith("exact") else kind
         if self.schedule:
             warmest = max(kT for _, kT in self.schedule)
             return f"{kind} ${self.length}^2$, heated to {warmest:g}"

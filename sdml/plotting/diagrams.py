@@ -334,6 +334,7 @@ def parity(axes: Axes, exact: FloatArray, predicted: FloatArray) -> Axes:
     axes.plot(ends, ends, color="0.3", lw=0.8)
     axes.set(aspect="equal", xlabel="exact ($t$)", ylabel="network ($t$)", xlim=ends, ylim=ends)
     axes.locator_params(nbins=3)
+    axes.tick_params(labelsize="small")
     error = ((predicted - exact) ** 2).mean()
     text = f"$R^2$ = {1 - error / exact.var():.3f}\nMSE = {_two_digits(error)}"
     axes.text(0.03, 0.97, text, va="top", fontsize="xx-small", transform=axes.transAxes)
@@ -348,6 +349,7 @@ def error_histogram(axes: Axes, errors: Mapping[str, FloatArray]) -> Axes:
         axes.hist(np.ravel(values), bins, density=True, histtype="step", label=name)
     axes.set(yscale="log", xlabel="error ($t$)", ylabel="density ($1/t$)")
     axes.locator_params("x", nbins=3)
+    axes.tick_params(labelsize="small")
     return axes
 
 

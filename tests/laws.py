@@ -39,7 +39,7 @@ class Move:
 
 
 def assert_features_of_moments(
-    found: FloatArray, labels: Any, moments: FloatArray, spins: FloatArray
+    found: FloatArray, labels: Any, moments: FloatArray, spins: FloatArray, atol: float
 ) -> None:
     """Features (N, F) are the charges, spins and tilts that their labels say.
 
@@ -52,7 +52,7 @@ def assert_features_of_moments(
         n, m = label.order - 1, label.other - 1
         tilt = (across[:, n] * across[:, m]).sum(-1)
         expected = {"charge": charge[:, n], "spin": along[:, n], "tilt": tilt}[label.invariant]
-        np.testing.assert_allclose(column, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(column, expected, rtol=1e-12, atol=atol)
 
 
 def plaquette_centers(lattice: Lattice) -> FloatArray:

@@ -68,7 +68,7 @@ def test_features_are_those_of_the_dense_hamiltonian(model, radius):
     values = exact_moments(hamiltonian(model, s).numpy(), environment)
     charge, vector = values[..., 0], values[..., 1:]
     along = (vector * s[:, None]).sum(-1)
-    laws.assert_features_of_moments(found, descriptor.features, values, s)
+    laws.assert_features_of_moments(found, descriptor.features, values, s, atol=1e-12)
     # What the labels leave out says nothing: it is the same for all states and all sites.
     labels = {(label.invariant, label.order) for label in descriptor.features}
     for n in range(1, 2 * radius + 1):

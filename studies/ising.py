@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from sdml import lattice
-from sdml.coarsening import domains, growth
+from sdml.coarsening import domains
 from sdml.companion import results
 
 LATTICES = {"square": lattice.square, "triangular": lattice.triangular}
@@ -66,9 +66,8 @@ def quench(sites: lattice.Lattice, sweeps: np.ndarray, seed: int) -> tuple[np.nd
 
 
 def measured(kind: str, length: int, n_sweeps: int, seeds: range) -> dict[str, Any]:
-    """Lengths (n_seeds, n_times, 4), mean spin, and the exponents with their intervals."""
+    """Lengths by estimator (n_seeds, n_times), and the mean spin."""
     sites = LATTICES[kind](length - length % COLORS[kind])
-    width = sites.length * sites.vectors[1][1]
     sweeps = np.unique(np.geomspace(FIRST_SWEEP, n_sweeps, N_TIMES).round().astype(int))
     kept, found, mean = [], [], []
     for seed in seeds:
@@ -78,14 +77,6 @@ def measured(kind: str, length: int, n_sweeps: int, seeds: range) -> dict[str, A
             found.append([domains.lengths(sites, frame.astype(float)) for frame in frames])
             mean.append(frames.mean(-1, dtype=float))
     lengths, imbalance = np.array(found), np.array(mean)
-    exponents = {}
-    for k, name in enumerate(domains.ESTIMATORS):
-        L = lengths[..., k]
-        exponents[name] = {
-            "below a quarter of the box": exponent(sweeps, L, growth.usable(L, imbalance, width)),
-            "all times": exponent(sweeps, L, np.ones(L.shape, bool)),
-        }
-        print(f"{kind:10} {name:12} {exponents[name]}", flush=True)
     return {
         "lattice": kind,
         "length": sites.length,
@@ -96,21 +87,6 @@ def measured(kind: str, length: int, n_sweeps: int, seeds: range) -> dict[str, A
             name: lengths[..., k].round(5).tolist() for k, name in enumerate(domains.ESTIMATORS)
         },
         "mean_spin": imbalance.round(6).tolist(),
-        "exponents": exponents,
-        "ratio_to_half_width": {
-            name: round(float((lengths[..., k] / lengths[..., 1]).mean(0)[-8:].mean()), 4)
-            for k, name in enumerate(domains.ESTIMATORS)
-        },
-    }
-
-
-def exponent(sweeps: np.ndarray, lengths: np.ndarray, usable: np.ndarray) -> dict[str, Any]:
-    slope = growth.exponent(sweeps, lengths, usable)
-    return {
-        "value": round(slope.value, 4),
-        "interval": [round(end, 4) for end in slope.interval],
-        "last_sweep": int(sweeps[usable.any(0)][-1]),
-        "n_values": int(usable.sum()),
     }
 
 

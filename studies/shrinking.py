@@ -1,7 +1,7 @@
 """One chiral domain in the other: how fast do straight walls, corners and curved walls move?
 
     python studies/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
-                                       [--shapes circle ...]
+                                    [--shapes circle ...] [--seeds 0 ...] [--method adams]
     python studies/shrinking.py collect [--output shrinking]
 
 The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
@@ -10,18 +10,20 @@ across them, a circle, and hexagons with sides along rows or across. The domain 
 the rotation of the cube of lowest energy. If walls move by their curvature, or a side recedes by
 kinks from its corners at a rate that does not depend on its length, a closed domain loses area at a
 constant rate; if corners moved at a constant speed the square root of the area would fall linearly.
-A shape takes about a minute of one core. A run is a store build/shrinking/*.h5; `collect` writes
-the areas in time to data/reference/NAME.json and maps to NAME.h5.
+The noise of the first spins differs from seed to seed. A shape takes about a minute of one core. A
+run is a store build/shrinking/*.h5; `collect` writes the areas in time to data/reference/NAME.json
+and maps of one seed to NAME.h5.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
 import interfaces
 import numpy as np
 import torch
-from stores import lattice_of, reference_file, write_chirality
+from stores import lattice_of, reference_file, sets, write_chirality
 
 from sdml import files, forcefield, lattice, simulation, spins
 from sdml.coarsening import domains
@@ -54,7 +56,7 @@ def inside(sites: lattice.Lattice, shape: str, radius: float) -> np.ndarray:
     return (abs(r @ np.stack([np.cos(angles), np.sin(angles)])) < radius).all(1)
 
 
-def start(field: Any, sites: lattice.Lattice, domain: np.ndarray) -> torch.Tensor:
+def start(field: Any, sites: lattice.Lattice, domain: np.ndarray, seed: int) -> torch.Tensor:
     """Both chiralities, at the relative rotation of the lowest energy, with a little noise."""
     outer, inner = spins.tetrahedral(sites, 1), spins.tetrahedral(sites, -1)
     states = [
@@ -62,7 +64,7 @@ def start(field: Any, sites: lattice.Lattice, domain: np.ndarray) -> torch.Tenso
         for rotation in interfaces.cubic_rotations()
     ]
     lowest = min(states, key=lambda s: float(field.energy(s)))
-    return torch.as_tensor(spins.perturbed(lowest, NOISE, seed=0), dtype=torch.float32)
+    return torch.as_tensor(spins.perturbed(lowest, NOISE, seed), dtype=torch.float32)
 
 
 def minority(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
@@ -75,18 +77,19 @@ def run(given: argparse.Namespace) -> None:
     sites = lattice.triangular(length)
     field = forcefield.load("triangular").on(sites)
     every = round(SAVE_INTERVAL / DT)
-    for shape in given.shapes:
-        name = f"{shape.replace(' ', '-')}_{given.radius:g}_a{given.damping:g}_kT{given.kT:g}"
+    settings = f"{given.radius:g}_a{given.damping:g}_kT{given.kT:g}"
+    for shape, seed in itertools.product(given.shapes, given.seeds):
+        name = f"{shape.replace(' ', '-')}_{settings}_{seed}"
         found = simulation.quench(
             folder() / f"{name}.h5",
             sites,
-            start(field, sites, inside(sites, shape, given.radius)),
+            start(field, sites, inside(sites, shape, given.radius), seed),
             field.field,
-            LandauLifshitz(DT, given.damping, given.kT, "adams"),
+            LandauLifshitz(DT, given.damping, given.kT, given.method),
             round(given.time / SAVE_INTERVAL) * every,
             every,
             observables={"area": minority},
-            seed=0,
+            seed=seed,
             engine=f"triangular {forcefield.checksum(field)[:12]}",
             frames_every=10 * every,
             frame_dtype="float16",
@@ -100,24 +103,25 @@ def run(given: argparse.Namespace) -> None:
 def collect(output: str) -> None:
     rows = []
     with reference_file(output) as file:
-        for path in sorted(folder().glob("*.h5")):
-            found = simulation.load(path)
-            sites = lattice_of(found)
+        for name, paths in sets(folder(), r"[a-z-]+_\d+_a.*_\d+").items():
+            runs = [simulation.load(path) for path in paths]
+            n_times, sites = min(len(run.time) for run in runs), lattice_of(runs[0])
             rows.append(
-                found.header["provenance"]
+                runs[0].header["provenance"]
                 | {
                     "length": sites.length,
-                    "equation": found.header["equation"],
-                    "engine": found.header["engine"],
-                    "time": found.time.tolist(),
-                    "area": found.observables["area"].tolist(),
-                    "outside": round(float(found.guard["outside"].max()), 5),
+                    "equation": runs[0].header["equation"],
+                    "engine": runs[0].header["engine"],
+                    "seeds": [run.header["seed"] for run in runs],
+                    "time": runs[0].time[:n_times].tolist(),
+                    "area": [run.observables["area"][:n_times].tolist() for run in runs],
+                    "outside": round(max(float(run.guard["outside"].max()) for run in runs), 5),
                 }
             )
             picked = slice(0, 9, 2)
-            group = file.create_group(path.stem)
-            group["time"] = found.frame_time[picked]
-            write_chirality(group, sites, found.frames[picked].astype(float))
+            group = file.create_group(name)
+            group["time"] = runs[0].frame_time[picked]
+            write_chirality(group, sites, runs[0].frames[picked].astype(float))
     results.save_reference(
         output, {"origin": results.measured_origin(model="J = 3, filling 0.25"), "runs": rows}
     )
@@ -129,6 +133,8 @@ def main() -> None:
     running = parsers.add_parser("run")
     for name, usual in {"radius": 20.0, "kT": 0.0, "damping": 0.3, "time": 1000.0}.items():
         running.add_argument(f"--{name}", type=float, default=usual)
+    running.add_argument("--method", default="adams")
+    running.add_argument("--seeds", type=int, nargs="+", default=[0])
     running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
     parsers.add_parser("collect").add_argument("--output", default="shrinking")
     given = parser.parse_args()

@@ -23,7 +23,7 @@ def stored(name):
 @functools.cache
 def coarsening():
     """The largest quench of the usual settings, its C and S, averaged over the seeds."""
-    main = growths.largest(growths.load(files.reference() / "coarsening.json"))
+    main = growths.main_quench(growths.load(files.reference() / "coarsening.json"))
     with h5py.File(files.reference() / "coarsening.h5") as file:
         curves = [file[main.name][name][()].mean(0) for name in ("correlation", "structure")]
     chosen = np.flatnonzero((main.time >= 200) & (main.time < 640))

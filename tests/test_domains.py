@@ -136,7 +136,7 @@ def test_every_estimator_but_the_first_moment_finds_the_law_of_ising_domains(mon
     frames = np.stack([ising.quench(sites, sweeps, seed)[0] for seed in range(12)])
     lengths = domains.lengths(sites, frames.astype(float))
     wall, half, moment, biased = (
-        growth.exponent(sweeps, lengths[..., k], n_resamples=50).value for k in range(4)
+        growth.interval("plain", sweeps, lengths[..., k], 50)["n"].value for k in range(4)
     )
     assert abs(wall - 0.5) < 0.03 and abs(half - 0.5) < 0.03 and abs(moment - 0.5) < 0.08
     assert biased < 0.44

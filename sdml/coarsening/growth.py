@@ -1,13 +1,14 @@
-"""Growth laws of a length L(t) measured on several seeds, compared by seeds that were left out.
+"""Growth laws of a length L(t) measured on several seeds.
 
-    linear      L = L0 + v t
-    diffusive   L^2 = L0^2 + k t
-    power       L = L0 + A t^n
+    plain       L = A t^n               the slope in a double-logarithmic plot
+    offset      L = L0 + A t^n
+    origin      L = A (t - t_s)^n
 
-A slope in a double-logarithmic plot misleads at small lengths: with L0 = 10 the linear law has the
-slope v t / (L0 + v t), 0.7 where v t = 23. Laws with an offset, and the local slopes of L and of
-L^2 against t, do not. Residuals are those of ln L: the scatter between seeds grows with L. Times of
-one seed are correlated, so that intervals come from resampling whole seeds.
+A plain slope misleads at small lengths: L = 10 + v t has the slope v t / (10 + v t), 0.7 where
+v t = 23. The other two say how much of it a constant may explain, by a length or by a time. The
+local slopes of L and of L^2 against t are constant for n = 1 and n = 1/2 with any constant.
+Residuals are those of ln L: the scatter between seeds grows with L. Times of one seed are
+correlated, so that intervals come from resampling whole seeds.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +26,10 @@ from sdml.spins import real_array
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-PARAMETERS = {"linear": ("L0", "v"), "diffusive": ("L0^2", "k"), "power": ("L0", "A", "n")}
-POWERS = {"linear": 1, "diffusive": 2, "power": 1}
-"""Of L, on the left of each law."""
+PARAMETERS = {"plain": ("A", "n"), "offset": ("A", "n", "L0"), "origin": ("A", "n", "t_s")}
 STARTING_EXPONENTS = (0.35, 0.6, 1.0)
+BOUNDS = 0.05, 4.0
+"""Of the exponent."""
 SMALLEST = 1e-9
 
 
@@ -41,34 +42,31 @@ class Estimate:
 
 
 def usable(lengths: ArrayLike, imbalance: ArrayLike, box_length: float) -> BoolArray:
-    """Seeds and times (n_seeds, n_times) that are free of the box.
+    """Times (n_times,) that are free of the box.
 
-    A seed counts until abs(<sign chi>) first reaches 0.3; a time counts for all seeds until the
-    mean L of the seeds that count reaches a quarter of the box. Cutting single seeds at L_box / 4
-    would keep the slow ones and bend the law.
+    They end for all seeds when the mean length reaches a quarter of the box, or when the first
+    seed has abs(<sign chi>) = 0.3: sets that lost a seed on the way would have another mean.
 
     Parameters
     ----------
     lengths, imbalance : (n_seeds, n_times)
-        The length compared with the box (area / wall length, unless there is a reason) and
-        <sign chi> as of :func:`sdml.coarsening.domains.imbalance`.
+        The length compared with the box, 2 pi / <q> by the strictest rule, and <sign chi> as of
+        :func:`sdml.coarsening.domains.imbalance`.
     box_length : float
         Shortest period of the box.
 
     Raises
     ------
     ValueError
-        Shapes that differ, a mask, or nan in a value that counts.
+        Shapes that differ, a mask, or nan in a time that counts.
     """
     L, m = _table(lengths), _table(imbalance, "imbalance")
     if m.shape != L.shape:
         raise ValueError(f"imbalance: shape must be {L.shape}, got {m.shape}")
-    balanced = np.logical_and.accumulate((np.abs(m) < 0.3) | np.isnan(m), axis=1)
-    counts = balanced.sum(0)
-    mean = np.where(balanced, L, 0.0).sum(0) / np.maximum(counts, 1)
-    small = np.logical_and.accumulate((counts > 0) & ~(mean >= box_length / 4))
-    require_numbers({"imbalance": m, "lengths": L}, balanced & small)
-    return balanced & small
+    ended = (L.mean(0) >= box_length / 4) | (np.abs(m) >= 0.3).any(0)
+    free = ~np.logical_or.accumulate(ended)
+    require_numbers({"imbalance": m, "lengths": L}, free)
+    return free
 
 
 def numbers(values: ArrayLike, argument: str) -> FloatArray:
@@ -85,95 +83,45 @@ def require_numbers(series: Mapping[str, FloatArray], counts: Any = True) -> Non
             raise ValueError(f"{argument}: must be numbers where they count, got {bad}")
 
 
-def held_out_errors(
-    law: str, time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = None
-) -> FloatArray:
-    """Mean square of ln L of every seed about the law fitted to the others, (n_seeds,).
-
-    Seeds differ coherently, which every law misses alike: compare laws by the differences of these
-    errors seed by seed. NaN for a seed without usable times.
-    """
-    t, L, keep = _given(time, lengths, mask, law)
-    if len(L) < 2:
-        raise ValueError(f"lengths: at least 2 seeds are needed, got {len(L)}")
-    errors = np.full(len(L), np.nan)
-    for seed in np.flatnonzero(keep.any(1)):
-        others = np.arange(len(L)) != seed
-        curve = _curve(law, _fitted(law, t, L[others], keep[others]), t)
-        errors[seed] = np.mean((np.log(L[seed]) - np.log(curve))[keep[seed]] ** 2)
-    return errors
-
-
-def selected_law(time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None = None) -> str:
-    """The law that predicts left-out seeds best, in the mean over the seeds.
-
-    The power law contains the linear one; it is chosen only if it predicts better.
-    """
-    return min(PARAMETERS, key=lambda law: np.nanmean(held_out_errors(law, time, lengths, mask)))
-
-
 def interval(
-    law: str,
-    time: ArrayLike,
-    lengths: ArrayLike,
-    mask: ArrayLike | None = None,
-    n_resamples: int = 400,
-    seed: int = 0,
+    law: str, time: ArrayLike, lengths: ArrayLike, n_resamples: int = 400, seed: int = 0
 ) -> dict[str, Estimate]:
     """The parameters of a law with their 95 % :func:`bootstrap` intervals over seeds."""
-    t, L, keep = _given(time, lengths, mask, law)
+    if law not in PARAMETERS:
+        raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
+    t, L = _given(time, lengths)
+    if len(t) <= len(PARAMETERS[law]):
+        raise ValueError(f"time: {len(t)} values are too few for the law {law!r}")
 
     def parameters(chosen: NDArray[np.int64]) -> FloatArray:
-        return _fitted(law, t, L[chosen], keep[chosen])
+        return _fitted(law, t, np.log(L[chosen]).mean(0))
 
     found = bootstrap(parameters, len(L), n_resamples, seed)
     return dict(zip(PARAMETERS[law], found, strict=True))
-
-
-def exponent(
-    time: ArrayLike,
-    lengths: ArrayLike,
-    mask: ArrayLike | None = None,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """Slope of the seeds' mean ln L against ln t, without an offset, with its interval."""
-    t, L, keep = _given(time, lengths, mask)
-
-    def slope(chosen: NDArray[np.int64]) -> FloatArray:
-        mean, weight = _seed_mean(np.log(L[chosen]), keep[chosen])
-        return np.array([_slope(np.log(t), mean, weight)])
-
-    return bootstrap(slope, len(L), n_resamples, seed)[0]
 
 
 def local_slopes(
     time: ArrayLike,
     lengths: ArrayLike,
     power: float = 1.0,
-    mask: ArrayLike | None = None,
     window: int = 5,
     n_resamples: int = 400,
     seed: int = 0,
 ) -> tuple[FloatArray, list[Estimate]]:
     """d L^power / dt in windows of consecutive times: centres (k,) and slopes with intervals.
 
-    Constant for power = 1 under the linear law, for power = 2 under the diffusive one. Windows
-    without two usable times are left out.
+    Constant for power = 1 if L grows linearly, for power = 2 if L^2 does.
     """
-    t, L, keep = _given(time, lengths, mask)
+    t, L = _given(time, lengths)
     if not 2 <= window <= len(t):
         raise ValueError(f"window: must be in [2, {len(t)}], got {window}")
-    counts = keep.sum(0)
-    starts = [k for k in range(len(t) - window + 1) if (counts[k : k + window] > 0).sum() > 1]
+    parts = [slice(k, k + window) for k in range(len(t) - window + 1)]
 
     def slopes(chosen: NDArray[np.int64]) -> FloatArray:
-        mean, weight = _seed_mean(L[chosen] ** power, keep[chosen])
-        parts = [slice(k, k + window) for k in starts]
-        return np.array([_slope(t[p], mean[p], weight[p]) for p in parts])
+        mean = (L[chosen] ** power).mean(0)
+        return np.array([np.polyfit(t[p], mean[p], 1)[0] for p in parts])
 
-    centers = np.array([t[k : k + window].mean() for k in starts])
-    return centers, bootstrap(slopes, len(L), n_resamples, seed)
+    return np.array([t[p].mean() for p in parts]), bootstrap(slopes, len(L), n_resamples, seed)
 
 
 def bootstrap(
@@ -209,50 +157,42 @@ def resampled(
 
 
 def _curve(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
-    n = x[2] if law == "power" else 1.0
-    return np.maximum(x[0] + x[1] * t**n, SMALLEST) ** (1 / POWERS[law])
+    amplitude, n = x[:2]
+    if law == "origin":
+        return np.asarray(amplitude * np.maximum(t - x[2], SMALLEST) ** n)
+    return np.maximum(x[2] + amplitude * t**n, SMALLEST)
 
 
-def _fitted(law: str, t: FloatArray, L: FloatArray, keep: BoolArray) -> FloatArray:
-    """Parameters (k,); only the seeds' mean of ln L at every time enters, with its count.
+def _fitted(law: str, t: FloatArray, mean: FloatArray) -> FloatArray:
+    """Parameters (k,) from the seeds' mean of ln L, times in units of the last meanwhile.
 
-    Searches start from straight lines through L or L^2 with relative weights; of the power law from
-    one against t^n for each of a few n.
+    Searches start from straight lines: L against t^n, or L^(1/n) against t, for each of a few n.
     """
-    mean, weight = _seed_mean(np.log(L), keep)
-    used, n_parameters = weight > 0, len(PARAMETERS[law])
-    if used.sum() < n_parameters + 1:
-        raise ValueError(f"mask: leaves {used.sum()} times, too few for the {law} law")
-    last = t[used][-1]
-    t, mean, root = t[used] / last, mean[used], np.sqrt(weight[used])
-    y = np.exp(mean) ** POWERS[law]
+    last = t[-1]
+    t, L = t / last, np.exp(mean)
+    if law == "plain":
+        n, offset = np.polyfit(np.log(t), mean, 1)
+        return np.array([np.exp(offset) / last**n, n])
 
     def residual(x: FloatArray) -> FloatArray:
-        return root * (mean - np.log(_curve(law, x, t)))
+        return mean - np.log(_curve(law, x, t))
 
-    bounds = ([-np.inf, 0, 0.05], [np.inf, np.inf, 4]) if law == "power" else (-np.inf, np.inf)
+    lowest, highest = (-np.inf, t[0] - SMALLEST) if law == "origin" else (-np.inf, np.inf)
+    bounds = ([0, BOUNDS[0], lowest], [np.inf, BOUNDS[1], highest])
     found = []
-    for n in STARTING_EXPONENTS if law == "power" else (1.0,):
-        line = np.polyfit(t**n, y, 1, w=root / y)[::-1]
-        start = np.clip([*line, n][:n_parameters], *bounds)
-        found.append(least_squares(residual, start, bounds=bounds, x_scale="jac"))
+    for n in STARTING_EXPONENTS:
+        if law == "origin":
+            slope, constant = np.polyfit(t, L ** (1 / n), 1)
+            start = [abs(slope) ** n, n, -constant / slope]
+        else:
+            slope, constant = np.polyfit(t**n, L, 1, w=1 / L)
+            start = [slope, n, constant]
+        found.append(least_squares(residual, np.clip(start, *bounds), bounds=bounds, x_scale="jac"))
     x: FloatArray = min(found, key=lambda result: result.cost).x
-    x[1] /= last ** (x[2] if law == "power" else 1.0)
+    if law == "origin":
+        x[2] *= last
+    x[0] /= last ** x[1]
     return x
-
-
-def _seed_mean(values: FloatArray, keep: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Mean over the seeds that count at every time, and their number."""
-    counts = keep.sum(0)
-    return np.where(keep, values, 0.0).sum(0) / np.maximum(counts, 1), counts.astype(float)
-
-
-def _slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-    """Weighted straight line; nan where fewer than two points count."""
-    if (weight > 0).sum() < 2:
-        return float("nan")
-    dx = x - np.average(x, weights=weight)
-    return float((weight * dx) @ y / ((weight * dx) @ dx))
 
 
 def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:
@@ -262,20 +202,12 @@ def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:
     return table
 
 
-def _given(
-    time: ArrayLike, lengths: ArrayLike, mask: ArrayLike | None, law: str = "power"
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Checked time, lengths and mask; lengths that do not count are replaced by 1."""
-    if law not in PARAMETERS:
-        raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
+def _given(time: ArrayLike, lengths: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Checked time and lengths."""
     L, t = _table(lengths), numbers(time, "time")
-    chosen = np.ones(L.shape) if mask is None else numbers(mask, "mask")
-    require_numbers({"time": t, "mask": chosen})
-    keep: BoolArray = chosen.astype(bool)
+    require_numbers({"time": t, "lengths": L})
     if t.shape != L.shape[1:] or not (t > 0).all() or not (np.diff(t) > 0).all():
         raise ValueError(f"time: must be {L.shape[1]} positive ascending times, got {t}")
-    if keep.shape != L.shape or not keep.any():
-        raise ValueError(f"mask: must keep something of shape {L.shape}, got {keep.shape}")
-    if not (np.isfinite(L[keep]) & (L[keep] > 0)).all():
-        raise ValueError("lengths: must be positive and finite where they count, got others")
-    return t, np.where(keep, L, 1.0), keep
+    if not (L > 0).all():
+        raise ValueError("lengths: must be positive, got others")
+    return t, L

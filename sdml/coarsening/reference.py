@@ -1,11 +1,13 @@
 """Stored histories of coarsening: the lengths of several seeds of one quench, and their laws.
 
-Of chiral domains in data/reference/coarsening.json, written by studies/coarsening.py.
+Of chiral domains in data/reference/coarsening.json (studies/coarsening.py), and of the Ising model
+in data/reference/ising_lengths.json (studies/ising.py), whose law L ~ t^(1/2) is known.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,12 @@ FloatArray = NDArray[np.float64]
 FORMING = 30.0
 """Times the inverse damping: until then the chirality forms, domains of full order come later."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
+RULES = {"moment": "2 pi / <q> below a quarter of the box", "wall": "L below a quarter of the box"}
+"""Which length ends the times that count, by its estimator; the first is the stricter one."""
+N_TIMES = 6
+"""Fewest times to which a law is fitted."""
+HEIGHT = 0.75**0.5
+"""Of a row of the triangular lattice."""
 GOOD = 3
 """Estimators that return the known law of Ising domains; the fourth is the first moment."""
 FIELDS = {"second": "second network", "kpm": "KPM fields", "paper": "paper's method"}
@@ -34,14 +42,16 @@ class History:
     length : int
         Sites along each direction.
     equation : dict
-        dt, damping, kT, method.
+        dt, damping, kT, method; empty for the Ising model.
     seeds : list of int
     time : (n_times,)
-        hbar / t.
+        hbar / t, or sweeps.
     observables : dict
         Name -> (n_seeds, n_times, ...).
     estimators : tuple of str
         Of the last axis of the observable ``lengths``.
+    box_length : float
+        Shortest period, lattice constants: that of a rhombus of L x L sites, or of a square.
     """
 
     name: str
@@ -52,11 +62,12 @@ class History:
     time: FloatArray
     observables: dict[str, FloatArray]
     estimators: tuple[str, ...]
+    box_length: float
 
     @property
     def varied(self) -> dict[str, Any]:
         """What differs from the main quench besides the size: settings, and the fields."""
-        settings = {k: self.equation[k] for k, v in USUAL.items() if self.equation[k] != v}
+        settings = {k: v for k, v in self.equation.items() if USUAL.get(k, v) != v}
         fields = self.name.partition("_")[0]
         return settings if fields == "main" else settings | {"fields": fields}
 
@@ -74,87 +85,98 @@ class History:
         """Whether it differs from the main quench by its size only."""
         return not self.varied
 
-    @property
-    def box_length(self) -> float:
-        """Shortest period of the rhombus of L x L sites, lattice constants."""
-        return float(np.sqrt(3) / 2 * self.length)
-
     def lengths(self, estimator: str = "wall") -> FloatArray:
         """(n_seeds, n_times) by one of the estimators; ValueError for one that is unknown."""
         if estimator not in self.estimators:
             raise ValueError(f"estimator: must be one of {self.estimators}, got {estimator!r}")
         return self.observables["lengths"][..., self.estimators.index(estimator)]
 
-    def late(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Times (k,) of coarsening, lengths (n_seeds, k) and what is free of the box (n_seeds, k).
+    def late(
+        self, estimator: str = "wall", rule: str = "moment", below: float = np.inf
+    ) -> tuple[FloatArray, FloatArray]:
+        """Times (k,) of coarsening that are free of the box, and lengths (n_seeds, k).
 
-        The box is compared with the area over the wall length, see :func:`growth.usable`.
+        ``rule`` names the estimator that is compared with the box, see RULES and
+        :func:`growth.usable`; ``below`` ends them at a mean wall length as well.
         """
-        free = growth.usable(self.lengths(), self.observables["imbalance"], self.box_length)
-        after = (self.time >= FORMING / self.equation["damping"]) & free.any(0)
-        lengths = self.lengths(estimator)
-        growth.require_numbers({f"lengths by {estimator!r}": lengths}, free & after)
-        return self.time[after], lengths[:, after], free[:, after]
+        free = growth.usable(self.lengths(rule), self.observables["imbalance"], self.box_length)
+        after = self.time >= FORMING / self.equation.get("damping", np.inf)
+        kept = free & after & (self.lengths().mean(0) <= below)
+        return self.time[kept], self.lengths(estimator)[:, kept]
 
-    def mean_length(self, estimator: str = "wall") -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Times (k,), mean over the seeds that count and its standard error, see :meth:`late`.
+    def mean_length(
+        self, estimator: str = "wall", rule: str = "moment"
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Times (k,), mean over the seeds and its standard error, see :meth:`late`.
 
-        The error is nan where a single seed is left.
+        The error is nan for a single seed.
         """
-        time, lengths, free = self.late(estimator)
-        kept, n = np.where(free, lengths, np.nan), free.sum(0)
-        error = np.where(n > 1, np.nanstd(kept, 0) / np.sqrt(np.maximum(n - 1, 1)), np.nan)
-        return time, np.nanmean(kept, 0), error
+        time, lengths = self.late(estimator, rule)
+        n = len(lengths)
+        error = lengths.std(0, ddof=1) / n**0.5 if n > 1 else np.full(len(time), np.nan)
+        return time, lengths.mean(0), error
 
-    def slopes(self, power: float = 1.0, estimator: str = "wall") -> Any:
-        """Times and :func:`sdml.coarsening.growth.local_slopes` of L^power."""
-        time, lengths, free = self.late(estimator)
-        return growth.local_slopes(time, lengths, power, free)
+    def law(
+        self, estimator: str = "wall", rule: str = "moment", below: float = np.inf
+    ) -> dict[str, Any]:
+        """Seeds, last time, range of the mean length, and the exponent by the three laws.
 
-    def summary(self, estimator: str = "wall") -> dict[str, Any]:
-        """:meth:`law` as a row of a table for people."""
-        found = self.law(estimator)
-        low, high = found["range"]
-        return {
-            "seeds": found["seeds"],
-            "t until": round(found["until"]),
-            "L": f"{low:.1f} to {high:.1f}",
-            "predicts best": found["best"],
-            "n of L0 + A t^n": "{:.2f} [{:.2f}, {:.2f}]".format(*found["n"]),
-            "v of L0 + v t": "{:.4f} [{:.4f}, {:.4f}]".format(*found["v"]),
-        }
-
-    def law(self, estimator: str = "wall") -> dict[str, Any]:
-        """Range of L, the law that predicts left-out seeds best, exponent and speed with intervals.
-
-        ``n`` is that of L = L0 + A t^n and ``v`` that of L = L0 + v t, (value, low, high).
+        ``plain``, ``offset`` and ``origin`` are (n, low, high) of the laws of
+        :mod:`sdml.coarsening.growth`; ``L0`` and ``t_s`` are the constants of the last two.
         """
-        time, lengths, free = given = self.late(estimator)
-        n, v = growth.interval("power", *given)["n"], growth.interval("linear", *given)["v"]
+        time, lengths = self.late(estimator, rule, below)
+        found = {name: growth.interval(name, time, lengths) for name in growth.PARAMETERS}
+        mean = lengths.mean(0)
         return {
             "seeds": len(self.seeds),
-            "until": float(time[-1]),
-            "range": (float(lengths[free].min()), float(lengths[free].max())),
-            "best": growth.selected_law(*given),
-            "n": (n.value, *n.interval),
-            "v": (v.value, *v.interval),
+            "time": (float(time[0]), float(time[-1])),
+            "range": (float(mean[0]), float(mean[-1])),
+            "L0": found["offset"]["L0"].value,
+            "t_s": found["origin"]["t_s"].value,
+            **{name: (x["n"].value, *x["n"].interval) for name, x in found.items()},
         }
+
+
+def summary(law: Mapping[str, Any]) -> dict[str, Any]:
+    """A :meth:`History.law` as a row of a table for people.
+
+    An exponent counts as excluded where the 95 % intervals of all three laws miss it.
+    """
+    intervals = {name: law[name] for name in growth.PARAMETERS}
+    excluded = [
+        name
+        for name, n in {"1/2": 0.5, "1": 1.0}.items()
+        if all(not low <= n <= high for _, low, high in intervals.values())
+    ]
+    return {
+        "seeds": law["seeds"],
+        "t": "{:.0f} to {:.0f}".format(*law["time"]),
+        "L": "{:.1f} to {:.1f}".format(*law["range"]),
+        **{f"n, {name}": "{:.2f} [{:.2f}, {:.2f}]".format(*x) for name, x in intervals.items()},
+        "L0": round(law["L0"], 1),
+        "t_s": round(law["t_s"]),
+        "excluded": " and ".join(excluded) or "none",
+    }
 
 
 def ratio(
-    first: History, second: History, estimator: str = "wall"
+    first: History, second: History, estimator: str = "wall", rule: str = "wall"
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Length of one quench over that of another from the same random spins, seed by seed.
 
-    Times (k,) at which all common seeds count in both, mean ratio (k,) and its standard error over
-    the seeds, nan for a single one; L of ``second`` is linear in ln t between its own times.
-    ValueError if the two share no seed, or no time.
+    Times (k,) that count in both, mean ratio (k,) over the common seeds and its standard error, nan
+    for a single one; L of ``second`` is linear in ln t between its own times. Runs in the same box
+    feel it alike, so that the weaker rule is enough. ValueError if the two share no seed, or no
+    time.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
         raise ValueError(f"second: shares no seed with {first.seeds}, got {second.seeds}")
-    time, upper = _free(first, seeds, estimator)
-    grid, lower = _free(second, seeds, estimator)
+    (time, upper), (grid, lower) = (
+        (t, lengths[[history.seeds.index(seed) for seed in seeds]])
+        for history in (first, second)
+        for t, lengths in [history.late(estimator, rule)]
+    )
     kept = (time >= grid.min(initial=np.inf)) & (time <= grid.max(initial=-np.inf))
     if not kept.any():
         raise ValueError(f"second: shares no time with {first.label}, got {second.label}")
@@ -164,32 +186,23 @@ def ratio(
     return time, ratios.mean(0), error / np.sqrt(len(seeds))
 
 
-def _free(history: History, seeds: list[int], estimator: str) -> tuple[FloatArray, FloatArray]:
-    """Times (k,) at which all these seeds count, and their lengths (n, k)."""
-    time, lengths, free = history.late(estimator)
-    rows = [history.seeds.index(seed) for seed in seeds]
-    kept = free[rows].all(0)
-    return time[kept], lengths[rows][:, kept]
+def laws(
+    sets: Mapping[str, History], rule: str = "moment", below: float = np.inf
+) -> dict[str, dict[str, Any]]:
+    """:meth:`History.law` by label, of all quenches of three seeds or more, and of N_TIMES or more.
 
-
-def laws(sets: Mapping[str, History], n_seeds: int = 3) -> dict[tuple[str, str], Any]:
-    """Summaries by label and estimator of all quenches of so many seeds, or more.
-
-    The largest usual one by the good estimators, the others by the wall length. An interval over
-    resampled seeds says little for fewer than three.
+    An interval over resampled seeds says little for fewer seeds, a law for fewer times.
     """
-    main = largest(sets)
     return {
-        (history.label, estimator): history.summary(estimator)
+        history.label: history.law(rule=rule, below=below)
         for history in sets.values()
-        if len(history.seeds) >= n_seeds
-        for estimator in history.estimators[: GOOD if history is main else 1]
+        if len(history.seeds) >= 3 and len(history.late(rule=rule, below=below)[0]) >= N_TIMES
     }
 
 
-def largest(sets: Mapping[str, History]) -> History:
-    """The main quench of the largest size."""
-    return max((h for h in sets.values() if h.usual), key=lambda h: h.length)
+def main_quench(sets: Mapping[str, History]) -> History:
+    """The main quench of most seeds, of the largest size among equals."""
+    return max((h for h in sets.values() if h.usual), key=lambda h: (len(h.seeds), h.length))
 
 
 def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
@@ -202,12 +215,37 @@ def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
     shown = {"size, fields, time step": [h for h in ordered if h.varied.keys() <= {"fields", "dt"}]}
     for title, name in {"temperature": "kT", "damping": "damping"}.items():
         shown[title] = [h for h in ordered if h.varied.keys() <= {name} and h.length in baths]
-    return {title: {h.label: h.mean_length() for h in found} for title, found in shown.items()}
+    return {
+        title: {h.label: h.mean_length(rule="wall") for h in found}
+        for title, found in shown.items()
+    }
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:
     """Name -> history of every set of a store; ValueError if it is none."""
     return files.sets(path, _history)
+
+
+def ising(path: Path) -> dict[str, History]:
+    """Name -> history of the Ising domains of either lattice, time in sweeps."""
+    found = {}
+    for run in files.loaded(path)["runs"]:
+        kind, length = run["lattice"], run["length"]
+        found[kind] = History(
+            name=f"Ising {kind}_{length}",
+            engine="heat bath",
+            length=length,
+            equation={},
+            seeds=run["seeds"],
+            time=np.array(run["sweeps"], dtype=float),
+            observables={
+                "lengths": np.stack([*map(np.array, run["lengths"].values())], axis=-1),
+                "imbalance": np.array(run["mean_spin"]),
+            },
+            estimators=tuple(run["lengths"]),
+            box_length=length * (1.0 if kind == "square" else HEIGHT),
+        )
+    return found
 
 
 def _history(row: dict[str, Any], store: dict[str, Any]) -> History:
@@ -219,5 +257,10 @@ def _history(row: dict[str, Any], store: dict[str, Any]) -> History:
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
     time = np.array(row["time"], dtype=float)
     growth.require_numbers({"time": time})
-    estimators = tuple(store["origin"]["lengths"])
-    return History(**given, time=time, observables=measured, estimators=estimators)
+    return History(
+        **given,
+        time=time,
+        observables=measured,
+        estimators=tuple(store["origin"]["lengths"]),
+        box_length=HEIGHT * row["length"],
+    )

@@ -134,23 +134,12 @@ def test_a_summary_says_what_is_excluded():
     assert found["excluded"] == "none"
 
 
-def test_quenches_are_sorted_by_what_they_vary(stored):
-    def named(name, **equation):
-        return row(**equation) | {"name": name}
-
-    rows = row(), named("main_dt", dt=1.0), named("main_kT", kT=0.01), named("kpm_128")
-    sets = reference.load(stored(row(96) | {"name": "main_96"}, *rows, named("a", damping=0.6)))
+def test_the_main_quench_has_most_seeds_and_laws_need_three(stored):
+    usual, few = row(96) | {"name": "main_96"}, row(256, n_seeds=2) | {"name": "main_256"}
+    sets = reference.load(stored(usual, row(), few, row(kT=0.01) | {"name": "main_kT"}))
     assert reference.main_quench(sets).name == "main_128"
-    found = reference.families(sets)
-    fields, heat, damped = (list(series) for series in found.values())
-    assert fields == ["$96^2$", "$128^2$", r"$128^2$, $\Delta t$ = 1.0", "$128^2$, KPM fields"]
-    assert heat == ["$128^2$", "$128^2$, $kT$ = 0.01"]
-    # "a" is the fields of the last one: it varies in two respects.
-    assert damped == ["$128^2$"]
-    x, mean, _ = found["damping"]["$128^2$"]
-    np.testing.assert_allclose(mean, 3 + 0.02 * x, rtol=0.03)
-    few = row(n_seeds=2) | {"name": "main_2"}
-    assert list(reference.laws(reference.load(stored(row(), few)), rule="wall")) == ["$128^2$"]
+    assert "$256^2$" not in reference.laws(sets, rule="wall")
+    assert {"$96^2$", "$128^2$"} <= reference.laws(sets, rule="wall").keys()
 
 
 def test_what_is_no_history_is_refused(stored, tmp_path):

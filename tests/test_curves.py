@@ -57,9 +57,11 @@ def test_a_transition_has_a_colour_a_size_and_open_symbols_on_cooling(axes):
 
 
 def test_areas_name_their_domains_on_the_empty_panel(axes):
-    run = {"shape": "circle", "radius": 20.0, "time": [0, 1], "area": [9.0, 4.0]}
+    run = {"shape": "circle", "radius": 20.0, "time": [0, 1], "area": [[9.0, 4.0], [9.0, 6.0]]}
+    run["equation"] = {"damping": 0.3}
     curves.areas(axes[0], [run, run | {"radius": 40.0}], axes[1])
-    assert labels(axes[1]) == ["circle, 20", "circle, 40"]
+    assert labels(axes[1]) == ["circle, 20, 0.3", "circle, 40, 0.3"]
+    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [9, 5])
     assert axes[0].get_legend() is None and axes[0].get_ylim()[0] == 0
 
 

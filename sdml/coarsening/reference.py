@@ -122,7 +122,8 @@ class History:
         """Seeds, last time, range of the mean length, and the exponent by the three laws.
 
         ``plain``, ``offset`` and ``origin`` are (n, low, high) of the laws of
-        :mod:`sdml.coarsening.growth`; ``L0`` and ``t_s`` are the constants of the last two.
+        :mod:`sdml.coarsening.growth`; ``L0`` and ``A`` are the constants of the
+        second, ``t_s`` is that of the third.
         """
         time, lengths = self.late(estimator, rule, below)
         found = {name: growth.interval(name, time, lengths) for name in growth.PARAMETERS}
@@ -132,6 +133,7 @@ class History:
             "time": (float(time[0]), float(time[-1])),
             "range": (float(mean[0]), float(mean[-1])),
             "L0": found["offset"]["L0"].value,
+            "A": found["offset"]["A"].value,
             "t_s": found["origin"]["t_s"].value,
             **{name: (x["n"].value, *x["n"].interval) for name, x in found.items()},
         }
@@ -203,22 +205,6 @@ def laws(
 def main_quench(sets: Mapping[str, History]) -> History:
     """The main quench of most seeds, of the largest size among equals."""
     return max((h for h in sets.values() if h.usual), key=lambda h: (len(h.seeds), h.length))
-
-
-def families(sets: Mapping[str, History]) -> dict[str, dict[str, Any]]:
-    """Title -> label -> (time, mean length, error) of quenches that differ in one respect.
-
-    In the size, fields and time step; in the temperature; in the damping. The main ones come first.
-    """
-    ordered = sorted(sets.values(), key=lambda h: (len(h.varied), h.length))
-    baths = {h.length for h in ordered if h.varied.keys() & {"kT", "damping"}}
-    shown = {"size, fields, time step": [h for h in ordered if h.varied.keys() <= {"fields", "dt"}]}
-    for title, name in {"temperature": "kT", "damping": "damping"}.items():
-        shown[title] = [h for h in ordered if h.varied.keys() <= {name} and h.length in baths]
-    return {
-        title: {h.label: h.mean_length(rule="wall") for h in found}
-        for title, found in shown.items()
-    }
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:

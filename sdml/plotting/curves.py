@@ -17,7 +17,7 @@ __all__ = [
     "areas",
     "electron_histogram",
     "estimates",
-    "growth_labels",
+    "growth_laws",
     "heated",
     "overlaps",
     "porod",
@@ -51,16 +51,37 @@ def estimates(axes: Axes, x: Any, found: Sequence[Any]) -> Axes:
     return axes
 
 
-def growth_labels(axes: Sequence[Axes]) -> None:
-    """Of S(q), L(t), the local exponent and the speeds against L, drawn on four panels."""
-    for panel in axes[:2]:
+def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
+    """S(q), drawn already, then L(t), local exponents against L, and the exponents by law.
+
+    ``drawn`` is label -> (time, length, fit), (length, slopes), law; slopes as for
+    :func:`estimates`, law as of :meth:`reference.History.law`.
+    """
+    structure, lengths, local, exponents = axes
+    for k, ((time, length, fit), (at, slopes), law) in enumerate(drawn.values()):
+        lengths.loglog(time, length, "o", ms=2)
+        lengths.loglog(time, fit, "0.3", lw=1)
+        estimates(local, at, slopes)
+        for j, (name, mark) in enumerate({"plain": "o", "offset": "s", "origin": "^"}.items()):
+            value, low, high = law[name]
+            bar: Style = {"xerr": [[value - low], [high - value]], "fmt": f"C{k}{mark}", "ms": 3}
+            exponents.errorbar(value, k + 0.25 * (j - 1), **bar, label=name if k == 0 else None)
+    for n, dash in ((1, "--"), (0.5, ":")):
+        time = np.array([60.0, 400.0])
+        lengths.loglog(
+            time, 9 * (time / 60) ** n, "k" + dash, lw=1, label=rf"$\propto t^{{{n:g}}}$"
+        )
+        local.axhline(n, color="k", ls=dash, lw=1)
+        exponents.axvline(n, color="k", ls=dash, lw=1)
+    structure.set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
+    lengths.set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
+    local.set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.4))
+    local.set_xticks([5, 10, 30], ["5", "10", "30"], minor=False)
+    local.minorticks_off()
+    exponents.set_yticks(range(len(drawn)), drawn, fontsize="xx-small")
+    exponents.set(xlabel="exponent $n$", xlim=(0, 2.4), ylim=(len(drawn) - 0.4, -0.6))
+    for panel in (structure, lengths, exponents):
         panel.legend(fontsize="xx-small", handlelength=1.2)
-    axes[0].set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
-    axes[1].set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
-    axes[2].set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.2))
-    axes[2].set_xticks([10, 30, 90], ["10", "30", "90"], minor=False)
-    axes[2].minorticks_off()
-    axes[3].set(yscale="log", xlabel="length $L$", ylabel="$dL/dt$ (blue), $dL^2/dt$")
 
 
 def heated(axes: Axes, series: Mapping[str, Series], warm: Sequence[tuple[float, float]]) -> Axes:
@@ -96,15 +117,18 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
 
 
 def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
-    """Area in time of single domains, each with its ``shape``, ``radius``, ``time``, ``area``.
+    """Area in time of single domains, the mean over the seeds of ``area`` (n_seeds, n_times).
 
     ``legend`` is an empty panel for the names.
     """
     for run in runs:
-        axes.plot(run["time"], run["area"], label=f"{run['shape']}, {run['radius']:g}")
+        name = f"{run['shape']}, {run['radius']:g}, {run['equation']['damping']:g}"
+        axes.plot(run["time"], np.mean(run["area"], axis=0), label=name)
     axes.set(xlabel=TIME, ylabel="area of the domain (sites)", ylim=(0, None))
     legend.set_axis_off()
-    legend.legend(*axes.get_legend_handles_labels(), title="domain, radius", loc="center left")
+    legend.legend(
+        *axes.get_legend_handles_labels(), title=r"domain, radius, $\alpha$", loc="center left"
+    )
     return axes
 
 

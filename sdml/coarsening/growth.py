@@ -93,8 +93,10 @@ def interval(
     if len(t) <= len(PARAMETERS[law]):
         raise ValueError(f"time: {len(t)} values are too few for the law {law!r}")
 
+    whole = _fitted(law, t, np.log(L).mean(0))
+
     def parameters(chosen: NDArray[np.int64]) -> FloatArray:
-        return _fitted(law, t, np.log(L[chosen]).mean(0))
+        return _fitted(law, t, np.log(L[chosen]).mean(0), whole)
 
     found = bootstrap(parameters, len(L), n_resamples, seed)
     return dict(zip(PARAMETERS[law], found, strict=True))
@@ -163,36 +165,41 @@ def _curve(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
     return np.maximum(x[2] + amplitude * t**n, SMALLEST)
 
 
-def _fitted(law: str, t: FloatArray, mean: FloatArray) -> FloatArray:
-    """Parameters (k,) from the seeds' mean of ln L, times in units of the last meanwhile.
+def _fitted(
+    law: str, t: FloatArray, mean: FloatArray, near: FloatArray | None = None
+) -> FloatArray:
+    """Parameters (k,) from the seeds' mean of ln L.
 
-    Searches start from straight lines: L against t^n, or L^(1/n) against t, for each of a few n.
+    The search starts ``near`` given ones, or from straight lines for each of a few n: L against
+    t^n, or L^(1/n) against t.
     """
-    last = t[-1]
-    t, L = t / last, np.exp(mean)
     if law == "plain":
-        n, offset = np.polyfit(np.log(t), mean, 1)
-        return np.array([np.exp(offset) / last**n, n])
+        n, constant = np.polyfit(np.log(t), mean, 1)
+        return np.array([np.exp(constant), n])
 
     def residual(x: FloatArray) -> FloatArray:
         return mean - np.log(_curve(law, x, t))
 
-    lowest, highest = (-np.inf, t[0] - SMALLEST) if law == "origin" else (-np.inf, np.inf)
-    bounds = ([0, BOUNDS[0], lowest], [np.inf, BOUNDS[1], highest])
-    found = []
-    for n in STARTING_EXPONENTS:
-        if law == "origin":
-            slope, constant = np.polyfit(t, L ** (1 / n), 1)
-            start = [abs(slope) ** n, n, -constant / slope]
-        else:
-            slope, constant = np.polyfit(t**n, L, 1, w=1 / L)
-            start = [slope, n, constant]
-        found.append(least_squares(residual, np.clip(start, *bounds), bounds=bounds, x_scale="jac"))
-    x: FloatArray = min(found, key=lambda result: result.cost).x
-    if law == "origin":
-        x[2] *= last
-    x[0] /= last ** x[1]
-    return x
+    highest = t[0] * (1 - SMALLEST) if law == "origin" else np.inf
+    bounds = ([0, BOUNDS[0], -np.inf], [np.inf, BOUNDS[1], highest])
+    starts = (
+        [_line(law, n, t, np.exp(mean)) for n in STARTING_EXPONENTS] if near is None else [near]
+    )
+    found = [
+        least_squares(residual, np.clip(start, *bounds), bounds=bounds, x_scale="jac")
+        for start in starts
+    ]
+    best: FloatArray = min(found, key=lambda result: result.cost).x
+    return best
+
+
+def _line(law: str, n: float, t: FloatArray, L: FloatArray) -> list[float]:
+    """A, n and the constant of a straight line for a given exponent."""
+    if law == "offset":
+        slope, constant = np.polyfit(t**n, L, 1, w=1 / L)
+        return [slope, n, constant]
+    slope, constant = np.polyfit(t, L ** (1 / n), 1)
+    return [abs(slope) ** n, n, -constant / slope]
 
 
 def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:

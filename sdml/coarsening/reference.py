@@ -236,17 +236,12 @@ def ising(path: Path) -> dict[str, History]:
 
 def _history(row: dict[str, Any], store: dict[str, Any]) -> History:
     given = {key: row[key] for key in ("name", "engine", "length", "equation", "seeds")}
-    names = [key for key in row if key not in (*given, "time")]
-    measured = {key: np.array(row[key], dtype=float) for key in names}
+    others = [key for key in row if key not in (*given, "time")]
+    measured = {key: np.array(row[key], dtype=float) for key in others}
     for key, values in measured.items():
         if values.shape[:2] != (len(row["seeds"]), len(row["time"])):
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
     time = np.array(row["time"], dtype=float)
     growth.require_numbers({"time": time})
-    return History(
-        **given,
-        time=time,
-        observables=measured,
-        estimators=tuple(store["origin"]["lengths"]),
-        box_length=HEIGHT * row["length"],
-    )
+    names, box = tuple(store["origin"]["lengths"]), HEIGHT * row["length"]
+    return History(**given, time=time, observables=measured, estimators=names, box_length=box)

@@ -300,12 +300,13 @@ def training_history(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> 
 def learning_curves(axes: Axes, curve: Mapping[int, Any], floor: float) -> Axes:
     """Transverse mean square error by stage against the number of snapshots, and a floor.
 
-    ``curve`` maps numbers of snapshots to errors by stage (:func:`sdml.evaluation.stage_errors`).
+    ``curve`` maps numbers of snapshots to errors by stage (:func:`sdml.evaluation.stage_errors`):
+    the pooled ones, then those of random states, in whose color their floor is drawn.
     """
     numbers = sorted(curve)
     for stage in curve[numbers[-1]]:
         axes.loglog(numbers, [curve[n][stage]["torque_mse"] for n in numbers], "o-", label=stage)
-    axes.axhline(floor, ls="--", label="floor, random states", **REFERENCE)
+    axes.axhline(floor, ls="--", lw=0.8, color=axes.lines[1].get_color(), label="floor of random")
     axes.set(xlabel="snapshots learned", ylabel="transverse MSE ($t^2$)")
     _raise_top(axes, 0.45)
     axes.legend(fontsize="x-small", ncols=2, loc="upper center")

@@ -20,6 +20,12 @@ MAX_CODE_LINES = 150
 MAX_CELL_LINES = 22
 MIN_NOTEBOOKS = 7
 NOTEBOOKS = sorted(files.notebooks().glob("*.ipynb"))
+STORY = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+"""What a reader reads in an hour; the appendices may be longer."""
+MAX_STORY_WORDS = 900
+MAX_STORY_PARAGRAPH = 90
+MAX_STORY_CODE_LINES = 120
+MIN_STORY_COMPARED = 4
 
 FORBIDDEN_OUTPUT = {
     "an absolute path": re.compile(
@@ -50,6 +56,16 @@ def code_lines(cell: NotebookNode) -> int:
     return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
+def paragraphs(notebook: NotebookNode) -> list[str]:
+    """Paragraphs and list items of the text; rows of tables are left out."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            lines = [line for line in cell.source.splitlines() if not line.startswith("|")]
+            found += re.split(r"\n\s*\n|\n(?=- )", "\n".join(lines))
+    return found
+
+
 def commented_lines(source: str) -> set[int]:
     """Lines of `source` that carry a comment."""
     tokens = tokenize.generate_tokens(StringIO(source).readline)
@@ -71,6 +87,12 @@ def is_plain_assignment(statement: ast.stmt) -> bool:
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request) -> NotebookNode:
     """A stored notebook."""
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(params=STORY, ids=lambda path: path.stem)
+def chapter(request) -> NotebookNode:
+    """A stored notebook of the story."""
     return nbformat.read(request.param, as_version=4)
 
 
@@ -144,6 +166,25 @@ def test_size(notebook):
     lines = [code_lines(cell) for cell in code_cells(notebook)]
     assert max(lines) <= MAX_CELL_LINES
     assert sum(lines) <= MAX_CODE_LINES
+
+
+def test_a_chapter_is_short_to_read(chapter):
+    words = [len(paragraph.split()) for paragraph in paragraphs(chapter)]
+    assert max(words) <= MAX_STORY_PARAGRAPH
+    assert sum(words) <= MAX_STORY_WORDS
+
+
+def test_a_chapter_has_little_code(chapter):
+    lines = [len(cell.source.splitlines()) for cell in code_cells(chapter)]
+    assert max(lines) <= MAX_CELL_LINES
+    assert sum(lines) <= MAX_STORY_CODE_LINES
+
+
+def test_the_headline_numbers_of_a_chapter_are_compared(chapter):
+    compared = [cell for cell in code_cells(chapter) if cell.source.startswith(CHECK)]
+    assert len(compared) >= MIN_STORY_COMPARED
+    for cell in compared:
+        assert re.search(r"\d|True", output_text(cell)), f"no number: {cell.source}"
 
 
 @pytest.mark.parametrize(

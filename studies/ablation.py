@@ -45,17 +45,22 @@ class Trial:
     grand_canonical: bool = True
     weights: dict[str, float] = field(default_factory=dict)
     seed: int = 0
-    kind: type[ForceField] = ForceField
 
-    def row(self, judged: Dataset) -> dict[str, Any]:
-        """Train once and judge."""
-        model = self.data.model
-        trained = self.kind(model, self.environment, self.widths, self.seed, self.grand_canonical)
-        begin = time.process_time()
+    def trained(self) -> ForceField:
         settings = training.TrainingSettings(
             self.n_epochs, learning_rate=4e-3, seed=self.seed, **self.weights
         )
-        training.train(trained, self.data, settings)
+        network = ForceField(
+            self.data.model, self.environment, self.widths, self.seed, self.grand_canonical
+        )
+        training.train(network, self.data, settings)
+        return network
+
+    def row(self, judged: Dataset) -> dict[str, Any]:
+        """Train once and judge."""
+        begin = time.process_time()
+        trained = self.trained()
+        seconds = time.process_time() - begin
         return {
             "environment": repr(self.environment),
             "reach": reach(self.environment),
@@ -67,7 +72,7 @@ class Trial:
             "n_epochs": self.n_epochs,
             "parameters": sum(p.numel() for p in trained.parameters()),
             "features": trained.descriptor.n_features,
-            "training_cpu_seconds": time.process_time() - begin,
+            "training_cpu_seconds": seconds,
             "stages": evaluation.stage_errors(judged, evaluation.predict(trained, judged)),
             "energy_rms": evaluation.evaluate(trained, judged)["energy_rms"],
             **price(trained),

@@ -8,11 +8,12 @@ irrep r. They could lose against raw products because symmetry hinders, because 
 to learn from than f, or because phases between two coefficients are known only through r. Trained
 with the network, snapshots and passes of ``ablation.py --reaches 2``:
 
-* raw products, averaged: the network's output summed over the point group and time reversal, so
-  that it reads the raw products and is as symmetric as the invariants;
+* raw products, averaged: the trained network's output averaged over the point group and time
+  reversal, so that it reads the raw products and is as symmetric as the invariants;
 * coefficients: f itself, which holds all variables of the invariants but is not invariant;
 * linear phases: |f|^2 and f.r / |r|, linear in f;
-* relative phases: the invariants and f_a.f_b of all pairs of coefficients of one irrep.
+* relative phases: the invariants, and f_a.f_b of every coefficient with the next two of its irrep;
+  with all |f|^2 these fix every phase between two coefficients of an irrep.
 
 The rows go to the part ``why_raw`` of data/reference/ablation_triangular.json.
 """
@@ -59,14 +60,17 @@ def operations(environment: RawBondEnvironment) -> tuple[np.ndarray, np.ndarray]
 
 
 class Averaged(ForceField):
-    """The mean of the network's outputs for all images of an environment of raw products.
+    """The mean of a network's outputs for all images of an environment of raw products.
 
     Turning the features is turning the columns of the first layer; the G images of a site are
     carried as G sites, so that one chemical potential serves them all.
     """
 
-    def __init__(self, model: Any, environment: RawBondEnvironment, *settings: Any) -> None:
-        super().__init__(model, environment, *settings)
+    def __init__(self, trained: ForceField) -> None:
+        environment = trained.descriptor.environment
+        super().__init__(trained.model, environment, trained.hidden_widths, 0, True)
+        self.whitening = torch.zeros_like(trained.whitening)
+        self.load_state_dict(trained.state_dict())
         columns, signs = operations(environment)
         self.columns, self.signs = torch.as_tensor(columns), torch.as_tensor(signs)
 
@@ -110,13 +114,12 @@ class LinearPhases(SymmetryDescriptor):
 
 
 class RelativePhases(SymmetryDescriptor):
-    """Products of all pairs of coefficients of one irrep besides the invariants."""
+    """Products of every coefficient with the next two of its irrep, besides the invariants."""
 
     def __init__(self, environment: SymmetryEnvironment) -> None:
         super().__init__(environment)
-        counts = [n for d in (1, 2) for n in map(len, self._alike(d))]
-        n_features = super().n_features + sum(n * (n // 2) for n in counts)
-        self.features = tuple(range(n_features))
+        n_alike = sum(map(len, [*self._alike(1), *self._alike(2)]))
+        self.features = tuple(range(super().n_features + 2 * n_alike))
 
     def _alike(self, dimension: int) -> list[Tensor]:
         """Numbers of the coefficients of every irrep of bonds, and of chiralities."""
@@ -125,8 +128,15 @@ class RelativePhases(SymmetryDescriptor):
 
     def _invariants(self, f: Tensor, wedge_variables: Tensor, dimension: int) -> Any:
         alike = [f.index_select(1, numbers) for numbers in self._alike(dimension)]
-        pairs = [(g * g.roll(-k, 1)).sum(0) for g in alike for k in range(1, g.shape[1] // 2 + 1)]
+        pairs = [(g * g.roll(-step, 1)).sum(0) for g in alike for step in (1, 2)]
         return *super()._invariants(f, wedge_variables, dimension), *pairs
+
+
+class AveragedTrial(Trial):
+    """Trained as it is, judged averaged."""
+
+    def trained(self) -> ForceField:
+        return Averaged(super().trained())
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ def trials(fitted: dataset.Dataset, n_epochs: int, n_seeds: int) -> dict[str, Tr
     raw = RawBondEnvironment(*settings)
     found = {}
     for seed in range(n_seeds):
-        averaged = Trial(raw, fitted, n_epochs, seed=seed, kind=Averaged)
+        averaged = AveragedTrial(raw, fitted, n_epochs, seed=seed)
         found[f"raw products, averaged, seed {seed}"] = averaged
         for name, made in VARIANTS.items():
             environment = Variant(*settings, made)
@@ -155,8 +165,8 @@ def trials(fitted: dataset.Dataset, n_epochs: int, n_seeds: int) -> dict[str, Tr
 
 VARIANTS = {
     "coefficients": Coefficients,
-    "linear phases": LinearPhases,
     "relative phases": RelativePhases,
+    "linear phases": LinearPhases,
 }
 
 

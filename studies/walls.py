@@ -40,7 +40,7 @@ CELLS = {
 }
 N_RANDOM = 8
 RELAXATION = {"n_steps": 100, "tolerance": 1e-3, "seed": 0}
-COMPARED = {(1, 0): (4, 16), (2, 1): (4, 44), (1, 1): (4, 28)}
+COMPARED = {(1, 0): (4, 16), (2, 1): (2, 44), (1, 1): (4, 28)}
 ORDERS = {
     "ferromagnet": spins.ferromagnetic,
     "stripe": spins.stripe,

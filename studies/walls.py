@@ -40,7 +40,7 @@ CELLS = {
 }
 N_RANDOM = 8
 RELAXATION = {"n_steps": 100, "tolerance": 1e-3, "seed": 0}
-COMPARED = {(1, 0): (4, 16), (2, 1): (2, 44), (1, 1): (4, 28)}
+COMPARED = {(1, 0): (4, 16), (1, 1): (4, 28), (2, 1): (2, 44)}
 ORDERS = {
     "ferromagnet": spins.ferromagnetic,
     "stripe": spins.stripe,
@@ -104,32 +104,50 @@ def network_solver(network: ForceField, cell: lattice.Lattice) -> interfaces.Sol
     return solve
 
 
-def networks(names: list[str], n_kept: int) -> dict[str, Any]:
-    """Energies of walls (t per lattice constant) and of orders (t a site), by name."""
-    loaded = {name: forcefield.load(name).double() for name in names}
-    walls = []
-    for direction, shape in COMPARED.items():
-        model = SDModel(interfaces.oblique(direction, *shape), **MODEL)
-        wall = exact_wall(model, n_kept)
-        row: dict[str, Any] = {"direction": list(direction), "cell": list(shape)}
-        row |= {"length": math.lcm(*shape), "exact": wall.energy, "same_spins": {}, "relaxed": {}}
-        for name, network in loaded.items():
-            solve = network_solver(network, model.lattice)
-            own = interfaces.relaxed(model, wall.spins, solve, n_steps=RELAXATION["n_steps"])
-            row["same_spins"][name] = interfaces.wall_energy(model, wall.spins, solve)
-            row["relaxed"][name] = own.energy
-        print(row, flush=True)
-        walls.append(row)
+def order_energies(loaded: dict[str, ForceField]) -> dict[str, dict[str, float]]:
+    """Energy a site (t) of uniform orders, by exact fields and by every network."""
     sites = lattice.triangular(ORDER_LENGTH)
-    states = {key: order(sites) for key, order in ORDERS.items()}
     model = SDModel(sites, **MODEL)
-    energies = {"exact": {k: exact.solve(model, s).energy for k, s in states.items()}}
-    energies |= {name: {k: f.energy(s) for k, s in states.items()} for name, f in loaded.items()}
-    orders = {
-        name: {k: float(energy) / sites.n_sites for k, energy in found.items()}
-        for name, found in energies.items()
+    engines: dict[str, Any] = {"exact": lambda state: exact.solve(model, state).energy}
+    engines |= {name: network.energy for name, network in loaded.items()}
+    states = {key: order(sites) for key, order in ORDERS.items()}
+    return {
+        name: {key: float(energy(state)) / sites.n_sites for key, state in states.items()}
+        for name, energy in engines.items()
     }
-    return {"walls": walls, "orders": orders}
+
+
+def compared(direction: tuple[int, int], loaded: dict[str, ForceField], n_kept: int) -> Any:
+    """Energies of one wall, t per lattice constant."""
+    shape = COMPARED[direction]
+    model = SDModel(interfaces.oblique(direction, *shape), **MODEL)
+    wall = exact_wall(model, n_kept)
+    row: dict[str, Any] = {"direction": list(direction), "cell": list(shape)}
+    row |= {"length": math.lcm(*shape), "exact": wall.energy, "same_spins": {}, "relaxed": {}}
+    for name, network in loaded.items():
+        solve = network_solver(network, model.lattice)
+        own = interfaces.relaxed(model, wall.spins, solve, n_steps=RELAXATION["n_steps"])
+        row["same_spins"][name] = interfaces.wall_energy(model, wall.spins, solve)
+        row["relaxed"][name] = own.energy
+    print(row, flush=True)
+    return row
+
+
+def add_networks(origin: dict[str, Any], n_kept: int, output: str | None) -> None:
+    """The part ``networks``, written whenever more of it is ready."""
+    paths = sorted(files.weights().glob("triangular*.safetensors"))
+    loaded = {path.stem: forcefield.load(path) for path in paths}
+    origin["weights"] = {name: forcefield.checksum(network) for name, network in loaded.items()}
+    origin["units"] = "walls: t per lattice constant; orders: t a site"
+    origin["order_lattice"] = f"{ORDER_LENGTH} x {ORDER_LENGTH}, periodic"
+    loaded = {name: network.double() for name, network in loaded.items()}
+    part: dict[str, Any] = {"origin": origin, "orders": order_energies(loaded), "walls": []}
+    print(part["orders"], flush=True)
+    stored = files.loaded(files.reference() / f"{output}.json") if output else {}
+    for direction in COMPARED:
+        results.save_reference(output, stored | {"networks": part})
+        part["walls"].append(compared(direction, loaded, n_kept))
+    results.save_reference(output, stored | {"networks": part})
 
 
 def main() -> None:
@@ -144,21 +162,16 @@ def main() -> None:
         relaxation=RELAXATION | {"starts": given.starts},
         units="energy: t per lattice constant; angle: degrees from a row of nearest neighbours",
     )
+    if given.networks:
+        return add_networks(origin, given.starts, given.output)
     begin = time.perf_counter()
-    if given.networks:
-        names = sorted(path.stem for path in files.weights().glob("triangular*.safetensors"))
-        origin["units"] = "walls: t per lattice constant; orders: t a site"
-        origin["order_lattice"] = f"{ORDER_LENGTH} x {ORDER_LENGTH}, periodic"
-        origin["weights"] = {name: forcefield.checksum(forcefield.load(name)) for name in names}
-        found: dict[str, Any] = networks(names, given.starts)
-    else:
-        found = {"walls": [measured(k, *cell, given.starts) for k in CELLS for cell in CELLS[k]]}
+    rows = [
+        measured(direction, length, width, given.starts)
+        for direction, cells in CELLS.items()
+        for length, width in cells
+    ]
     origin["seconds"] = round(time.perf_counter() - begin)
-    found = {"origin": origin} | found
-    if given.networks:
-        stored = files.loaded(files.reference() / f"{given.output}.json") if given.output else {}
-        found = stored | {"networks": found}
-    results.save_reference(given.output, found)
+    results.save_reference(given.output, {"origin": origin, "walls": rows})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ options = $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 settings = $(if $(strip $(SET)),--set $(foreach setting,$(SET),'$(setting)'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock reproduce test lint lab figures animations store tables site manifest reference bench gpu clean
+.PHONY: help setup lock reproduce test lint lab figures paper animations store tables site manifest reference bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 figures: $(STAMP) ## publish the figures of the largest finished profile
 	@echo "== figures"
 	$(BIN)/sdml figures
+
+paper: $(STAMP) ## draw the figures P1 ... P5 of the paper alone, from data/reference (a minute)
+	@echo "== paper"
+	$(one_thread) $(BIN)/python studies/paper_figures.py
 
 animations: $(STAMP) ## run both quenches and draw them as figures/quench_*.gif (four minutes)
 	@echo "== animations"

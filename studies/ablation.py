@@ -18,6 +18,7 @@ square lattice three bonds miss the sites at (2, 2) that lie within 3). These ro
 import argparse
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import descriptor_cost as cost
@@ -45,15 +46,21 @@ class Trial:
     weights: dict[str, float] = field(default_factory=dict)
     seed: int = 0
 
-    def row(self, judged: Dataset) -> dict[str, Any]:
-        """Train once and judge."""
-        model = self.data.model
-        trained = ForceField(model, self.environment, self.widths, self.seed, self.grand_canonical)
-        begin = time.process_time()
+    def trained(self) -> ForceField:
         settings = training.TrainingSettings(
             self.n_epochs, learning_rate=4e-3, seed=self.seed, **self.weights
         )
-        training.train(trained, self.data, settings)
+        network = ForceField(
+            self.data.model, self.environment, self.widths, self.seed, self.grand_canonical
+        )
+        training.train(network, self.data, settings)
+        return network
+
+    def row(self, judged: Dataset) -> dict[str, Any]:
+        """Train once and judge."""
+        begin = time.process_time()
+        trained = self.trained()
+        seconds = time.process_time() - begin
         return {
             "environment": repr(self.environment),
             "reach": reach(self.environment),
@@ -65,7 +72,7 @@ class Trial:
             "n_epochs": self.n_epochs,
             "parameters": sum(p.numel() for p in trained.parameters()),
             "features": trained.descriptor.n_features,
-            "training_cpu_seconds": time.process_time() - begin,
+            "training_cpu_seconds": seconds,
             "stages": evaluation.stage_errors(judged, evaluation.predict(trained, judged)),
             "energy_rms": evaluation.evaluate(trained, judged)["energy_rms"],
             **price(trained),
@@ -114,8 +121,8 @@ def same_reach(fitted: Dataset, n_epochs: int, radii: list[int], n_seeds: int) -
     }
     return {
         f"{name}, seed {seed}": Trial(environment, fitted, n_epochs, seed=seed)
-        for name, environment in environments.items()
         for seed in range(n_seeds)
+        for name, environment in environments.items()
     }
 
 
@@ -165,6 +172,10 @@ def subset(data: Dataset, n_snapshots: int) -> Dataset:
     return data.select(np.sort(chosen))
 
 
+def stored(path: Path) -> dict[str, Any]:
+    return files.loaded(path) if path.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", choices=list(evaluation.STAGES))
@@ -179,7 +190,7 @@ def main() -> None:
         dataset.join([dataset.load(path) for path in names]) for names in (given.train, given.judge)
     )
     path = files.reference() / f"ablation_{given.case}.json"
-    result = files.loaded(path) if path.exists() else {}
+    result = stored(path)
     if given.reaches:
         part = result.setdefault("same_reach", {})
         chosen = same_reach(fitted, given.epochs, given.reaches, given.seeds)
@@ -195,7 +206,9 @@ def main() -> None:
             part["origin"] = results.measured_origin()
             if given.reaches:
                 part["summary"] = summary(rows)
-            results.save_reference(path.stem, result)
+            # Another study may have written its part meanwhile.
+            own = {"same_reach": part} if given.reaches else part
+            results.save_reference(path.stem, stored(path) | own)
             print(name, evaluation.stage_table(rows[name]["stages"]), sep="\n", flush=True)
 
 

@@ -1,6 +1,7 @@
 """Energy of the walls between chiral domains against their direction, by exact diagonalization.
 
     python studies/walls.py [--starts 2] [--output NAME]
+    python studies/walls.py --networks [--starts 2] [--output NAME]
 
 Straight walls along rows of nearest neighbours (0 degrees), perpendicular to rows (30 degrees) and
 in between (19.1 degrees), in cells of several widths and lengths; the energy is the lowest of
@@ -9,18 +10,26 @@ over boundary twists, which doubles the cell in both directions: a wall's edge c
 length (2 % between 6 and 8 sites of a row, 8 % at 19.1 degrees). Six minutes on one core.
 ``--output`` writes
 data/reference/NAME.json.
+
+``--networks`` adds the part ``networks`` to that file: the energies that every released network
+gives to the same walls, one cell a direction, and to uniform orders. A wall counts as exact fields
+relaxed it, and as the network itself relaxes it from there. Networks know no twists: the cell is
+repeated until it fills an L x L lattice, which has the same walls and the same energy per length.
 """
 
 import argparse
+import math
 import time
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import interfaces
 import numpy as np
 
-from sdml import bands, lattice, observables, spins
+from sdml import bands, exact, files, forcefield, lattice, observables, spins
 from sdml.companion import results
+from sdml.forcefield import ForceField
 from sdml.model import PAPER_CASES, SDModel
 
 MODEL = PAPER_CASES["triangular"]
@@ -31,6 +40,14 @@ CELLS = {
 }
 N_RANDOM = 8
 RELAXATION = {"n_steps": 100, "tolerance": 1e-3, "seed": 0}
+COMPARED = {(1, 0): (4, 16), (1, 1): (4, 28), (2, 1): (2, 44)}
+ORDERS = {
+    "ferromagnet": spins.ferromagnetic,
+    "stripe": spins.stripe,
+    "coplanar 90°": spins.coplanar_90,
+    "tetrahedral": spins.tetrahedral,
+}
+ORDER_LENGTH = 24
 
 
 def starts(sites: lattice.Lattice) -> list[np.ndarray]:
@@ -39,13 +56,15 @@ def starts(sites: lattice.Lattice) -> list[np.ndarray]:
     return [interfaces.two_domains(sites, r) for r in [*interfaces.cubic_rotations(), *rotations]]
 
 
+def exact_wall(model: SDModel, n_kept: int) -> interfaces.Wall:
+    solve = partial(bands.repeated, n_phases=2)
+    return interfaces.best_wall(model, solve, starts(model.lattice), n_kept=n_kept, **RELAXATION)
+
+
 def measured(direction: tuple[int, int], length: int, width: int, n_kept: int) -> dict[str, Any]:
     begin = time.perf_counter()
     sites = interfaces.oblique(direction, length, width)
-    model = SDModel(sites, **MODEL)
-    wall = interfaces.best_wall(
-        model, partial(bands.repeated, n_phases=2), starts(sites), n_kept=n_kept, **RELAXATION
-    )
+    wall = exact_wall(SDModel(sites, **MODEL), n_kept)
     first = np.array(sites.vectors[0])
     spacing = np.sqrt(3) / 2 / np.linalg.norm(first)
     profile = observables.site_chirality(sites, wall.spins).reshape(width, length).mean(1)
@@ -64,9 +83,77 @@ def measured(direction: tuple[int, int], length: int, width: int, n_kept: int) -
     return row
 
 
+def filling(cell: lattice.Lattice) -> np.ndarray:
+    """(L^2,) the site of the cell on every site of the smallest lattice that repeats of it fill."""
+    integers = np.round(np.array(cell.vectors) @ np.linalg.inv(interfaces.PLANE)).astype(int)
+    large = lattice.triangular(math.lcm(*cell.shape))
+    steps = np.round(large.cells @ np.linalg.inv(integers)).astype(int)
+    return cell.site_index(steps, 0)
+
+
+def network_solver(network: ForceField, cell: lattice.Lattice) -> interfaces.Solver:
+    """Energy and field of one repeat, from the network on the lattice that the repeats fill."""
+    sites = filling(cell)
+    _, first = np.unique(sites, return_index=True)
+
+    def solve(_: SDModel, state: Any) -> Any:
+        large = state[sites]
+        energy = network.energy(large) / len(sites) * len(first)
+        return SimpleNamespace(energy=energy, local_field=network.local_field(large)[first])
+
+    return solve
+
+
+def order_energies(loaded: dict[str, ForceField]) -> dict[str, dict[str, float]]:
+    """Energy a site (t) of uniform orders, by exact fields and by every network."""
+    sites = lattice.triangular(ORDER_LENGTH)
+    model = SDModel(sites, **MODEL)
+    engines: dict[str, Any] = {"exact": lambda state: exact.solve(model, state).energy}
+    engines |= {name: network.energy for name, network in loaded.items()}
+    states = {key: order(sites) for key, order in ORDERS.items()}
+    return {
+        name: {key: float(energy(state)) / sites.n_sites for key, state in states.items()}
+        for name, energy in engines.items()
+    }
+
+
+def compared(direction: tuple[int, int], loaded: dict[str, ForceField], n_kept: int) -> Any:
+    """Energies of one wall, t per lattice constant."""
+    shape = COMPARED[direction]
+    model = SDModel(interfaces.oblique(direction, *shape), **MODEL)
+    wall = exact_wall(model, n_kept)
+    row: dict[str, Any] = {"direction": list(direction), "cell": list(shape)}
+    row |= {"length": math.lcm(*shape), "exact": wall.energy, "same_spins": {}, "relaxed": {}}
+    for name, network in loaded.items():
+        solve = network_solver(network, model.lattice)
+        own = interfaces.relaxed(model, wall.spins, solve, n_steps=RELAXATION["n_steps"])
+        row["same_spins"][name] = interfaces.wall_energy(model, wall.spins, solve)
+        row["relaxed"][name] = own.energy
+    print(row, flush=True)
+    return row
+
+
+def add_networks(origin: dict[str, Any], n_kept: int, output: str | None) -> None:
+    """The part ``networks``, written whenever more of it is ready."""
+    paths = sorted(files.weights().glob("triangular*.safetensors"))
+    loaded = {path.stem: forcefield.load(path) for path in paths}
+    origin["weights"] = {name: forcefield.checksum(network) for name, network in loaded.items()}
+    origin["units"] = "walls: t per lattice constant; orders: t a site"
+    origin["order_lattice"] = f"{ORDER_LENGTH} x {ORDER_LENGTH}, periodic"
+    loaded = {name: network.double() for name, network in loaded.items()}
+    part: dict[str, Any] = {"origin": origin, "orders": order_energies(loaded), "walls": []}
+    print(part["orders"], flush=True)
+    stored = files.loaded(files.reference() / f"{output}.json") if output else {}
+    for direction in COMPARED:
+        results.save_reference(output, stored | {"networks": part})
+        part["walls"].append(compared(direction, loaded, n_kept))
+    results.save_reference(output, stored | {"networks": part})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=2, help="relaxed states for each cell")
+    parser.add_argument("--networks", action="store_true", help="what networks say of the same")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     origin = results.measured_origin(
@@ -75,6 +162,8 @@ def main() -> None:
         relaxation=RELAXATION | {"starts": given.starts},
         units="energy: t per lattice constant; angle: degrees from a row of nearest neighbours",
     )
+    if given.networks:
+        return add_networks(origin, given.starts, given.output)
     begin = time.perf_counter()
     rows = [
         measured(direction, length, width, given.starts)

@@ -128,15 +128,20 @@ class Lattice:
     triangles: tuple[Triangle, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or not all(n >= 1 and n % 1 == 0 for n in self.shape):
+        shape = real_tensor(self.shape, "shape")
+        if shape.shape != (2,) or not bool(((shape >= 1) & (shape % 1 == 0)).all()):
             raise ValueError(f"shape: must be two positive integers, got {self.shape}")
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         rows = real_tensor(self.vectors, "vectors").double().numpy()
-        if rows.shape != (2, 2) or not _independent(rows):
+        squares = (rows**2).sum(-1)
+        if rows.shape != (2, 2) or not np.linalg.det(rows) ** 2 > 1e-24 * squares.prod():
             raise ValueError(f"vectors: must be two independent rows, got {self.vectors}")
-        if real_tensor(self.basis, "basis").shape[1:] != (2,):
+        points = real_tensor(self.basis, "basis").double().numpy()
+        if points.shape[1:] != (2,):
             raise ValueError(f"basis: must be a list of (x, y) positions, got {self.basis}")
-        cells = np.array(self.basis) @ np.linalg.inv(rows)
+        for name, pairs in (("vectors", rows), ("basis", points)):
+            object.__setattr__(self, name, tuple(map(tuple, pairs.tolist())))
+        cells = points @ np.linalg.inv(rows)
         difference = cells[:, None] - cells
         distance = np.abs(difference - np.round(difference)).max(axis=-1)
         if (distance < 1e-6).sum() > len(cells):
@@ -367,8 +372,8 @@ class Lattice:
 
     def _shell_corners(self, shell: int, basis: int) -> IntArray:
         """(K, 3) cells and sublattices of the neighbours in a shell, by angle from +x."""
-        if shell < 1:
-            raise ValueError(f"shell: must be at least 1, got {shell}")
+        if not isinstance(shell, int | np.integer) or shell < 1:
+            raise ValueError(f"shell: must be a Bond or a number of at least 1, got {shell!r}")
         distance, near = self.shell_distances(shell)[-1], 1e-6 * self.spacing
         corners, vectors = self.displacements(distance + near, basis)
         return corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < near]
@@ -471,10 +476,6 @@ class Lattice:
         return permutation
 
 
-def _independent(rows: FloatArray) -> bool:
-    return bool(abs(np.linalg.det(rows)) > 1e-12 * np.linalg.norm(rows, axis=-1).prod())
-
-
 def reduced_basis(rows: FloatArray, at_120_degrees: bool = True) -> FloatArray:
     """Two shortest vectors (2, 2) that span the lattice of two ``rows``, by Gauss' reduction.
 
@@ -558,12 +559,4 @@ def from_cell(
     triangles: tuple[Triangle, ...] = (),
 ) -> Lattice:
     """A lattice from primitive vectors (2, 2), basis positions (n_basis, 2) and cell counts."""
-    try:
-        # Complex numbers are left for the lattice to refuse: numpy's would lose a part.
-        rows, points = (
-            tuple(tuple(float(x) if np.isrealobj(x) else x for x in row) for row in pairs)
-            for pairs in (vectors, basis)
-        )
-    except TypeError:
-        raise ValueError("vectors, basis: must be lists of (x, y) pairs") from None
-    return Lattice(name, rows, points, tuple(shape), triangles)  # type: ignore[arg-type]
+    return Lattice(name, vectors, basis, shape, triangles)  # type: ignore[arg-type]

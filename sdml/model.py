@@ -77,6 +77,8 @@ class SDModel:
     spin_couplings: Sequence[SpinCoupling] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.lattice, Lattice):
+            raise ValueError(f"lattice: must be a Lattice, got {self.lattice!r}")
         if (self.filling is None) == (self.chemical_potential is None):
             raise ValueError(
                 "filling, chemical_potential: give exactly one of the two, "

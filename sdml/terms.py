@@ -59,14 +59,14 @@ class BondTerm:
         """Rows of Python numbers; a single number stands for its multiple of the unit matrix."""
         n, given = self.SIZE, self.matrix
         try:
-            array = np.array(given)
+            array = np.asarray(given)
             if array.dtype.kind == "U":  # complex numbers of a JSON header
                 array = array.astype(complex)
             if array.dtype.kind in "biufc" and array.shape in ((), (n, n)):
-                square = array if array.ndim else array * np.eye(n)
+                square = array if array.ndim else np.diag(np.full(n, array))
                 if np.isfinite(square).all() and (self.NUMBERS is complex or np.isrealobj(square)):
                     return tuple(map(tuple, square.astype(self.NUMBERS).tolist()))
-        except ValueError:  # ragged rows, or text that is no number
+        except (ValueError, RuntimeError):  # ragged, text, a tensor with a gradient
             pass
         kind = "finite" if self.NUMBERS is complex else "finite real"
         raise ValueError(f"matrix: must be one or {n} x {n} {kind} numbers, got {given}")

@@ -1,6 +1,7 @@
 """The command line: what it accepts, says and imports."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_claims_are_printed_as_a_table(home, capsys):
     assert set(rule) == {"-", " "}
     assert "1.6e-05" in first and "from a summary" in first
     assert second.startswith("freezing ")
+
+
+def test_a_reader_may_go():
+    """As head does: no traceback, neither when printing nor at the end."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sdml", "claims"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=files.root())
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_tables_are_renewed_and_named(home, capsys):

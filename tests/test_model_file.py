@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,10 +106,17 @@ BAD = {
     "length text": (("length = 6", 'length = "long"'), "lattice", "long"),
     "half a cell": (("length = 6", "length = 6.5"), "lattice", "6.5"),
     "cell key": (('name = "square"\nlength', "vectors = [[1, 0], [0, 1]]\nbase"), "did you mean"),
+    "one hop": (("[lattice]", "[hops]\nbond = 1\nmatrix = 0.5\n[lattice]"), "hops", "[[hops]]"),
+    "a number of hops": (("filling", "hops = 3\nfilling"), "hops", "[[hops]]", "got 3"),
+    "numbers as hops": (("filling", "hops = [[1, 0.5]]\nfilling"), "[[hops]]", "0.5"),
+    "one length": (
+        ('name = "square"\nlength = 6', "vectors = [[1, 0], [0, 1]]\nbasis = [[0, 0]]\nshape = 3"),
+        "shape", "two positive integers", "got 3",
+    ),
     "no table": (('[lattice]\nname = "square"\nlength = 6', 'lattice = "square"'), "lattice"),
     "not TOML": (("=", ":"), "holds no model"),
     "twice": (("filling", "electron_kT = 0\nfilling"), "line 5"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -133,10 +141,10 @@ def test_keys_of_tables_within_are_checked():
 
     @dataclasses.dataclass
     class Model:
-        terms: list[Term]
+        terms: Sequence[Term]
 
     Model.__init__.__annotations__.clear()
-    Model.__annotations__["terms"] = list[Term]
+    Model.__annotations__["terms"] = Sequence[Term]
     good = {"terms": [{"bond": 1}, {"bond": 2, "matrix": 0.5}]}
     model_file._require_keys("model", good, Model)
     for wrong, *words in (

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from sdml import bands, dataset, exact, forcefield, kpm, lattice, model, spins, training
-from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
+from sdml.descriptor import (
+    BondEnvironment,
+    MomentEnvironment,
+    RawBondEnvironment,
+    SymmetryEnvironment,
+)
 from sdml.dynamics import integrate
 from sdml.forcefield import ForceField
 from sdml.kpm import solver
@@ -487,6 +492,10 @@ def test_headers_of_models_without_terms_are_as_ever():
 SQUARE = lattice.square(4)
 
 
+class Unsaid(BondEnvironment):
+    """Of a descriptor that does not say what it assumes."""
+
+
 def of(**terms):
     return lambda: SDModel(SQUARE, 1.0, 0.4, **terms)
 
@@ -508,6 +517,10 @@ def of_network(environment, **terms):
             lambda: SpinCoupling(1, dzyaloshinskii_moriya((0, 0, 1))), "matrix", "not Hermitian"
         ),
         "shell 0": (lambda: Hop(0, 1.0), "bond", 0),
+        "part of a shell": (lambda: SQUARE.shell_bonds(1.5), "shell", 1.5),
+        "no lattice": (lambda: SDModel("square", 1.0, 0.4), "lattice", "'square'"),
+        "a gradient": (lambda: Hop(X, torch.eye(2, requires_grad=True)), "matrix", "grad"),
+        "infinite": (lambda: Hop(X, np.inf), "matrix", "inf"),
         "no bond": (lambda: Hop((1, 0), 1.0), "bond", "(1, 0)"),
         "complex vector": (lambda: dzyaloshinskii_moriya([1j, 0, 0]), "vector", "complex"),
         "no vector": (lambda: dzyaloshinskii_moriya(1.0), "vector", 1.0),
@@ -553,6 +566,10 @@ def of_network(environment, **terms):
         "paper's descriptor, stripes": (
             of_network(SymmetryEnvironment("square", 1.0, 1.0), hops=[Hop(X, 0.1)]),
             "environment", "point group",
+        ),
+        "a descriptor that does not say": (
+            of_network(Unsaid("square", 1.0, 1.0), hops=[Hop(X, 1j)]),
+            "environment", "Unsaid", "point group, time reversal",
         ),
         "raw products, Rashba": (
             of_network(RawBondEnvironment("square", 1.0, 1.0), hops=rashba(SQUARE, 0.1)),

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = command_line().parse_args(arguments)
     try:
         _command(parsed.command)(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as after head: the rest goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ValueError as error:
         print(f"sdml {parsed.command}: {error}", file=sys.stderr)
         return 2

@@ -175,7 +175,7 @@ def train(add: Add) -> None:
 
 def quench(add: Add) -> None:
     """`sdml quench`."""
-    add("--force-field", required=True, help="a released name or a file")
+    add("--force-field", required=True, help="a name or a file; engines drive those of sdml label")
     add("--committee", action="store_true", help="the mean of all its members")
     add("--model", metavar="TOML", help=f"{MODEL_FILE}: that of the force field, of any shape")
     add("--length", type=int, help="L of the L x L cells, by default 48 or as in --model")

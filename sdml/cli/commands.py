@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from sdml import (
     dataset,
+    descriptor,
     ensemble,
     evaluation,
     exact,
@@ -33,9 +34,8 @@ from sdml import (
 from sdml.cli import frames, model_file
 from sdml.cli.arguments import SAVE_EVERY
 from sdml.dataset import Dataset
-from sdml.descriptor import MomentEnvironment, RawBondEnvironment, SymmetryEnvironment
 from sdml.dynamics import LandauLifshitz
-from sdml.forcefield import Environment, ForceField, committee
+from sdml.forcefield import ForceField, committee
 from sdml.model import SDModel
 
 Arguments = argparse.Namespace
@@ -181,10 +181,10 @@ def _trained(
     return field
 
 
-def _environment(given: Arguments, model: SDModel) -> Environment:
+def _environment(given: Arguments, model: SDModel) -> descriptor.Environment:
     if given.descriptor == "moments":
-        return MomentEnvironment.for_model(model, given.radius, given.n_steps)
-    named = {"symmetry": SymmetryEnvironment, "raw": RawBondEnvironment}
+        return descriptor.MomentEnvironment.for_model(model, given.radius, given.n_steps)
+    named = {"symmetry": descriptor.SymmetryEnvironment, "raw": descriptor.RawBondEnvironment}
     return _from_options(named[given.descriptor], given, kind=model.lattice.name)
 
 

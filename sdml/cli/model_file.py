@@ -19,7 +19,7 @@ import difflib
 import inspect
 import tomllib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,10 @@ def _require_keys(where: str, table: dict[str, Any], kind: Callable[..., Any]) -
         parts = [
             k for k in (hints[key], *typing.get_args(hints[key])) if dataclasses.is_dataclass(k)
         ]
-        for entry in value if isinstance(value, list) else [value]:
+        many = parts and typing.get_origin(hints[key]) is Sequence
+        if many and not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
+            raise ValueError(f"{key}: must be a list of tables, [[{key}]], got {value!r}")
+        for entry in value if many else [value]:
             if parts and isinstance(entry, dict):
                 _require_keys(key, entry, parts[0])  # type: ignore[arg-type]
 

@@ -1,10 +1,10 @@
 """What a network sees of the spins around a site: irreps, moments of walks, or raw products."""
 
 from sdml.descriptor.environment import (
-    AnyDescriptor,
-    AnyEnvironment,
+    BondDescriptor,
     BondEnvironment,
     Descriptor,
+    Environment,
     feature_table,
 )
 from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
@@ -14,10 +14,10 @@ from sdml.descriptor.raw import RawBondDescriptor, RawBondEnvironment
 from sdml.descriptor.walks import Walks
 
 __all__ = [
-    "AnyDescriptor",
-    "AnyEnvironment",
+    "BondDescriptor",
     "BondEnvironment",
     "Descriptor",
+    "Environment",
     "Feature",
     "MomentDescriptor",
     "MomentEnvironment",

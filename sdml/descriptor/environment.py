@@ -78,7 +78,7 @@ class BondEnvironment:
         return np.stack(np.triu_indices(self.n_pair_sites, 1), axis=-1)
 
 
-class AnyDescriptor(Protocol):
+class Descriptor(Protocol):
     """What a force field asks of a descriptor: a module that makes features of spins.
 
     The features of a site must be the same for all states that a symmetry of the model turns into
@@ -86,7 +86,7 @@ class AnyDescriptor(Protocol):
     """
 
     environment: Any
-    """The :class:`AnyEnvironment` that made it."""
+    """The :class:`Environment` that made it."""
 
     @property
     def n_features(self) -> int:
@@ -99,8 +99,13 @@ class AnyDescriptor(Protocol):
         """Unit spins (..., N, 3) -> features (..., N, F) in their dtype, differentiable."""
 
 
-class AnyEnvironment(Protocol):
-    """The description of a descriptor: a frozen dataclass of plain values, saved with weights."""
+class Environment(Protocol):
+    """The description of a descriptor: a frozen dataclass of plain values, saved with weights.
+
+    It may say in ``assumes``, a set of names, which of the symmetries that
+    :attr:`SDModel.broken_symmetries <sdml.model.SDModel.broken_symmetries>` knows its features take
+    for granted: all if it does not say. A model that lacks one of them is refused.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -108,7 +113,7 @@ class AnyEnvironment(Protocol):
     def kind(self) -> str:
         """The name of the lattices that it is for."""
 
-    def descriptor(self) -> AnyDescriptor:
+    def descriptor(self) -> Descriptor:
         """The module, made anew."""
 
 
@@ -150,7 +155,7 @@ class SiteDescriptor(nn.Module):
         return torch.as_tensor(sites, device=next((x.device for x in self.buffers()), None))
 
 
-class Descriptor(SiteDescriptor):
+class BondDescriptor(SiteDescriptor):
     """What the descriptors made of bonds share.
 
     A subclass maps the spins around M sites to features in :meth:`rows`. Its tables are float64 and
@@ -170,7 +175,7 @@ class Descriptor(SiteDescriptor):
         # Not persistent: the tables follow from the environment and are rebuilt on loading.
         self.register_buffer(name, torch.as_tensor(values), persistent=False)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Descriptor":
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "BondDescriptor":
         # Tables follow the module to another device, but never lose digits: .float().double() must
         # leave the symmetry exact.
         tables = dict(self.named_buffers(recurse=False))

@@ -17,14 +17,20 @@ spins, Zhang, Zhang and Chern, arXiv:2201.00798.
 
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sdml.descriptor.environment import BondEnvironment, Descriptor, cross, pair_products, pair_rows
+from sdml.descriptor.environment import (
+    BondDescriptor,
+    BondEnvironment,
+    cross,
+    pair_products,
+    pair_rows,
+)
 from sdml.descriptor.orbits import (
     Feature,
     FloatArray,
@@ -55,10 +61,6 @@ class SymmetryEnvironment(BondEnvironment):
     pair_radius : float
         Reach of the pair bonds S_j.S_k and chiralities, at most ``bond_radius``.
     """
-
-    assumes: ClassVar[frozenset[str]] = frozenset(
-        ("spin rotations", "time reversal", "point group")
-    )
 
     def descriptor(self) -> "SymmetryDescriptor":
         return SymmetryDescriptor(self)
@@ -110,7 +112,7 @@ class SymmetryEnvironment(BondEnvironment):
         return np.stack(blocks, axis=1)
 
 
-class SymmetryDescriptor(Descriptor):
+class SymmetryDescriptor(BondDescriptor):
     """The paper's descriptor as a differentiable map (..., N, 3) spins -> (..., N, F) features.
 
     Call it with the spins and the ``neighbor_table`` of their lattice. ``features`` labels the

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from sdml.descriptor.environment import (
+    BondDescriptor,
     BondEnvironment,
-    Descriptor,
     IntArray,
     cross,
     pair_products,
@@ -64,7 +64,7 @@ class RawBondEnvironment(BondEnvironment):
         return first[shell] + (rank + 1) % count[shell]
 
 
-class RawBondDescriptor(Descriptor):
+class RawBondDescriptor(BondDescriptor):
     """Raw products as a differentiable map (..., N, 3) spins -> (..., N, F) features.
 
     Columns: center bonds by distance, pair bonds j < k, chiralities; see ``features``.

@@ -2,19 +2,11 @@
 
 from sdml.forcefield.committee import Committee
 from sdml.forcefield.container import digest, read_tensors, write_tensors
-from sdml.forcefield.network import (
-    ENVIRONMENTS,
-    Environment,
-    ForceField,
-    checksum,
-    load,
-    save,
-)
+from sdml.forcefield.network import ENVIRONMENTS, ForceField, checksum, load, save
 
 __all__ = [
     "ENVIRONMENTS",
     "Committee",
-    "Environment",
     "ForceField",
     "checksum",
     "digest",

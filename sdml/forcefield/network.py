@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from sdml import files
 from sdml.descriptor import (
-    AnyEnvironment,
+    Environment,
     MomentEnvironment,
     RawBondEnvironment,
     SymmetryEnvironment,
@@ -49,7 +49,6 @@ from sdml.spins import Seed, seed_number
 
 FILE_FORMAT = "sdml-forcefield-2"
 ENVIRONMENTS = {c.__name__: c for c in (SymmetryEnvironment, MomentEnvironment, RawBondEnvironment)}
-Environment = AnyEnvironment
 COMPRESSIBILITY = 0.05
 """d n / d mu (per t) before training: about that of the doped antiferromagnet. Labels hold the mean
 density whatever mu is; without this an ill-trained network could make it flat."""
@@ -73,9 +72,7 @@ class ForceField(Potential):
     environment : Environment
         Which descriptor the network reads: ``MomentEnvironment.for_model(model, radius, n_steps)``
         on any lattice, SymmetryEnvironment and RawBondEnvironment on the square and the triangular
-        one, or one of your own. Its ``assumes``, if it has one, names the symmetries of the
-        electrons that it builds on; a model that lacks one of them is refused, see
-        :attr:`SDModel.broken_symmetries <sdml.model.SDModel.broken_symmetries>`.
+        one, or one of your own. A model without a symmetry that it assumes is refused.
     hidden_widths : sequence of int
         Widths of the hidden layers of the network F - ... - 2.
     seed : int
@@ -114,7 +111,8 @@ class ForceField(Potential):
                 f"environment: kind {environment.kind!r} on a {model.lattice.name!r} lattice with "
                 f"the vectors {model.lattice.vectors} and {model.lattice.n_basis} sites a cell"
             )
-        if broken := model.broken_symmetries & getattr(environment, "assumes", frozenset()):
+        broken = model.broken_symmetries
+        if broken := broken & set(getattr(environment, "assumes", broken)):
             raise ValueError(
                 f"environment: {type(environment).__name__} assumes {', '.join(sorted(broken))}, "
                 f"which hops of the model break, got {model.hops}"

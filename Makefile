@@ -80,7 +80,7 @@ figures: $(STAMP) ## publish the figures of the largest finished profile
 	@echo "== figures"
 	$(BIN)/sdml figures
 
-paper: $(STAMP) ## draw the figures P1 ... P5 of the paper alone, from data/reference (a minute)
+paper: $(STAMP) ## draw the figures P1 ... P5 of the paper alone, from data/reference (two minutes)
 	@echo "== paper"
 	$(one_thread) $(BIN)/python studies/paper_figures.py
 

@@ -1,4 +1,4 @@
-"""The paper's figures P1 ... P5 alone, drawn from data/reference in about a minute.
+"""The paper's figures P1 ... P5 alone, drawn from data/reference in under two minutes.
 
     python studies/paper_figures.py [NAME ...]
 

@@ -85,6 +85,12 @@ def test_an_interval_of_a_mean_is_students():
     np.testing.assert_allclose(np.subtract(*found.interval[::-1]), 2 * half, rtol=0.05)
 
 
+def test_a_single_seed_has_a_value_and_no_interval():
+    found = growth.interval("plain", TIME, TABLE[:1])["n"]
+    assert np.isnan(found.interval).all()
+    assert found.value == pytest.approx(growth.interval("plain", TIME, TABLE[[0, 0]])["n"].value)
+
+
 def test_usable_stops_at_the_box_and_where_one_domain_wins():
     L = np.array([[10.0, 20, 30, 20], [10, 22, 26, 40], [10, 12, 14, 16]])
     m = np.array([[0.0, 0.1, 0.1, 0.0], [0, 0.1, -0.1, 0.1], [0, -0.2, 0, 0]])
@@ -148,7 +154,6 @@ def test_what_does_not_count_may_be_no_number():
         "law": (lambda: growth.interval("cubic", TIME, TABLE), "law", "cubic", "offset"),
         "shape": (lambda: growth.interval("plain", TIME, TABLE[0]), "lengths", "(20,)"),
         "time": (lambda: growth.interval("plain", TIME - 20, TABLE), "time"),
-        "seeds": (lambda: growth.interval("plain", TIME, TABLE[:1]), "lengths", 1),
         "few": (lambda: growth.interval("offset", TIME[:3], TABLE[:, :3]), "time", "offset"),
         "infinite": (lambda: growth.interval("plain", TIME, TABLE * np.inf), "lengths"),
         "negative": (lambda: growth.interval("plain", TIME, -TABLE), "lengths", "positive"),

@@ -133,12 +133,12 @@ def bootstrap(
 
     Percentiles of few seeds are too narrow; their distances from the value are widened by
     sqrt(n / (n - 1)) t_(n - 1) / z, the ratio of Student's to the plain interval for a mean (1.9
-    for 4 seeds, 1.3 for 8). Hesterberg, Am. Stat. 69, 371 (2015),
+    for 4 seeds, 1.3 for 8); a single seed has none, nan. Hesterberg, Am. Stat. 69, 371 (2015),
     doi 10.1080/00031305.2015.1089789.
     """
-    if n_seeds < 2:
-        raise ValueError(f"lengths: at least 2 seeds are needed, got {n_seeds}")
     value = statistic(np.arange(n_seeds))
+    if n_seeds == 1:
+        return [Estimate(v, (np.nan, np.nan)) for v in value.tolist()]
     draws = resampled(statistic, n_seeds, n_resamples, seed)
     ends = np.nanpercentile(draws, [2.5, 97.5], axis=0)
     wider = np.sqrt(n_seeds / (n_seeds - 1)) * stdtrit(n_seeds - 1, 0.975) / norm.ppf(0.975)

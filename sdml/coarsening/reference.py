@@ -142,23 +142,28 @@ class History:
 def summary(law: Mapping[str, Any]) -> dict[str, Any]:
     """A :meth:`History.law` as a row of a table for people.
 
-    An exponent counts as excluded where the 95 % intervals of all three laws miss it.
+    An exponent counts as excluded where the 95 % intervals of all three laws miss it. A single seed
+    has no interval and excludes nothing.
     """
     intervals = {name: law[name] for name in growth.PARAMETERS}
     excluded = [
         name
         for name, n in {"1/2": 0.5, "1": 1.0}.items()
-        if all(not low <= n <= high for _, low, high in intervals.values())
+        if all(n < low or n > high for _, low, high in intervals.values())
     ]
     return {
         "seeds": law["seeds"],
         "t": "{:.0f} to {:.0f}".format(*law["time"]),
         "L": "{:.1f} to {:.1f}".format(*law["range"]),
-        **{f"n, {name}": "{:.2f} [{:.2f}, {:.2f}]".format(*x) for name, x in intervals.items()},
+        **{f"n, {name}": _with_interval(*x) for name, x in intervals.items()},
         "L0": round(law["L0"], 1),
         "t_s": round(law["t_s"]),
         "excluded": " and ".join(excluded) or "none",
     }
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
 
 
 def ratio(
@@ -191,14 +196,11 @@ def ratio(
 def laws(
     sets: Mapping[str, History], rule: str = "moment", below: float = np.inf
 ) -> dict[str, dict[str, Any]]:
-    """:meth:`History.law` by label, of all quenches of three seeds or more, and of N_TIMES or more.
-
-    An interval over resampled seeds says little for fewer seeds, a law for fewer times.
-    """
+    """:meth:`History.law` by label, of all quenches that have N_TIMES or more."""
     return {
         history.label: history.law(rule=rule, below=below)
         for history in sets.values()
-        if len(history.seeds) >= 3 and len(history.late(rule=rule, below=below)[0]) >= N_TIMES
+        if len(history.late(rule=rule, below=below)[0]) >= N_TIMES
     }
 
 

@@ -31,7 +31,8 @@ def coarsening():
 
 
 def growth_exponent():
-    return coarsening()[0].law()["n"][0]
+    sets = growths.load(files.reference() / "coarsening.json")
+    return sets["main_256_dt2_a0.3_kT0"].law()["offset"][0]
 
 
 def wall_directions():

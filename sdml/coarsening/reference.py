@@ -29,7 +29,7 @@ HEIGHT = 0.75**0.5
 GOOD = 3
 """Estimators that return the known law of Ising domains; the fourth is the first moment."""
 FIELDS = {"second": "second network", "kpm": "KPM fields", "paper": "paper's method"}
-SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$", "method": "method"}
+SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$"}
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,8 @@ def _environment(job: Job) -> dict[str, str]:
     # Without MPLBACKEND the kernel draws inline; progress bars would end up in stored outputs.
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     return {
-        **dict.fromkeys(workers.THREADS, "2"),
+        # Threads of many small solves wait for each other while another process holds a core.
+        **dict.fromkeys(workers.THREADS, "2" if "speed" in job.stem else "1"),
         **inherited,
         "SDML_HOME": str(files.root()),
         "SDML_BUILD": str(files.build(job.profile)),

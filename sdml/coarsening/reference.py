@@ -20,8 +20,6 @@ FloatArray = NDArray[np.float64]
 FORMING = 30.0
 """Times the inverse damping: until then the chirality forms, domains of full order come later."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
-RULES = {"moment": "2 pi / <q> below a quarter of the box", "wall": "L below a quarter of the box"}
-"""Which length ends the times that count, by its estimator; the first is the stricter one."""
 N_TIMES = 6
 """Fewest times to which a law is fitted."""
 HEIGHT = 0.75**0.5
@@ -96,8 +94,9 @@ class History:
     ) -> tuple[FloatArray, FloatArray]:
         """Times (k,) of coarsening that are free of the box, and lengths (n_seeds, k).
 
-        ``rule`` names the estimator that is compared with the box, see RULES and
-        :func:`growth.usable`; ``below`` ends them at a mean wall length as well.
+        ``rule`` names the estimator that :func:`growth.usable` compares with a quarter of the box:
+        'moment', which is 2 pi / <q>, or the weaker 'wall'. ``below`` ends the times at a mean wall
+        length as well.
         """
         free = growth.usable(self.lengths(rule), self.observables["imbalance"], self.box_length)
         after = self.time >= FORMING / self.equation.get("damping", np.inf)
@@ -122,8 +121,8 @@ class History:
         """Seeds, last time, range of the mean length, and the exponent by the three laws.
 
         ``plain``, ``offset`` and ``origin`` are (n, low, high) of the laws of
-        :mod:`sdml.coarsening.growth`; ``L0`` and ``A`` are the constants of the
-        second, ``t_s`` is that of the third.
+        :mod:`sdml.coarsening.growth`; ``L0`` and ``A`` are constants of the second, ``t_s`` is one
+        of the third.
         """
         time, lengths = self.late(estimator, rule, below)
         found = {name: growth.interval(name, time, lengths) for name in growth.PARAMETERS}

@@ -180,7 +180,7 @@ def _environment(job: Job) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     return {
         # Threads of many small solves wait for each other while another process holds a core.
-        **dict.fromkeys(workers.THREADS, "2" if "speed" in job.stem else "1"),
+        **dict.fromkeys(workers.THREADS, "1"),
         **inherited,
         "SDML_HOME": str(files.root()),
         "SDML_BUILD": str(files.build(job.profile)),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from landscape import geodesic
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -228,3 +229,37 @@ def trapping_energy(model: SDModel, electron_kT: float) -> float:
     free = energies(warm, spin_arrays.neel(model.lattice), [1])[0]
     trapped = energies(warm, flipped_neel(model.lattice, [_central_site(model.lattice)]), [1])[0]
     return float(free - trapped)
+
+
+def trapped(lattice: Lattice, background: FloatArray, sites: Sequence[int]) -> FloatArray:
+    """The spins of some sites turned parallel to the sum of their neighbors: (N, 3)."""
+    state = np.array(background, dtype=float)
+    around = background[lattice.neighbors()[list(sites)]].sum(-2)
+    state[list(sites)] = spin_arrays.normalize(around)
+    return state
+
+
+def hop(
+    model: SDModel, background: FloatArray, site: int, target: int, n_images: int = 7
+) -> dict[str, float]:
+    """How firmly a background of spins without holes, held as it is, traps one hole, in t.
+
+    ``gain`` is what the hole gains if the spin of ``site`` is turned as in :func:`trapped`.
+    ``barrier`` is the highest energy less the mean of both ends when this polaron moves to
+    ``target``: on the lower of two ways, both spins together, or the new one first.
+    """
+    first, last, both = (
+        trapped(model.lattice, background, sites) for sites in ([site], [target], [site, target])
+    )
+    ways = ((first, last), (first, both, last))
+    energy = [
+        [
+            energies(model, image, [1])[0]
+            for start, end in itertools.pairwise(way)
+            for image in geodesic(start, end, n_images)
+        ]
+        for way in ways
+    ]
+    ends = (energy[0][0] + energy[0][-1]) / 2
+    free = energies(model, background, [1])[0]
+    return {"gain": free - ends, "barrier": min(map(max, energy)) - ends}

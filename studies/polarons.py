@@ -2,15 +2,17 @@
 
     python studies/polarons.py [--parts NAME ...] [--output polarons]
 
-Exact diagonalization throughout. About ten minutes on one core; every finished part is kept in
-build/arrest/polarons and not computed again. Energies are above the Neel state with one electron a
-site, in units of t. ``--output`` writes data/reference/NAME.json.
+Exact diagonalization, and in the part ``networks`` the released force fields beside it. About 25
+minutes on one core; every finished part is kept in build/arrest/polarons and not computed again.
+Energies are above the Neel state with one electron a site, in units of t. ``--output`` writes the
+parts into data/reference/NAME.json, whose other parts stay.
 """
 
 import argparse
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import coexistence
@@ -18,9 +20,10 @@ import droplets
 import landscape
 import numpy as np
 
-from sdml import exact, files, lattice, spins
+from sdml import dataset, exact, files, forcefield, lattice, observables, spins
 from sdml.companion import results
-from sdml.model import PAPER_CASES, SDModel
+from sdml.dynamics import LandauLifshitz
+from sdml.model import PAPER_CASES, SDModel, paper_model
 
 MODEL = PAPER_CASES["square"] | {"filling": 0.5}
 LENGTH, BAND_LENGTH, MOMENTA = 16, 12, 64
@@ -31,6 +34,22 @@ SPIRAL_DOPING = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 PUBLISHED_DOPING = 0.03
 ELECTRON_KT = (0.0025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 N_IMAGES, BAND_STEPS = 9, 100
+CANTING, TILTING = (20, 40, 60), (0.2, 0.4, 0.6, 0.8, 1.2)
+HEAT, QUENCHED = (0.01, 0.02, 0.03, 0.05, 0.08), (20, 50, 100, 200, 400)
+HEATED_TIMES, BACKGROUND_SEEDS = (200, 300, 400), (1, 2, 3)
+HOPS = (((6, 6), (1, 1)), ((6, 6), (1, -1)), ((2, 3), (1, 1)), ((2, 3), (1, -1)))
+"""Where a polaron sits, and how far it hops."""
+NETWORKS = ("square", "square_2", "square_paper", "square_paper_2")
+FAR = [(8, 0), (12, 4), (0, 8), (8, 8), (4, 12), (12, 12)]
+MOVES = {
+    "hop": [
+        [*FAR, (4, 4), (0, 0)],
+        [*FAR, (4, 4), (0, 0), (1, 1)],
+        [*FAR, (4, 4), (1, 1)],
+    ],
+    "merge": [[*FAR, (0, 0), (2, 2)], [*FAR, (0, 0), (1, 1), (2, 2)]],
+}
+"""Flipped spins before, on the way and after."""
 
 
 def model_on(length: int) -> SDModel:
@@ -197,6 +216,69 @@ def band_row(model: SDModel, name: str, n_holes: int, start: Any, end: Any) -> d
     }
 
 
+def background_states(model: SDModel) -> Iterator[tuple[str, float, list[np.ndarray]]]:
+    """Kind, parameter, and states without holes in which the Neel order is less than perfect."""
+    neel = spins.neel(model.lattice)
+    yield "Neel", 0, [neel]
+    for degrees in CANTING:
+        angle = np.deg2rad(degrees)
+        yield "canted", degrees, [np.cos(angle) * neel + np.sin(angle) * np.array([1.0, 0, 0])]
+    for strength in TILTING:
+        yield "tilted", strength, [spins.perturbed(neel, strength, k) for k in BACKGROUND_SEEDS]
+    for kT in HEAT:
+        bath = LandauLifshitz(0.5, 0.2, kT)
+        warm = dataset.quench(model, bath, HEATED_TIMES, seed=1, texture="neel")
+        yield "heated", kT, [*warm.spins]
+    runs = [
+        dataset.quench(model, LandauLifshitz(0.5, 0.05), QUENCHED, seed=k).spins
+        for k in BACKGROUND_SEEDS
+    ]
+    for n, t in enumerate(QUENCHED):
+        yield "quenched", t, [frames[n] for frames in runs]
+
+
+def backgrounds() -> list[dict[str, Any]]:
+    """How firmly one hole is trapped, against the Neel order around it: means over hops."""
+    model = model_on(BAND_LENGTH)
+    lat, rows = model.lattice, []
+    for kind, parameter, states in background_states(model):
+        found = []
+        for state in states:
+            for start, step in HOPS:
+                ends = lat.site_index(np.array([start, np.add(start, step)]) % BAND_LENGTH, 0)
+                found.append(droplets.hop(model, state, *map(int, ends)))
+        row = {"kind": kind, "parameter": parameter, "hops": len(found)}
+        row["order"] = float(np.mean([observables.neel_order(lat, s) for s in states]))
+        row["correlation"] = float(np.mean([observables.site_correlation(lat, s) for s in states]))
+        for name in ("gain", "barrier"):
+            values = np.array([hop[name] for hop in found])
+            row[name] = values.mean()
+            row[f"{name}_error"] = values.std(ddof=1) / len(values) ** 0.5
+        rows.append(row)
+    return rows
+
+
+def networks() -> list[dict[str, Any]]:
+    """A polaron hops and two merge by exact energies and those of networks, other spins at rest.
+
+    At the filling of the published quench, with one polaron for every hole.
+    """
+    model = paper_model(lattice.square(LENGTH))
+    lat, neel = model.lattice, spins.neel(model.lattice)
+    engines: dict[str, Callable[[Any], Any]] = {"exact": lambda s: exact.solve(model, s).energy}
+    engines |= {name: forcefield.load(name).on(lat).energy for name in NETWORKS}
+    rows = []
+    for path, flips in MOVES.items():
+        states = [droplets.flipped_neel(lat, lat.site_index(np.array(f), 0)) for f in flips]
+        legs = [landscape.geodesic(*ends, N_IMAGES) for ends in itertools.pairwise(states)]
+        for engine, energy in engines.items():
+            along = np.array([float(energy(s)) for leg in legs for s in leg])
+            row = {"path": path, "engine": engine, "barrier": along.max() - along[0]}
+            row["gain"] = along[0] - along[-1]
+            rows.append(row | {"polarons": along[0] - float(energy(neel))})
+    return rows
+
+
 def sizes() -> list[dict[str, Any]]:
     """One polaron on lattices of several sizes."""
     rows = []
@@ -216,6 +298,8 @@ PARTS: dict[str, Callable[[], Any]] = {
     "trapping": trapping,
     "droplets": droplet_rows,
     "barriers": barriers,
+    "backgrounds": backgrounds,
+    "networks": networks,
 }
 
 
@@ -239,10 +323,11 @@ def main() -> None:
     given = parser.parse_args()
     found = {name: part(name) for name in given.parts}
     lengths = {"droplets": LENGTH, "barriers": BAND_LENGTH, "momenta": MOMENTA}
-    seconds = sum(value["origin"]["seconds"] for value in found.values())
-    origin = results.measured_origin(model=MODEL, lengths=lengths, seconds=seconds)
+    origin = results.measured_origin(model=MODEL, lengths=lengths)
+    path = files.reference() / f"{given.output}.json"
+    kept = files.loaded(path) if path.exists() else {}
     parts = {name: value["result"] for name, value in found.items()}
-    results.save_reference(given.output, {"origin": origin, **parts})
+    results.save_reference(given.output, kept | {"origin": origin, **parts})
 
 
 if __name__ == "__main__":

@@ -63,6 +63,29 @@ def test_heat_frees_the_hole():
     assert (np.diff(gains) < 0).all()
 
 
+def test_a_polaron_hops_alike_however_all_spins_are_turned():
+    neel, target = spins.neel(MODEL.lattice), CENTER + 9
+    assert np.allclose(
+        droplets.trapped(MODEL.lattice, neel, [CENTER]),
+        droplets.flipped_neel(MODEL.lattice, [CENTER]),
+    )
+    found = droplets.hop(MODEL, neel, CENTER, target)
+    assert found["gain"] == pytest.approx(droplets.trapping_energy(MODEL, MODEL.electron_kT))
+    turned = neel @ np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    assert droplets.hop(MODEL, turned, CENTER, target) == pytest.approx(found, abs=1e-8)
+
+
+def test_a_canted_background_traps_less():
+    """No spin need turn in a ferromagnet: nothing is gained there, and nothing hinders."""
+    neel, field = spins.neel(MODEL.lattice), np.array([1.0, 0.0, 0.0])
+    canted = [spins.normalize(neel + strength * field) for strength in (0, 0.4, 1e6)]
+    gains, barriers = zip(
+        *(droplets.hop(MODEL, state, CENTER, CENTER + 9).values() for state in canted), strict=True
+    )
+    assert (np.diff(gains) < 0).all() and (np.diff(barriers) < 0).all()
+    assert (gains[-1], barriers[-1]) == pytest.approx((0, 0), abs=1e-4)
+
+
 def test_droplets_of_one_two_and_three_holes():
     """One flipped spin; two and three holes gain on diagonal lines of three and four."""
     found = droplets.droplets(MODEL, [1, 2, 3], 4)

@@ -11,7 +11,8 @@
     python studies/arrest.py collect [--output arrest]
     python studies/arrest.py all
 
-ENGINE is exact (diagonalization in single precision) or a force field (square, or a file). J = 6,
+ENGINE is exact (diagonalization in single precision), a force field (square, or a file), or
+published_kind or published_kind_transverse (see published_kind.py). J = 6,
 filling 0.485, electron_kT 0.0025, Adams-Bashforth steps. A run is a store
 build/arrest/ENGINE_L_seed.h5 (settings other than the defaults are part of its name) with
 statistics on the fly; one that was stopped, or is to be longer, goes on from its last checkpoint.
@@ -44,6 +45,7 @@ from typing import Any, NamedTuple
 import h5py
 import landscape
 import numpy as np
+import published_kind
 import torch
 from command import asked
 from stores import digits, lattice_of, reference_file, sets, write_compressed
@@ -76,6 +78,7 @@ REFERENCE = (
     "square 60 1 2 3 4 --time 4000 --kT 0.01",
     "square 60 1 2 --damping 0.2",
     "square 100 1 2 3 4",
+    "square 100 1 2 --damping 0.5 --kT 0 --time 400",
     "square_paper 100 1 2",
 )
 """What `run` is asked for by `all`."""
@@ -135,6 +138,18 @@ def network_engine(name: str, sites: lattice.Lattice) -> Engine:
     return Engine(f"{Path(name).stem} {checksum}", field.field, state)
 
 
+def published_kind_engine(name: str, sites: lattice.Lattice) -> Engine:
+    """A network of the published kind, which knows no density and no chemical potential."""
+    network = published_kind.trained_network(name, sites)
+    unknown = torch.full((sites.n_sites,), torch.nan)
+
+    def state(s: torch.Tensor) -> tuple[list[Any], Any]:
+        torque = snapshots.rms_torque(s, network.field(s))
+        return [network(s).detach(), torque, torch.nan], unknown
+
+    return Engine(f"{name}, one training", network.field, state)
+
+
 def statistics_row(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
     """The entries of `snapshots.SPIN_STATISTICS` as one vector, an observable."""
     row = snapshots.statistics(sites, s)
@@ -174,6 +189,8 @@ def run(given: argparse.Namespace, seed: int) -> None:
     sites = lattice.square(given.length)
     if given.engine == "exact":
         engine, dtype = exact_engine(paper_model(sites)), torch.float64
+    elif given.engine in (published_kind.NAME, published_kind.TRANSVERSE):
+        engine, dtype = published_kind_engine(given.engine, sites), torch.float32
     else:
         engine, dtype = network_engine(given.engine, sites), torch.float32
     every = round(SAVE_INTERVAL / given.dt)
@@ -221,19 +238,21 @@ def row_of(path: Path) -> dict[str, Any]:
     picked = chosen(found.time, evenly=bool(found.header["schedule"]))
     density = found.observables["density"][picked].astype(float)
     frames = found.frames[picked].astype(float)
-    columns = snapshots.statistics(sites, frames, density)
+    known = bool(np.isfinite(density).all())
+    columns = snapshots.statistics(sites, frames, density if known else None)
     for name, values in zip(STATE, found.observables["state"][picked].T, strict=True):
         columns[name] = values
     for age in AGES:
         if age < found.time[-1]:
             k = abs(found.time - age).argmin()
             columns[f"overlap_{age}"] = snapshots.overlap(frames, found.frames[k].astype(float))
-            then = found.observables["density"][k].astype(float)
-            columns[f"density_overlap_{age}"] = snapshots.density_overlap(density, then)
+            if known:
+                then = found.observables["density"][k].astype(float)
+                columns[f"density_overlap_{age}"] = snapshots.density_overlap(density, then)
     return {
         "seed": found.header["seed"],
-        "holes": round(float((1 - density[0]).sum()), 3),
-        "electron_drift": float(abs(density.sum(-1) - density[0].sum()).max()),
+        "holes": digits((1 - density[0]).sum()),
+        "electron_drift": digits(abs(density.sum(-1) - density[0].sum()).max()),
         "energy_rise": float(np.diff(found.observables["state"][:, 0]).max()),
         "cluster_sizes": sorted(map(len, clusters.clusters(sites, frames[-1]).sites)),
         "time": found.time[picked],

@@ -21,6 +21,9 @@ LONG = 900.0
 """Time from which on a run may be called arrested, hbar / t."""
 PUBLISHED = {"dt": 0.5, "damping": 0.05, "kT": 0.001}
 """The settings of the published quench; dt is ours."""
+ENGINES = ("exact", "_paper", "transverse", "published")
+KINDS = ("exact", "paper's method", "published kind, torque alone", "published kind")
+"""What the names of engines mean, of which these are parts."""
 SYMBOLS = {"dt": r"$\Delta t$", "damping": r"$\alpha$", "kT": "$kT$"}
 
 
@@ -59,8 +62,7 @@ class Runs:
     @property
     def label(self) -> str:
         """Kind of engine, size, and what differs from the published settings."""
-        kind = "paper's method" if "_paper" in self.engine else "network"
-        kind = "exact" if self.engine.startswith("exact") else kind
+        kind = next((k for e, k in zip(ENGINES, KINDS, strict=True) if e in self.engine), "network")
         if self.schedule:
             warmest = max(kT for _, kT in self.schedule)
             return f"{kind} ${self.length}^2$, heated to {warmest:g}"

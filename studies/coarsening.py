@@ -16,9 +16,8 @@ of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to
 ten minutes. `collect` writes data/reference/OUTPUT.json (histories of all runs) and OUTPUT.h5
 (curves of all, and maps of one seed of each set); with `--add` the sets that are stored there and
 have no stores in the folder stay. `all` makes every run of a stored reference and
-collects them: of coarsening in about eleven hours of one core (three of them are 512 x 512 sites,
-which the stored reference has to an earlier time), of time_steps, which lie beside them, in half an
-hour.
+collects them: of coarsening in about twelve hours of one core (three of them are 512 x 512 sites),
+of time_steps, which lie beside them, in half an hour.
 """
 
 import argparse
@@ -67,7 +66,7 @@ COARSENING = (
     "128 1 3 --damping 0.5 --time 640",
     "256 1 2 3 4 --time 500",
     "256 1 --damping 0.1 --time 800",
-    "512 1 --damping 0.05 --method neutral --time 2300",
+    "512 1 2 3 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",

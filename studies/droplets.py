@@ -254,12 +254,12 @@ def hop(
     ways = ((first, last), (first, both, last))
     energy = [
         [
-            energies(model, image, [1])[0]
+            _energies(model, image, [1])[0]
             for start, end in itertools.pairwise(way)
             for image in geodesic(start, end, n_images)
         ]
         for way in ways
     ]
     ends = (energy[0][0] + energy[0][-1]) / 2
-    free = energies(model, background, [1])[0]
+    free = _energies(model, background, [1])[0]
     return {"gain": free - ends, "barrier": min(map(max, energy)) - ends}

@@ -323,11 +323,13 @@ def main() -> None:
     given = parser.parse_args()
     found = {name: part(name) for name in given.parts}
     lengths = {"droplets": LENGTH, "barriers": BAND_LENGTH, "momenta": MOMENTA}
-    origin = results.measured_origin(model=MODEL, lengths=lengths)
     path = files.reference() / f"{given.output}.json"
-    kept = files.loaded(path) if path.exists() else {}
+    partly = path.exists() and set(given.parts) != set(PARTS)
+    kept = files.loaded(path) if partly else {}
+    kept.setdefault("origin", results.measured_origin(model=MODEL, lengths=lengths))
+    kept.setdefault("origins", {}).update({k: value["origin"] for k, value in found.items()})
     parts = {name: value["result"] for name, value in found.items()}
-    results.save_reference(given.output, kept | {"origin": origin, **parts})
+    results.save_reference(given.output, kept | parts)
 
 
 if __name__ == "__main__":

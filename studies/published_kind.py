@@ -177,8 +177,9 @@ def main() -> None:
     found = train(given) if given.action == "train" else start()
     path = files.reference() / f"{NAME}.json"
     kept = files.loaded(path) if path.exists() else {}
-    origin = results.measured_origin(script=f"studies/{NAME}.py")
     part = "transverse" if given.transverse else given.action
+    made = {part: results.measured_origin(script=f"studies/{NAME}.py")}
+    origin = kept.get("origin", {}) | made
     results.save_reference(NAME, kept | {"origin": origin, part: found})
 
 

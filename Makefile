@@ -108,12 +108,11 @@ manifest: ## renew data/SHA256SUMS, which lists the released weights too
 reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
 	$(one_thread) $(BIN)/python studies/coarsening.py all
 	$(one_thread) $(BIN)/python studies/coarsening.py all --output time_steps
+	$(one_thread) $(BIN)/python studies/harmonics.py
 	$(one_thread) $(BIN)/python studies/transition.py run 12 18
 	$(one_thread) $(BIN)/python studies/transition.py run 24 --between 0.024 0.033
 	$(one_thread) $(BIN)/python studies/transition.py collect
-	$(one_thread) $(BIN)/python studies/shrinking.py run
-	$(one_thread) $(BIN)/python studies/shrinking.py run --radius 40 --shapes circle --time 900
-	$(one_thread) $(BIN)/python studies/shrinking.py collect
+	$(one_thread) $(BIN)/python studies/shrinking.py all
 	$(one_thread) $(BIN)/python studies/arrest.py all
 
 bench: $(STAMP) ## run the measurements in benchmarks/

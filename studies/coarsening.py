@@ -39,18 +39,18 @@ from stores import (
     lattice_of,
     reference_file,
     sets,
+    shared_times,
     write_chirality,
     write_compressed,
 )
 
 from sdml import files, forcefield, kpm, lattice, observables, simulation, spins
-from sdml.coarsening import domains, scaling
+from sdml.coarsening import domains, reference, scaling
 from sdml.companion import results
 from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
 from sdml.model import paper_model
 
-PER_DECADE = 16
 FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
@@ -66,6 +66,7 @@ COARSENING = (
     "128 1 3 --damping 0.5 --time 640",
     "256 1 2 3 4 --time 500",
     "256 1 --damping 0.1 --time 800",
+    "256 2 3 4 --damping 0.1 --time 600",
     "512 1 2 3 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
@@ -182,7 +183,7 @@ def run(given: argparse.Namespace, seed: int, **settings: Any) -> simulation.Run
         field,
         LandauLifshitz(given.dt, given.damping, given.kT, given.method),
         n_steps,
-        simulation.logarithmic_steps(n_steps, PER_DECADE),
+        simulation.logarithmic_steps(n_steps, reference.PER_DECADE),
         **chosen | settings,
     )
 
@@ -205,7 +206,7 @@ def collect(given: argparse.Namespace) -> None:
                     file.copy(kept[name], name)
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
-            shared = min(len(r.time) for r in runs)
+            shared = shared_times(runs)
             rows[name] = histories(name, runs, shared)
             group = file.create_group(name)
             group["time"], group["seed"] = runs[0].time[:shared], rows[name]["seeds"]

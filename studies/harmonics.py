@@ -4,19 +4,34 @@ The sign of a field is smoothed with a Gaussian of width w; the gradient of the 
 normal to the walls, and abs(grad phi) / 2 integrated over the plane is their length (coarea
 formula: phi runs from -1 to 1 across a wall). Details smaller than w, the steps of a wall from site
 to site among them, are averaged over.
+
+    python studies/harmonics.py    # of the frames in build/coarsening, into data/reference
+
+A width that grows with the domains tells how they are turned as a whole; a fixed one sees finer
+and finer parts of them.
 """
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stores import digits, lattice_of, sets
 
+from sdml import files, simulation
+from sdml.coarsening import domains
+from sdml.companion import results
 from sdml.lattice import Lattice
 from sdml.observables import site_values
 from sdml.spins import SpinArray, like
 
+NAME = "harmonics"
+SHARES = 0.05, 0.1, 0.15, 0.2
+"""Widths w of the Gaussian, in lengths L of the domains."""
+SETS = ("main_256_dt2_a0.3_kT0", "main_256_dt2_a0.1_kT0", "main_512_dt2_a0.05_kT0neutral")
 FloatArray = NDArray[np.float64]
 
 
@@ -77,3 +92,37 @@ def orientation_harmonics(
     total = np.maximum(length.sum(-1), np.finfo(float).tiny)
     found = [(length * np.exp(1j * n * angle)).sum(-1) / total for n in orders]
     return like(torch.as_tensor(np.stack(found, axis=-1)), values)
+
+
+def of_frames(run: simulation.Run) -> tuple[list[float], list[float], list[list[float]]]:
+    """Times after the order has formed, lengths L, and sixfold harmonics for each of `SHARES`."""
+    sites = lattice_of(run)
+    times, lengths, found = [], [], []
+    for time, frame in zip(run.frame_time, run.frames.astype(float), strict=True):
+        if time > 30 / run.header["equation"]["damping"]:
+            sign = domains.chirality_sign(sites, frame)
+            times.append(float(time))
+            lengths.append(float(domains.domain_lengths(sites, frame)[0]))
+            widths = (share * lengths[-1] for share in SHARES)
+            found.append([orientation_harmonics(sites, sign, (6,), w)[0].real for w in widths])
+    return times, lengths, found
+
+
+def main() -> None:
+    given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given.add_argument("--folder", type=Path, default=files.root() / "build" / "coarsening")
+    rows = []
+    stores = sets(given.parse_args().folder)
+    for name in SETS:
+        runs = [simulation.load(path) for path in stores[name]]
+        times, lengths, found = zip(*map(of_frames, runs), strict=True)
+        seeds, n = [run.header["seed"] for run in runs], min(map(len, times))
+        row = {"name": name, "seeds": seeds, "time": times[0][:n]}
+        row |= {"lengths": digits([part[:n] for part in lengths], 5)}
+        rows.append(row | {"sixfold": digits([part[:n] for part in found], 4)})
+    origin = results.measured_origin(model="J = 3, filling 0.25")
+    results.save_reference(NAME, {"origin": origin, "shares": SHARES, "sets": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
     python studies/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
                                     [--shapes circle ...] [--seeds 0 ...] [--method adams]
     python studies/shrinking.py collect [--output shrinking]
+    python studies/shrinking.py all     # those of `REFERENCE`, then collect
 
 The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
 chirality in the other: half the lattice between straight walls along rows of nearest neighbours or
@@ -23,6 +24,7 @@ from typing import Any
 import interfaces
 import numpy as np
 import torch
+from command import asked
 from stores import lattice_of, reference_file, sets, write_chirality
 
 from sdml import files, forcefield, lattice, simulation, spins
@@ -33,6 +35,14 @@ from sdml.dynamics import LandauLifshitz
 NOISE, SAVE_INTERVAL, DT = 0.05, 10.0, 2.0
 SHAPES = ("strip along rows", "strip across rows", "circle", "hexagon along rows", "hexagon across")
 NORMALS = {"along": np.radians([90, 30, -30]), "across": np.radians([0, 60, 120])}
+
+CIRCLES = ("--seeds 0 1 2", "--seeds 0 1 2 --radius 40 --time 900")
+REFERENCE = [
+    f"{circle} --shapes circle{damping}"
+    for circle in CIRCLES
+    for damping in ("", " --damping 0.05 --method neutral")
+]
+"""What `run` is asked for by `all`."""
 
 
 def folder() -> Path:
@@ -136,12 +146,13 @@ def main() -> None:
     running.add_argument("--method", default="adams")
     running.add_argument("--seeds", type=int, nargs="+", default=[0])
     running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
-    parsers.add_parser("collect").add_argument("--output", default="shrinking")
+    for action in ("collect", "all"):
+        parsers.add_parser(action).add_argument("--output", default="shrinking")
     given = parser.parse_args()
-    if given.action == "collect":
+    for each in asked(parser, given, REFERENCE):
+        run(each)
+    if given.action != "run":
         collect(given.output)
-    else:
-        run(given)
 
 
 if __name__ == "__main__":

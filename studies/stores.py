@@ -26,6 +26,13 @@ def sets(folder: Path, names: str = r".*_\d+") -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
+def shared_times(runs: list[simulation.Run]) -> int:
+    """How many of their first times all runs have: a shorter run ends at a time of its own."""
+    times = [run.time[: min(len(run.time) for run in runs)] for run in runs]
+    unlike = np.flatnonzero((np.array(times) != times[0]).any(0))
+    return int(unlike[0]) if len(unlike) else len(times[0])
+
+
 def lattice_of(run: simulation.Run) -> lattice.Lattice:
     """The L x L lattice of a run."""
     header = run.header["lattice"]

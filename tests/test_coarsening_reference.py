@@ -1,6 +1,7 @@
 """Stored histories: read whole, cut where the box or the forming order would enter, and fitted."""
 
 import json
+from types import SimpleNamespace
 
 import laws
 import numpy as np
@@ -61,6 +62,25 @@ def test_a_length_ends_the_times_as_well(stored):
     _, lengths = history.late(rule="wall", below=12)
     assert 11 < lengths.mean(0)[-1] <= 12
     np.testing.assert_allclose(history.late("correlation", "wall", 12)[1], lengths / 4)
+
+
+def test_the_runs_of_a_notebook_are_judged_as_stored_ones():
+    """Saved every 10 hbar/t and grown linearly, by the same laws, under a name of their own."""
+    time = np.arange(0, 2001, 10.0)
+    header = {"engine": "triangular", "equation": reference.USUAL, "lattice": {"shape": [512, 512]}}
+    runs = {}
+    for seed in (1, 2, 3):
+        wall = (1 + 0.01 * seed) * (3 + 0.02 * time)
+        measured = {"lengths": np.stack([wall] * 4, axis=-1), "imbalance": 0 * time}
+        runs[seed] = SimpleNamespace(header=header, time=time, observables=measured)
+    history = reference.live(runs)
+    assert history.label == "$512^2$, live" and history.varied == {"fields": "live"}
+    assert history.seeds == [1, 2, 3] and history.time[-1] == 2000
+    steps = np.diff(np.log(history.time[20:]))
+    assert len(history.time) < 50 and steps.max() < 2.2 * np.log(10) / reference.PER_DECADE
+    law = reference.laws({"live": history})[history.label]
+    assert law["offset"][0] == pytest.approx(1, abs=1e-3)
+    assert law["L0"] == pytest.approx(3 * 1.02, rel=1e-2)
 
 
 def test_a_set_that_loses_a_seed_stops_there(stored):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdml import files
-from sdml.coarsening import growth
+from sdml import files, simulation
+from sdml.coarsening import domains, growth
 
 FloatArray = NDArray[np.float64]
 FORMING = 30.0
@@ -24,6 +24,8 @@ N_TIMES = 6
 """Fewest times to which a law is fitted."""
 HEIGHT = 0.75**0.5
 """Of a row of the triangular lattice."""
+PER_DECADE = 16
+"""Times of a stored run."""
 GOOD = 3
 """Estimators that return the known law of Ising domains; the fourth is the first moment."""
 FIELDS = {"second": "second network", "kpm": "KPM fields", "paper": "paper's method"}
@@ -217,32 +219,38 @@ def ising(path: Path) -> dict[str, History]:
     """Name -> history of the Ising domains of either lattice, time in sweeps."""
     found = {}
     for run in files.loaded(path)["runs"]:
-        kind, length = run["lattice"], run["length"]
-        found[kind] = History(
-            name=f"Ising {kind}_{length}",
-            engine="heat bath",
-            length=length,
-            equation={},
-            seeds=run["seeds"],
-            time=np.array(run["sweeps"], dtype=float),
-            observables={
-                "lengths": np.stack([*map(np.array, run["lengths"].values())], axis=-1),
-                "imbalance": np.array(run["mean_spin"]),
-            },
-            estimators=tuple(run["lengths"]),
-            box_length=length * (1.0 if kind == "square" else HEIGHT),
-        )
+        kind, lengths = run["lattice"], [*map(np.array, run["lengths"].values())]
+        row = {"name": f"Ising {kind}_{run['length']}", "engine": "heat bath", "equation": {}}
+        row |= {"lengths": np.stack(lengths, axis=-1), "imbalance": run["mean_spin"]}
+        row |= {"time": run["sweeps"], "length": run["length"], "seeds": run["seeds"]}
+        height = 1.0 if kind == "square" else HEIGHT
+        found[kind] = _history(row, {"origin": {"lengths": [*run["lengths"]]}}, height)
     return found
 
 
-def _history(row: dict[str, Any], store: dict[str, Any]) -> History:
+def live(runs: Mapping[int, simulation.Run]) -> History:
+    """The history of a notebook's own runs, by seed, at times as those of the stored ones.
+
+    They have one setting, and measured ``lengths`` by :func:`domains.domain_lengths` and
+    ``imbalance`` by :func:`domains.imbalance`.
+    """
+    first = next(iter(runs.values()))
+    kept = simulation.logarithmic_steps(len(first.time) - 1, PER_DECADE)
+    row = {"name": "live", "seeds": list(runs), "time": first.time[kept]}
+    row |= {name: first.header[name] for name in ("engine", "equation")}
+    row["length"] = first.header["lattice"]["shape"][0]
+    for name in ("lengths", "imbalance"):
+        row[name] = [run.observables[name][kept] for run in runs.values()]
+    return _history(row, {"origin": {"lengths": domains.ESTIMATORS}})
+
+
+def _history(row: dict[str, Any], store: dict[str, Any], height: float = HEIGHT) -> History:
     given = {key: row[key] for key in ("name", "engine", "length", "equation", "seeds")}
-    others = [key for key in row if key not in (*given, "time")]
-    measured = {key: np.array(row[key], dtype=float) for key in others}
+    measured = {k: np.array(v, float) for k, v in row.items() if k not in (*given, "time")}
     for key, values in measured.items():
         if values.shape[:2] != (len(row["seeds"]), len(row["time"])):
             raise ValueError(f"{key}: shape {values.shape} is not (seeds, times, ...)")
     time = np.array(row["time"], dtype=float)
     growth.require_numbers({"time": time})
-    names, box = tuple(store["origin"]["lengths"]), HEIGHT * row["length"]
+    names, box = tuple(store["origin"]["lengths"]), height * row["length"]
     return History(**given, time=time, observables=measured, estimators=names, box_length=box)

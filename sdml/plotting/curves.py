@@ -68,16 +68,16 @@ def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
             exponents.errorbar(value, k + 0.25 * (j - 1), **bar, label=name if k == 0 else None)
     for n, dash in ((1, "--"), (0.5, ":")):
         time = np.array([60.0, 400.0])
-        lengths.loglog(
-            time, 9 * (time / 60) ** n, "k" + dash, lw=1, label=rf"$\propto t^{{{n:g}}}$"
-        )
+        guide = 9 * (time / 60) ** n
+        lengths.loglog(time, guide, "k" + dash, lw=1, label=rf"$\propto t^{{{n:g}}}$")
         local.axhline(n, color="k", ls=dash, lw=1)
         exponents.axvline(n, color="k", ls=dash, lw=1)
     structure.set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
     lengths.set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
     local.set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.4))
-    local.set_xticks([5, 10, 30], ["5", "10", "30"], minor=False)
-    local.minorticks_off()
+    for axis in (local.xaxis, lengths.yaxis):
+        axis.set_ticks([5, 10, 20, 40], ["5", "10", "20", "40"])
+        axis.minorticks_off()
     exponents.set_yticks(range(len(drawn)), drawn, fontsize="xx-small")
     exponents.set(xlabel="exponent $n$", xlim=(0, 2.4), ylim=(len(drawn) - 0.4, -0.6))
     for panel in (structure, lengths, exponents):

@@ -97,7 +97,7 @@ def energy_term():
 
 
 def field_mse():
-    return 3 * forcefield.load("triangular").card["held_out_stages"]["pooled"]["torque_mse"]
+    return 3 * forcefield.load("triangular_paper").card["held_out_stages"]["pooled"]["torque_mse"]
 
 
 CASES = [

@@ -152,6 +152,11 @@ def test_a_summary_says_what_is_excluded():
         law | dict.fromkeys(three, (0.7, 0.6, 0.8)) | {"offset": (0.6, 0.4, 1.1)}
     )
     assert found["excluded"] == "none"
+    # Intervals on both sides of 1 do not agree that growth is slower, or faster, than linear.
+    found = reference.summary(
+        law | dict.fromkeys(three, (0.7, 0.6, 0.8)) | {"plain": (1.1, 1.01, 1.2)}
+    )
+    assert found["excluded"] == "1/2"
 
 
 def test_the_main_quench_has_most_seeds_and_laws_need_times(stored):

@@ -143,14 +143,13 @@ class History:
 def summary(law: Mapping[str, Any]) -> dict[str, Any]:
     """A :meth:`History.law` as a row of a table for people.
 
-    An exponent counts as excluded where the 95 % intervals of all three laws miss it. A single seed
-    has no interval and excludes nothing.
+    An exponent counts as excluded where the 95 % intervals of all three laws lie on one side of it.
+    A single seed has no interval and excludes nothing.
     """
     intervals = {name: law[name] for name in growth.PARAMETERS}
+    _, lows, highs = np.transpose(list(intervals.values()))
     excluded = [
-        name
-        for name, n in {"1/2": 0.5, "1": 1.0}.items()
-        if all(n < low or n > high for _, low, high in intervals.values())
+        name for name, n in {"1/2": 0.5, "1": 1.0}.items() if (lows > n).all() or (highs < n).all()
     ]
     return {
         "seeds": law["seeds"],

@@ -139,7 +139,7 @@ def method_figure(
         place: Style = {"xycoords": ("axes fraction", "subfigure fraction"), "ha": "center"}
         panel.annotate(text, (0.5, 0.02), **place)
     for panel in axes[:-1]:
-        panel.annotate("", (1.18, 0.5), (1.02, 0.5), xycoords="axes fraction", arrowprops=ARROW)
+        panel.annotate("", (1.11, 0.5), (1.01, 0.5), xycoords="axes fraction", arrowprops=ARROW)
     return figure
 
 
@@ -264,7 +264,7 @@ def locality_floors(axes: Axes, floors: Any) -> Axes:
         style: Style = {"marker": marker, "ms": 4, "mfc": color if is_warm else "w", "lw": 1}
         style |= {"color": color, "ls": "none" if filling else line, "label": label}
         axes.errorbar(rows.radius + 0.1 * filling, rows.floor, rows.floor_error, **style)
-    axes.set(yscale="log", title=model, ylabel="unknown mean square field ($t^2$)")
+    axes.set(yscale="log", title=model, ylabel="unknown mean square of a component ($t^2$)")
     axes.set(xlabel=r"cutoff $r_c$ (lattice constants)")
     axes.add_artist(_floor_legend(axes, [case.split("-")[1] for case in floors.case.unique()]))
     return axes

@@ -433,19 +433,23 @@ def test_seeds_fit_into_a_store(name, option, seed, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "allowed"),
+    ("name", "option", "value", "allowed"),
     [
-        ("--schedule", "0", "TIME:KT"),
-        ("--schedule", "0:hot", "TIME:KT"),
-        ("--schedule", "0:inf", "TIME:KT"),
-        ("--save-every", "often", "a whole number >= 1"),
-        ("--workers", "0", "a whole number >= 1"),
+        ("quench", "--schedule", "0", "TIME:KT"),
+        ("quench", "--schedule", "0:hot", "TIME:KT"),
+        ("quench", "--schedule", "0:inf", "TIME:KT"),
+        ("quench", "--save-every", "often", "a whole number >= 1"),
+        ("quench", "--workers", "0", "a whole number >= 1"),
+        ("quench", "--length", "0", "a whole number >= 1"),
+        ("label", "--length", "0", "a whole number >= 1"),
+        ("label", "--n-moments", "0", "a whole number >= 1"),
+        ("label", "--n-probes", "0", "a whole number >= 1"),
     ],
 )
-def test_values_that_are_not_allowed(option, value, allowed, capsys):
+def test_values_that_are_not_allowed(name, option, value, allowed, capsys):
     """The message says what is."""
     with pytest.raises(SystemExit) as stop:
-        cli.main(["quench", option, value])
+        cli.main([name, option, value])
     assert stop.value.code == 2
     told = capsys.readouterr().err
     assert f"argument {option}: must be {allowed}" in told and f"got '{value}'" in told

@@ -655,6 +655,11 @@ def test_checkpoints_of_other_runs_are_refused(snapshots, checkpoint):
         lambda: go_on(snapshots, checkpoint, settings), *named, "other settings", 0.01
     )
     laws.assert_refused(lambda: go_on(fewer, checkpoint), *named, "other data")
+    learned, judges = snapshots
+    turned = 2 * spins.transverse(learned.spins, learned.local_field)
+    reversed_torques = replace(learned, local_field=learned.local_field - turned)
+    for data in ((reversed_torques, judges), (learned, judges.select(slice(1)))):
+        laws.assert_refused(lambda data=data: go_on(data, checkpoint), *named, "other data")
     for ff in other:
         laws.assert_refused(
             lambda ff=ff: go_on(snapshots, checkpoint, ff=ff), *named, "another force field"

@@ -150,10 +150,14 @@ def _solve_one(
     if bounds:
         _require_enclosed(model, spins, bounds)
     kT, J = model.electron_kT, model.exchange_coupling
-    n = _even(n_moments or series.default_n_moments(interval, kT, model.energy_unit))
+    n = n_moments or series.default_n_moments(interval, kT, model.energy_unit)
+    n += n % 2
     hamiltonian = _hamiltonian(model, spins, interval, real)
     moments, state = _moments(hamiltonian, probes, n)
-    mu = _chemical_potential(model, interval, moments)
+    mu = model.chemical_potential
+    if mu is None:
+        assert model.filling is not None  # SDModel guarantees it
+        mu = series.chemical_potential(interval, kT, moments, model.filling, model.energy_unit)
     occupation, potential = series.coefficients(interval, kT, n, mu)
     if plain:
         found = _summed(recursion.expectation, hamiltonian, probes, occupation)
@@ -176,19 +180,6 @@ def _solve_one(
         chemical_potential=spins.new_tensor(mu),
         field_error=spins.new_tensor(abs(J) * error),
     )
-
-
-def _chemical_potential(model: SDModel, interval: Interval, moments: FloatArray) -> float:
-    if model.filling is None:
-        assert model.chemical_potential is not None  # SDModel guarantees it
-        return model.chemical_potential
-    return series.chemical_potential(
-        interval, model.electron_kT, moments, model.filling, model.energy_unit
-    )
-
-
-def _even(n: int) -> int:
-    return n + n % 2
 
 
 # --- the Hamiltonian and its interval

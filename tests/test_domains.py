@@ -173,6 +173,14 @@ HONEYCOMB = lattice.from_cell([[ROOT3, 0], [ROOT3 / 2, 1.5]], [[0, 0], [0, 1]], 
         "spins": (lambda: domains.domain_lengths(TRIANGULAR, spins.random(9, 0)), "spins", "(9"),
         "basis": (lambda: domains.lengths(HONEYCOMB, np.ones(32)), "lattice", "honeycomb"),
         "square": (lambda: domains.spin_length(SQUARE, spins.random(4096, 0)), "lattice"),
+        "two sites a cell": (
+            lambda: domains.spin_length(
+                lattice.from_cell([[1, 0], [0, 3]], [[0, 0], [0.5, 1]], (4, 4), "triangular"),
+                spins.random(32, 0),
+            ),
+            "lattice",
+            "one site",
+        ),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

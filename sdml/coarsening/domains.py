@@ -87,8 +87,9 @@ def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
     and a slow twist of the spins all widen the peaks. Infinite where there is nothing about them
     but rounding.
     """
-    if lattice.name != "triangular" or any(n % 2 for n in lattice.shape):
-        raise ValueError(f"lattice: must be triangular with even lengths, got {lattice.shape}")
+    if lattice.name != "triangular" or lattice.n_basis > 1 or any(n % 2 for n in lattice.shape):
+        needs = "must be triangular, one site a cell, with even lengths"
+        raise ValueError(f"lattice: {needs}, got {lattice.name!r} of {lattice.shape}")
     given = as_tensor(spins, lattice.n_sites)
     s, rounding = given.double(), (10 * torch.finfo(given.dtype).eps) ** 2 * lattice.n_sites
     rings = momentum_rings(lattice)

@@ -135,10 +135,8 @@ def bimodality(values: SpinArray) -> Any:
     x = observables.varying(given)
     deviation = x - x.mean(-1, keepdim=True)
     second, third, fourth = (deviation.pow(p).mean(-1) for p in (2, 3, 4))
-    spread = second > 0
-    safe = torch.where(spread, second, torch.ones_like(second))
-    coefficient = (third**2 / safe**3 + 1) * safe**2 / torch.where(spread, fourth, 1.0)
-    return like(torch.where(spread, coefficient, torch.zeros_like(second)).to(given), values)
+    coefficient = (third**2 / second**3 + 1) * second**2 / fourth
+    return like(torch.where(second > 0, coefficient, 0.0).to(given), values)
 
 
 def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> Any:

@@ -254,9 +254,10 @@ def quench(
     see ``forcefield.on``. 'adams' and 'neutral' start anew at every frame.
 
     With ``path`` every frame is written there as soon as it is labelled, and the quench that is
-    found there goes on after its last frame, bit for bit on the same machine. The engine labels
-    that frame once more: ValueError if the file cannot be read or holds another quench;
-    FloatingPointError if the spins are no longer finite.
+    found there goes on after its last frame, bit for bit on the same machine. If it was begun with
+    more times and stopped after the last of these, it is complete. The engine labels that frame
+    once more: ValueError if the file cannot be read or holds another quench, or frames of later
+    times; FloatingPointError if the spins are no longer finite.
     """
     steps, target = save_steps(save_times, equation), None if path is None else Path(path)
     seed = spins.seed_number(seed)
@@ -287,6 +288,8 @@ def quench(
         if target is not None:
             _save_begun(data, target, rng, complete=len(data) == len(steps))
     assert data is not None  # there is at least one step
+    if target is not None and not is_complete(target):  # it was begun with later times, too
+        save(data, target)
     return data
 
 

@@ -187,8 +187,11 @@ def suggested_dt(
     ValueError
         Bad argument.
     """
-    values = torch.atleast_1d(real_tensor(frequency, "frequency").detach())
-    omega = float(torch.linalg.vector_norm(values, dim=-1).max())
+    values = real_tensor(frequency, "frequency").detach()
+    if values.ndim and values.shape[-1] != 3:
+        shape = tuple(values.shape)
+        raise ValueError(f"frequency: must be one number or fields (..., 3), got shape {shape}")
+    omega = float(torch.linalg.vector_norm(torch.atleast_1d(values), dim=-1).max())
     if not 0 < omega < float("inf"):
         raise ValueError(f"frequency: must be positive and finite, got {omega}")
     if not 0 < error < 1:

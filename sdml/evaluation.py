@@ -224,8 +224,9 @@ def pair_exchange_field(training: Dataset, evaluation: Dataset, n_shells: int = 
 
 def _shell_fields(data: Dataset, n_shells: int) -> FloatArray:
     """Transverse part of the sum of neighbors in each shell, (n_shells, n, N, 3)."""
-    lattice = data.model.lattice
-    sums = [data.spins[:, lattice.neighbors(k)].sum(2) for k in range(1, n_shells + 1)]
+    lattice, s = data.model.lattice, torch.as_tensor(data.spins)
+    bonds = [torch.as_tensor(lattice.directed_bonds(k).T) for k in range(1, n_shells + 1)]
+    sums = [torch.zeros_like(s).index_add(1, i, s[:, j]) for i, j in bonds]
     return np.stack([spin_arrays.transverse(data.spins, h) for h in sums])
 
 

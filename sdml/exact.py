@@ -22,9 +22,6 @@ from sdml.spins import as_tensor, like
 
 __all__ = ["local_field", "solve"]
 
-EMPTY_LEVEL = 1e6
-"""Stands for levels far above the Fermi energy."""
-
 
 def solve(model: SDModel, spins: Any, device: str | torch.device = "cpu") -> ElectronicState:
     """Energy, local field and density of the electrons for given spins.
@@ -89,11 +86,12 @@ def local_field(model: SDModel, spins: Any, precision: str = "double") -> Any:
 
 def _field_one(model: SDModel, spins: Tensor, dtype: torch.dtype) -> Tensor:
     matrix = hamiltonian(model, spins).to(dtype)
-    size = len(matrix)
+    # Of Gershgorin: it stands for the levels that are not computed.
+    size, highest = len(matrix), float(matrix.abs().sum(-1).max())
     share = 1.0 if model.filling is None else model.filling + 0.03
     for n_levels in (min(size, round(size * share) + 16), size):
         levels, columns = _eigh(matrix, n_levels)
-        far = levels.new_full((size - n_levels,), EMPTY_LEVEL)
+        far = levels.new_full((size - n_levels,), highest)
         filled, _ = occupations(model, torch.cat([levels.double(), far.double()]))
         if n_levels == size or float(filled[n_levels - 1]) < EMPTY:
             break

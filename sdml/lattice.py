@@ -146,8 +146,11 @@ class Lattice:
         distance = np.abs(difference - np.round(difference)).max(axis=-1)
         if (distance < 1e-6).sum() > len(cells):
             raise ValueError(f"basis: two sites of the crystal coincide, got {self.basis}")
-        if self.triangles:
+        if len(self.triangles):
             self._require_triangles()
+        # Lists, as in the header of a store, could be no key of the tables kept by lattice.
+        triangles = (tuple(map(tuple, corners)) for corners in np.array(self.triangles).tolist())
+        object.__setattr__(self, "triangles", tuple(triangles))
 
     def _require_triangles(self) -> None:
         """ValueError unless all go around counter-clockwise, with corners of the crystal."""

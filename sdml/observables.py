@@ -192,14 +192,27 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
         * first_moment: 2 pi sum S / sum q S, customary in the literature; sum q S diverges
           logarithmically with a q^-3 tail, which biases growth laws.
 
-        Infinite where there is no wall. :mod:`sdml.coarsening.domains` compares them.
+        Infinite where there is no wall, and where the values differ by their rounding only.
+        :mod:`sdml.coarsening.domains` compares the estimators.
     """
     x = site_values(lattice, values)
     if estimator not in LENGTH_ESTIMATORS:
         raise ValueError(
             f"estimator: must be one of {sorted(LENGTH_ESTIMATORS)}, got {estimator!r}"
         )
-    return like(LENGTH_ESTIMATORS[estimator](lattice, x.double()), values)
+    return like(LENGTH_ESTIMATORS[estimator](lattice, varying(x)), values)
+
+
+def varying(x: Tensor) -> Tensor:
+    """A field (..., N) in float64; all zero where its values differ by their rounding only.
+
+    That is by an rms of 1e-12 of theirs, in single precision of 1e-6. A Fourier transform would
+    take the rounding for waves, a correlation for a pattern.
+    """
+    values, rounding = x.double(), max(10 * torch.finfo(x.dtype).eps, 1e-12)
+    scatter = values.var(-1, correction=0, keepdim=True)
+    same = scatter <= rounding**2 * values.square().mean(-1, keepdim=True)
+    return values.masked_fill(same, 0.0)
 
 
 def wall_density(lattice: Lattice, values: SpinArray) -> Any:
@@ -274,7 +287,7 @@ LENGTH_ESTIMATORS = {
     "moment": _moment_length,
     "first_moment": _first_moment_length,
 }
-"""Name -> length (...) of a lattice and a checked float64 field (..., N), see `domain_length`."""
+"""Name -> length (...) of a lattice and a field (..., N) of :func:`varying`."""
 LINE_REACH = 2.7
 """Lattice lines up to so many periods count crossings: 12 directions (triangular), 8 (square)."""
 

@@ -347,8 +347,9 @@ def _signs(cells: NDArray[np.int64], wave: tuple[int, int]) -> NDArray[np.float6
 
 
 def _require(lattice: Cells, name: str | None, texture: str, multiple: int) -> None:
-    if name is not None and lattice.name != name:
-        raise ValueError(f"lattice: {texture} order needs a {name} lattice, got {lattice.name!r}")
+    if name is not None and (lattice.name != name or lattice.n_sites != np.prod(lattice.shape)):
+        needs = f"{texture} order needs a {name} lattice of one site a cell"
+        raise ValueError(f"lattice: {needs}, got {lattice.name!r} with {lattice.n_sites} sites")
     if any(length % multiple for length in lattice.shape):
         raise ValueError(
             f"lattice: {texture} order needs lengths divisible by {multiple}, got {lattice.shape}"

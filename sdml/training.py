@@ -24,15 +24,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from sdml.dataset import Dataset
+from sdml.dataset import Dataset, checksums
 from sdml.evaluation import DEPLETED, field_errors, predict
-from sdml.forcefield import ForceField, read_tensors, write_tensors
+from sdml.forcefield import ForceField, digest, read_tensors, write_tensors
 from sdml.spins import seed_number, transverse
 
 __all__ = ["Report", "Scales", "TrainingRun", "TrainingSettings", "data_scales", "loss", "train"]
 
 Report = Callable[[dict[str, float]], None]
-CHECKPOINT_FORMAT = "sdml-training-3"
+CHECKPOINT_FORMAT = "sdml-training-4"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def train(
     Raises
     ------
     ValueError, FloatingPointError
-        A bad argument or another run's checkpoint; a loss or a weight that is no longer finite.
+        A bad argument, a checkpoint of another run or data; a loss or weight that is not finite.
     """
     _require_snapshots(forcefield, training, settings, validation)
     original, forcefield = forcefield, forcefield.on_lattice_of(training.model, "training")
@@ -148,13 +148,13 @@ def train(
     )
     n_steps = settings.n_epochs * -(-len(training) // settings.batch_size)
     run = TrainingRun(forcefield, settings, n_steps)
+    run.data = digest(json.dumps([checksums(of) for of in (training, validation) if of]), {})
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint)
     scales = data_scales(training)
     while not run.finished:
         mean_loss = run.epoch(tensors, scales)
-        mean: Any = run.mean.module
-        run.close_epoch(mean_loss, _score(mean, validation) if validation else None)
+        run.close_epoch(mean_loss, _score(run.mean.module, validation) if validation else None)
         if report:
             report(run.history[-1])
         if checkpoint is not None:
@@ -215,6 +215,7 @@ class TrainingRun:
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.mean = AveragedModel(forcefield, avg_fn=self._average)
         self.mean.update_parameters(forcefield)  # the first mean is the start
+        self.data = ""  # checksum of the snapshots, of those that judge as well
         self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
 
@@ -281,6 +282,7 @@ class TrainingRun:
         state = {
             "format": CHECKPOINT_FORMAT,
             "settings": asdict(self.settings),
+            "data": self.data,
             "history": self.history,
             "param_groups": optimizer["param_groups"],
             "scheduler": self.scheduler.state_dict(),
@@ -307,6 +309,8 @@ class TrainingRun:
     def _require_same_run(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         if state["settings"] != asdict(self.settings):
             raise ValueError(f"it is of a run with other settings, {state['settings']}")
+        if state["data"] != self.data:
+            raise ValueError("it is of a run on other data, or judged by others")
         ours, learned = self.forcefield.state_dict(), dict(self.forcefield.named_parameters())
         found, needed = (
             {name: (x.shape, x.dtype) for name, x in values.items()} for values in (weights, ours)
@@ -365,6 +369,6 @@ def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
     }
 
 
-def _score(forcefield: ForceField, data: Dataset) -> float | None:
+def _score(forcefield: Any, data: Dataset) -> float | None:
     """torque_r2 at the chemical potential of the labels: defined before the densities are."""
     return field_errors(data, predict(forcefield, data, labelled_mu=True)).get("torque_r2")

@@ -109,8 +109,18 @@ def structure(sites: Lattice, s: torch.Tensor) -> np.ndarray:
     return scaling.circular_structure_factor(sites, domains.chirality_sign(sites, s))[1]
 
 
+def circular_correlation(sites: Lattice, values: spins.SpinArray) -> tuple[np.ndarray, np.ndarray]:
+    """r (k,) and the circular average (..., k) of C(r) = <x(0) x(r)>, r = 0 first, numpy.
+
+    For a field (..., N) on one site a cell; rings one lattice constant wide.
+    """
+    x = observables.site_values(sites, values, one_per_cell=True).detach().double()
+    rings = observables.distance_rings(sites)
+    return rings.radius, rings.average(observables.spin_correlation(sites, x)).cpu().numpy()
+
+
 def correlation(sites: Lattice, s: torch.Tensor) -> np.ndarray:
-    return scaling.circular_correlation(sites, domains.chirality_sign(sites, s))[1]
+    return circular_correlation(sites, domains.chirality_sign(sites, s))[1]
 
 
 OBSERVABLES = {

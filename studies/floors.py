@@ -25,12 +25,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.fft
+import scipy.sparse
+import scipy.special
 from numpy.typing import NDArray
 
 from sdml import exact, kpm
 from sdml.lattice import Lattice
-from sdml.model import SDModel
-from sdml.spins import as_tensor
+from sdml.model import SDModel, spin_field
+from sdml.spins import as_tensor, one_configuration
 from sdml.spins import random as random_spins
 
 FloatArray = NDArray[np.float64]
@@ -38,6 +41,7 @@ IntArray = NDArray[np.int64]
 SiteField = Callable[[SDModel, FloatArray, int], FloatArray]
 N_PROBES = 128
 """Vectors that give mu at fixed filling to 0.002 t or better at 24 x 24; its spread is 0.02 t."""
+PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def locality_floors(
         Redraws of a centre, at least 2.
     field : callable, optional
         (model, spins, site) -> field (3,): :func:`exact_field`, or by default
-        :func:`sdml.kpm.site_field` with `N_PROBES` coloured vectors for the chemical potential.
+        :func:`site_field` with `N_PROBES` coloured vectors for the chemical potential.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def locality_floors(
     kept = _states(model, inner, "inner")
     others = None if outer is None else _states(model, outer, "outer")
     _check(radii, n_centres, n_redraws, seed)
-    field = field or partial(kpm.site_field, n_probes=N_PROBES, seed=seed)
+    field = field or partial(site_field, n_probes=N_PROBES, seed=seed)
     draws = [
         _centre(model, kept[k % len(kept)], others, radii, n_redraws, field, (seed, k))
         for k in range(n_centres)
@@ -252,3 +256,55 @@ def _translated(lattice: Lattice, sites: IntArray) -> IntArray:
 def exact_field(model: SDModel, spins: FloatArray, site: int) -> FloatArray:
     """By diagonalization, (3,)."""
     return exact.solve(model, spins).local_field[site]
+
+
+def site_field(
+    model: SDModel,
+    spins: FloatArray,
+    site: int,
+    *,
+    n_moments: int | None = None,
+    n_probes: int | None = None,
+    seed: int | None = None,
+) -> FloatArray:
+    """h_i = J tr sigma <i|f(H)|i> of one site, (3,), from its two unit vectors alone.
+
+    The occupation f is a Chebyshev series on an interval [b - a, b + a] that encloses the spectrum,
+    by default of (a / pi kT) ln 1e6 moments. No probing enters but through the chemical potential,
+    which at fixed filling is that of :func:`sdml.kpm.solve` for the same spins (N, 3), moments and
+    probes. The model needs electron_kT > 0: ValueError without.
+    """
+    s = one_configuration(spins, model.lattice.n_sites).cpu().double()
+    if not 0 <= site < len(s):
+        raise ValueError(f"site: must be in [0, {len(s)}), got {site}")
+    kT = model.electron_kT
+    if not kT > 0:
+        raise ValueError(f"model: needs electron_kT > 0, got {kT}")
+    lower, upper = kpm.energy_bounds(model, s)
+    a, b = (upper - lower) / 2, (upper + lower) / 2
+    n = n_moments or max(32, int(np.log(1e6) * a / (np.pi * kT)))
+    mu = model.chemical_potential
+    if mu is None:
+        mu = float(kpm.solve(model, s, n, n_probes, seed=seed).chemical_potential)
+    nodes = np.cos(np.pi * (np.arange(2 * n) + 0.5) / (2 * n))
+    occupation = scipy.fft.dct(scipy.special.expit((mu - b - a * nodes) / kT))[:n] / (2 * n)
+    h = (_sparse_hamiltonian(model, s.numpy()) - b * scipy.sparse.eye_array(2 * len(s))) / a
+    h = scipy.sparse.csr_array(h)
+    own = slice(2 * site, 2 * site + 2)
+    before = np.zeros((2 * len(s), 2), dtype=complex)
+    before[own] = np.eye(2)
+    now, block = h @ before, occupation[0] / 2 * np.eye(2, dtype=complex)
+    for coefficient in occupation[1:]:
+        block += coefficient * now[own]
+        before, now = now, 2 * (h @ now) - before
+    moment = np.einsum("kab,ba->k", PAULI, block).real
+    return spin_field(model, s)[site].numpy() + model.exchange_coupling * moment
+
+
+def _sparse_hamiltonian(model: SDModel, spins: FloatArray) -> Any:
+    """(2N, 2N), spin-orbital index 2 i + sigma."""
+    exchange = (
+        scipy.sparse.kron(scipy.sparse.diags_array(component), pauli)
+        for component, pauli in zip(spins.T, PAULI, strict=True)
+    )
+    return model.hopping_matrix - model.exchange_coupling * sum(exchange)

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from floors import exact_field, locality_floors
+from floors import exact_field, locality_floors, site_field
 
-from sdml import dynamics, exact, forcefield, kpm, lattice, spins
+from sdml import dynamics, exact, forcefield, lattice, spins
 from sdml.companion import results
 from sdml.model import SDModel, paper_model
 
@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "square-0.02": {"share": 1.0, "finite_engine": "kpm"},
     "square-0.0025": {"share": 0.5, "finite_engine": "exact"},
 }
-FIELDS = {"kpm": partial(kpm.site_field, n_probes=64, seed=0), "exact": exact_field}
+FIELDS = {"kpm": partial(site_field, n_probes=64, seed=0), "exact": exact_field}
 """Of one site, at fixed filling."""
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -345,6 +346,48 @@ def test_places_that_take_no_file(stores, tmp_path, monkeypatch, capsys, option,
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--output", "random.h5"),
+        ("--output", "judge.h5", "--judge", "judge.h5"),
+        ("--checkpoint", "ff.safetensors"),
+        ("--checkpoint", "ff.md"),
+        ("--members", "2", "--checkpoint", "ff_2.md"),
+        ("--output", "ff", "--members", "2", "--checkpoint", "ff"),
+    ],
+)
+def test_places_that_hold_something_else(stores, tmp_path, monkeypatch, capsys, options):
+    """Neither a store that is read nor another file of the same training is overwritten."""
+    monkeypatch.chdir(tmp_path)
+    for path in stores:
+        shutil.copy(path, tmp_path)
+    shutil.copy(stores[0], "judge.h5")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    own = [Path(path).name for path in stores]
+    assert train(own, Path("ff.safetensors"), *MOMENTS, *options) == 2
+    caught = capsys.readouterr()
+    assert re.match(r"sdml train: --(output|checkpoint): must be no file that", caught.err)
+    assert "epoch" not in caught.out
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_larger_committee_is_in_the_way_before_the_first_epoch(stores, tmp_path, capsys):
+    (tmp_path / "ff_3.safetensors").touch()
+    path = tmp_path / "ff.safetensors"
+    assert train(stores, path, *MOMENTS, "--members", "2") == 2
+    caught = capsys.readouterr()
+    assert "ff_3.safetensors" in caught.err and "epoch" not in caught.out
+
+
+def test_names_with_a_dot_keep_what_follows_it(stores, tmp_path):
+    """The cards of two couplings, and one of weights that are called like a card."""
+    for name in ("ff_J6.25", "ff_J6.50", "weights.md"):
+        assert train(stores, tmp_path / name, *MOMENTS, "--epochs", "1") == 0
+        assert forcefield.load(tmp_path / name).model.exchange_coupling == 6
+        assert "Judged on" in (tmp_path / f"{name}.md").read_text()
+
+
 def test_a_loss_that_is_no_number_stops_the_training(stores, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "loss", lambda *_: torch.tensor(torch.nan))
     output = tmp_path / "ff.safetensors"
@@ -433,19 +476,23 @@ def test_seeds_fit_into_a_store(name, option, seed, capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "allowed"),
+    ("name", "option", "value", "allowed"),
     [
-        ("--schedule", "0", "TIME:KT"),
-        ("--schedule", "0:hot", "TIME:KT"),
-        ("--schedule", "0:inf", "TIME:KT"),
-        ("--save-every", "often", "a whole number >= 1"),
-        ("--workers", "0", "a whole number >= 1"),
+        ("quench", "--schedule", "0", "TIME:KT"),
+        ("quench", "--schedule", "0:hot", "TIME:KT"),
+        ("quench", "--schedule", "0:inf", "TIME:KT"),
+        ("quench", "--save-every", "often", "a whole number >= 1"),
+        ("quench", "--workers", "0", "a whole number >= 1"),
+        ("quench", "--length", "0", "a whole number >= 1"),
+        ("label", "--length", "0", "a whole number >= 1"),
+        ("label", "--n-moments", "0", "a whole number >= 1"),
+        ("label", "--n-probes", "0", "a whole number >= 1"),
     ],
 )
-def test_values_that_are_not_allowed(option, value, allowed, capsys):
+def test_values_that_are_not_allowed(name, option, value, allowed, capsys):
     """The message says what is."""
     with pytest.raises(SystemExit) as stop:
-        cli.main(["quench", option, value])
+        cli.main([name, option, value])
     assert stop.value.code == 2
     told = capsys.readouterr().err
     assert f"argument {option}: must be {allowed}" in told and f"got '{value}'" in told

@@ -96,6 +96,34 @@ def test_bimodality_knows_two_values_from_one_hump():
     assert snapshots.bimodality(np.ones((2, 5))).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_equal_numbers_have_neither_humps_nor_memory(dtype):
+    rng = np.random.default_rng(0)
+    for n_sites in (49, 144, 900):
+        for value in (0.1, 0.97, 1 / 3):
+            uniform = np.full(n_sites, value, dtype)
+            other = rng.random(n_sites).astype(dtype)
+            assert snapshots.bimodality(uniform) == 0
+            assert snapshots.density_overlap(uniform, uniform) == 0
+            assert snapshots.density_overlap(other, uniform) == 0
+        almost = np.where(np.arange(n_sites) == 3, 0.96, 0.97).astype(dtype)
+        assert snapshots.bimodality(almost) == pytest.approx(1, rel=1e-3)
+        assert snapshots.density_overlap(almost, almost) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("missed", [0.0, 2e-6])
+def test_half_filling_has_no_holes_in_any_precision(missed):
+    """Neither those that rounding makes nor those that the charge of a force field misses."""
+    rng, s = np.random.default_rng(0), spins.random(256, 0)
+    n = 0.05 * rng.standard_normal(256)
+    n += 1 + missed - n.mean()
+    for dtype in ("float64", "float32"):
+        assert snapshots.statistics(LATTICE, s, n.astype(dtype))["holes_in_clusters"] == 0
+        one = n.astype(dtype)
+        one[5] -= 1
+        assert 0 <= abs(snapshots.statistics(LATTICE, s, one)["holes_in_clusters"]) < 10
+
+
 def test_the_density_remembers_where_the_holes_were():
     rng = np.random.default_rng(0)
     n = 1 - 0.5 * (rng.random((3, 400)) < 0.03)

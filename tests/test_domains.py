@@ -113,7 +113,29 @@ def test_spin_length_does_not_see_global_rotations_and_is_infinite_in_perfect_or
     s = spins.random(lat.n_sites, 0)
     turned = spins.rotate(s, spins.random_rotation(1, proper=False))
     np.testing.assert_allclose(domains.spin_length(lat, turned), domains.spin_length(lat, s))
-    assert domains.spin_length(lat, spins.tetrahedral(lat)) > 1e6
+    assert domains.spin_length(lat, spins.tetrahedral(lat)) == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_rounding_makes_no_finite_length(dtype):
+    """A uniform sign and perfect order, on lattices whose Fourier transforms round."""
+    for length in range(2, 41):
+        lat = lattice.triangular(length)
+        for sign in (1, -1):
+            assert (domains.lengths(lat, np.full(lat.n_sites, sign, dtype)) == np.inf).all()
+        if length % 2 == 0:
+            turned = spins.rotate(spins.tetrahedral(lat).astype(dtype), spins.random_rotation(1))
+            assert domains.spin_length(lat, turned) == np.inf
+            chirality = observables.site_chirality(lat, turned)
+            assert observables.domain_length(lat, chirality) == np.inf
+
+
+def test_one_flipped_site_has_a_finite_length():
+    lat = lattice.triangular(100)
+    x = np.ones(lat.n_sites, dtype="float32")
+    x[17] = -1
+    assert domains.lengths(lat, x)[2] == pytest.approx(2.467, abs=1e-3)
+    assert observables.domain_length(lat, x) == pytest.approx(2.467, abs=1e-3)
 
 
 def test_batches_kinds_and_single_precision():
@@ -151,6 +173,14 @@ HONEYCOMB = lattice.from_cell([[ROOT3, 0], [ROOT3 / 2, 1.5]], [[0, 0], [0, 1]], 
         "spins": (lambda: domains.domain_lengths(TRIANGULAR, spins.random(9, 0)), "spins", "(9"),
         "basis": (lambda: domains.lengths(HONEYCOMB, np.ones(32)), "lattice", "honeycomb"),
         "square": (lambda: domains.spin_length(SQUARE, spins.random(4096, 0)), "lattice"),
+        "two sites a cell": (
+            lambda: domains.spin_length(
+                lattice.from_cell([[1, 0], [0, 3]], [[0, 0], [0.5, 1]], (4, 4), "triangular"),
+                spins.random(32, 0),
+            ),
+            "lattice",
+            "one site",
+        ),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from collapse import collapse_error, scaled_correlation, scaled_structure_factor
+from coarsening import circular_correlation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +75,6 @@ SMALL_DOORS = {
     "exact": _exact,
     "kpm": _kpm,
     "energy_bounds": lambda s: kpm.energy_bounds(MODEL, s),
-    "site_field": lambda s: kpm.site_field(MODEL, s, 2, n_moments=40),
     "repeated": lambda s: bands.repeated(MODEL, s, 2).local_field,
     "band_gap": lambda s: bands.band_gap(WHOLE, s, 4),
     "chern_number": lambda s: bands.chern_number(WHOLE, s, 6),
@@ -93,9 +92,7 @@ VALUE_DOORS = {
     "wall_elements": lambda x: harmonics.wall_elements(LAT, x)[1],
     "opening_angle": lambda x: walls.opening_angle(LAT, x),
     "circular": lambda x: scaling.circular_structure_factor(LAT, x)[1],
-    "circular_correlation": lambda x: scaling.circular_correlation(LAT, x)[1],
-    "scaled": lambda x: scaled_structure_factor(LAT, x, 2.0)[1],
-    "scaled_correlation": lambda x: scaled_correlation(LAT, x, 2.0)[1],
+    "circular_correlation": lambda x: circular_correlation(LAT, x)[1],
     "harmonics": lambda x: abs(torch.as_tensor(harmonics.orientation_harmonics(LAT, x))),
     "clusters": lambda x: clusters.clusters(SQUARE, CLUSTERED, x).holes,
     "hole statistics": lambda x: snapshots.statistics(SQUARE, CLUSTERED, x)["bimodality"],
@@ -213,23 +210,7 @@ def test_cells_are_of_real_numbers(vectors):
         SQUARE.site_permutation(np.eye(2) + 0j)
 
 
-@pytest.mark.parametrize("kind", sorted(REFUSED))
-def test_curves_and_lengths_of_real_numbers(kind):
-    q, fields = np.linspace(0.1, 2, 12), np.random.default_rng(0).standard_normal((12, 144))
-    bad = KINDS[kind](q)
-    for argument, call in (
-        ("lengths", lambda: scaled_correlation(LAT, fields, bad)),
-        ("lengths", lambda: scaled_structure_factor(LAT, fields, bad)),
-        (
-            "x",
-            lambda: collapse_error(KINDS[kind](np.stack([q, q])), np.ones((2, 12)), (0, 3)),
-        ),
-        (
-            "y",
-            lambda: collapse_error(np.stack([q, q]), KINDS[kind](np.stack([q, q])), (0, 3)),
-        ),
-    ):
-        with pytest.raises(ValueError, match=f"^{argument}: "):
-            call()
+def test_curves_of_real_numbers():
+    q = np.linspace(0.1, 2, 12)
     with pytest.raises(ValueError, match=r"^factor: "):
         scaling.tail(q, q**-3 + 0j, (0, 3))

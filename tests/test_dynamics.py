@@ -462,6 +462,7 @@ def test_the_suggested_step_knows_heat_and_fields():
     assert dynamics.suggested_dt(field) == pytest.approx(dynamics.suggested_dt(3.0))
     for call, *named in (
         (lambda: dynamics.suggested_dt(0.0), "frequency", 0.0),
+        (lambda: dynamics.suggested_dt([0.5] * 100), "frequency", "(..., 3)", "(100,)"),
         (lambda: dynamics.suggested_dt(1.0, error=0.0), "error", 0.0),
         (lambda: dynamics.suggested_dt(1.0, damping=-1.0), "damping", -1.0),
         (lambda: dynamics.suggested_dt(1.0, kT=-1.0), "kT", -1.0),

@@ -62,6 +62,15 @@ def test_the_field_alone_is_that_of_the_solution(model, state, precision, tolera
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
+def test_the_levels_that_are_not_computed_join_no_shell():
+    """Nearly degenerate levels, 4e-5 t apart at the Fermi energy, are still told apart."""
+    model = SDModel(lattice.square(8), 6.0, filling=0.1875)
+    s = spins.perturbed(spins.ferromagnetic(model.lattice), 0.03, 0)
+    expected = exact.solve(model, s)
+    assert 1e-7 < gap(expected, 24) < 5e-4
+    np.testing.assert_allclose(exact.local_field(model, s), expected.local_field, atol=1e-9)
+
+
 def test_the_field_alone_knows_batches_and_refuses_what_it_cannot_do():
     model = SDModel(SQUARE, 6.0, 0.485, electron_kT=0.0025)
     batch = torch.as_tensor(spins.random(32, seed=3)).view(2, 16, 3)

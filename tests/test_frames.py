@@ -83,6 +83,14 @@ def test_a_batch_is_a_series_a_seed(tmp_path):
         assert_shown(found, LATTICE, [0, 0.5, 1], made.frames[:, b], values)
 
 
+def test_numbers_in_names_keep_series_apart(tmp_path):
+    run(tmp_path / "run.h5", n_steps=1)
+    for name in ("out_0.05", "out_0.10"):
+        options = ["--vtk", "--output", str(tmp_path / name)]
+        assert cli.main(["export", str(tmp_path / "run.h5"), *options]) == 0
+        assert (tmp_path / f"{name}.pvd").is_file() and (tmp_path / name).is_dir()
+
+
 def test_observables_of_other_times_are_left_out(tmp_path):
     made = run(tmp_path / "run.h5", frames_every=4, n_steps=8, save_every=(0, 8))
     assert cli.main(["export", str(tmp_path / "run.h5"), "--vtk"]) == 0

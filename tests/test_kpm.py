@@ -434,11 +434,6 @@ def test_the_unit_of_energy_does_not_matter(name, kT, scale):
     np.testing.assert_allclose(
         np.array(kpm.energy_bounds(other, s)) / scale, kpm.energy_bounds(plain, s), atol=1e-9
     )
-    np.testing.assert_allclose(
-        kpm.site_field(other, s, 3, n_probes=16, seed=0) / scale,
-        kpm.site_field(plain, s, 3, n_probes=16, seed=0),
-        atol=1e-7,
-    )
 
 
 def test_electrons_without_any_energy_but_the_temperature():
@@ -554,7 +549,6 @@ GOOD = random_spins(MODEL)
         "three bounds": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(-9, 0, 9)), "energy_bounds"),
         "complex bound": (lambda: kpm.solve(MODEL, GOOD, energy_bounds=(-9j, 9)), "energy_bounds"),
         "a batch": (lambda: kpm.energy_bounds(MODEL, GOOD[None]), "spins", "(1, 36, 3)"),
-        "field of a batch": (lambda: kpm.site_field(MODEL, GOOD[None], 0), "spins", "(1, 36, 3)"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

@@ -20,6 +20,7 @@ from sdml.model import SDModel, describe
 
 MODEL = SDModel(lattice.triangular(4), 3.0, 0.25, electron_kT=0.05)
 NOISY = LandauLifshitz(dt=0.5, damping=0.2, kT=0.01)
+STILL = LandauLifshitz(dt=0.5, damping=0.2)
 TIMES = (0, 1, 2.5)
 COMMAND = (
     "label --lattice square --length 4 --exchange-coupling 6 --filling 0.485 --electron-kT 0.05 "
@@ -120,6 +121,17 @@ def test_an_interrupted_quench_is_the_undisturbed_one(tmp_path, monkeypatch, cal
     assert not dataset.is_complete(path)
     assert [job(), job()] == [True, False]
     assert_same(dataset.load(path), dataset.quench(MODEL, equation, (*TIMES, 3), 5))
+
+
+def test_a_quench_that_was_stopped_is_complete_with_the_times_that_it_has(tmp_path):
+    """Asked for no more than its frames; for fewer it is refused, and keeps them."""
+    path, times = tmp_path / "quench.h5", (0, 1, 2, 3)
+    frames = dataset.quench(MODEL, STILL, times, 5).select(slice(3))
+    dataset._save_begun(frames, path, None, complete=False)
+    laws.assert_refused(labelling.QuenchJob(path, MODEL, STILL, times[:2], 5), "quench.h5", "times")
+    job = labelling.QuenchJob(path, MODEL, STILL, times[:3], 5)
+    assert [job(), job()] == [True, False]
+    assert_same(dataset.load(path), frames)
 
 
 def test_a_finished_quench_is_left_alone(tmp_path):

@@ -1,5 +1,7 @@
 """Lattices: shells, bonds and their multiplicities, plaquettes, momenta, permutations."""
 
+import dataclasses
+import json
 from collections import Counter
 
 import laws
@@ -131,6 +133,15 @@ def test_plaquettes_are_counter_clockwise(lat, per_site, area):
     np.testing.assert_allclose(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], 2 * area, atol=1e-9)
     offset = laws.plaquette_centers(lat) - (first + (a + b) / 3)
     np.testing.assert_allclose(shortest(lat, offset), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [lattice.square, lattice.honeycomb, lattice.kagome])
+def test_a_lattice_of_lists_is_that_of_tuples(kind):
+    """As the header of a store has it."""
+    header = json.loads(json.dumps(dataclasses.asdict(kind(4))))
+    found = lattice.from_cell(**header)
+    assert found == kind(4) and hash(found) == hash(kind(4))
+    assert lattice.from_cell(**header | {"triangles": []}).triangles == ()
 
 
 def test_up_triangles_come_first():

@@ -19,7 +19,7 @@ MODELS = {
         TRIANGULAR.lattice, 3.0, chemical_potential=-3.0, electron_kT=0.1, zeeman=(0.1, 0.2, 0.3)
     ),
 }
-PROBED = partial(kpm.site_field, n_probes=32, seed=1)
+PROBED = partial(floors.site_field, n_probes=32, seed=1)
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
@@ -38,7 +38,7 @@ def test_site_field_is_that_of_diagonalization(model):
     s = random_states(model, 1)[0]
     expected = exact.solve(model, s).local_field
     for site in (0, 77):
-        found = kpm.site_field(model, s, site, n_moments=600, n_probes=None)
+        found = floors.site_field(model, s, site, n_moments=600, n_probes=None)
         np.testing.assert_allclose(found, expected[site], atol=1e-9)
 
 
@@ -50,7 +50,7 @@ def test_probed_chemical_potential_hardly_moves_the_field(name):
     expected = spins.transverse(s, exact.solve(model, s).local_field)
     sites = np.arange(0, 256, 16)
     found = np.zeros_like(s)
-    found[sites] = [kpm.site_field(model, s, site, n_probes=128, seed=0) for site in sites]
+    found[sites] = [floors.site_field(model, s, site, n_probes=128, seed=0) for site in sites]
     error = spins.transverse(s, found)[sites] - expected[sites]
     assert (error**2).mean() < 0.03**2 * (expected**2).mean()
 
@@ -58,7 +58,7 @@ def test_probed_chemical_potential_hardly_moves_the_field(name):
 @every_model
 def test_engines_agree(model):
     radii, outer = [1, 2], random_states(model, 3, seed=9)
-    by_kpm = cutoff_floors(model, radii, outer, field=kpm.site_field)
+    by_kpm = cutoff_floors(model, radii, outer, field=floors.site_field)
     by_diagonalization = cutoff_floors(model, radii, outer, field=floors.exact_field)
     for found, expected in zip(by_kpm, by_diagonalization, strict=True):
         np.testing.assert_allclose(
@@ -161,7 +161,7 @@ BAD = {
     "n_centres": {"n_centres": 1},
     "n_redraws": {"n_redraws": 2.5},
     "seed": {"seed": -1},
-    "n_probes": {"field": partial(kpm.site_field, n_probes=0)},
+    "n_probes": {"field": partial(floors.site_field, n_probes=0)},
 }
 
 
@@ -181,7 +181,7 @@ def test_too_few_outer_states():
 
 def test_unknown_site():
     with pytest.raises(ValueError, match=r"^site: must be in \[0, 144\), got 144"):
-        kpm.site_field(SQUARE, random_states(SQUARE, 1)[0], 144)
+        floors.site_field(SQUARE, random_states(SQUARE, 1)[0], 144)
 
 
 def test_probing_is_that_of_kpm():
@@ -191,5 +191,5 @@ def test_probing_is_that_of_kpm():
     fixed = dataclasses.replace(
         SQUARE, filling=None, chemical_potential=float(state.chemical_potential)
     )
-    found = kpm.site_field(SQUARE, s, 3, n_moments=300, n_probes=32, seed=5)
-    np.testing.assert_allclose(found, kpm.site_field(fixed, s, 3, n_moments=300), atol=1e-12)
+    found = floors.site_field(SQUARE, s, 3, n_moments=300, n_probes=32, seed=5)
+    np.testing.assert_allclose(found, floors.site_field(fixed, s, 3, n_moments=300), atol=1e-12)

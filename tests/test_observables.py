@@ -338,8 +338,11 @@ def test_a_single_wave_has_its_wavelength(estimator):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_field_without_walls_has_no_finite_length(estimator):
-    found = observables.domain_length(lattice.square(8), np.ones(64), estimator)
-    assert found == np.inf
+    for length in range(2, 41):
+        lat = lattice.square(length)
+        for value in (1.0, -1.0, 0.1, np.float32(0.1)):
+            x = np.full(lat.n_sites, value)
+            assert observables.domain_length(lat, x, estimator) == np.inf, (length, value)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

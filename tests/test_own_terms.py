@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import floors
 import laws
 import numpy as np
 import pytest
@@ -328,7 +329,7 @@ def test_engines_and_differences_agree(m, monkeypatch):
     for name in ("energy", "local_field", "density", "chemical_potential"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-8)
     np.testing.assert_allclose(exact.local_field(m, s), expected.local_field, atol=1e-9)
-    site = kpm.site_field(m, s[0], 3, n_moments=500)
+    site = floors.site_field(m, s[0], 3, n_moments=500)
     np.testing.assert_allclose(site, expected.local_field[0, 3], atol=1e-8)
     laws.assert_field_is_gradient(
         lambda s: exact.solve(m, s).energy, lambda s: exact.solve(m, s).local_field, s[0]

@@ -1,22 +1,14 @@
-"""Collapse of one pattern at many sizes, and the tails of discs and of straight stripes."""
+"""Circular averages, and the tails of discs and of straight stripes."""
 
-import collapse
+import coarsening
 import laws
 import numpy as np
 import pytest
 
 from sdml import lattice, observables
-from sdml.coarsening import domains, scaling
+from sdml.coarsening import scaling
 
 KINDS = pytest.mark.parametrize("kind", [lattice.square, lattice.triangular])
-
-
-def signs_of_waves(lat, width, seed):
-    """Sign of a Gaussian field with correlation exp(-r^2 / 2 width^2)."""
-    rng = np.random.default_rng(seed)
-    q2 = (lat.momenta**2).sum(-1).reshape(lat.shape[::-1])
-    noise = np.fft.fft2(rng.standard_normal(lat.shape[::-1]))
-    return np.sign(np.fft.ifft2(noise * np.exp(-q2 * width**2 / 4)).real).ravel()
 
 
 def discs(lat, radius, seed, n_discs=8):
@@ -30,27 +22,6 @@ def discs(lat, radius, seed, n_discs=8):
     return x
 
 
-@KINDS
-def test_one_law_at_three_sizes_collapses(kind):
-    """The signs of Gaussian fields scale exactly with their width."""
-    lat, widths = kind(256), np.array([4.0, 6.0, 9.0])
-    seeds = np.arange(9).reshape(3, 3)
-    fields = np.stack(
-        [[signs_of_waves(lat, w, k) for k in row] for w, row in zip(widths, seeds, strict=True)]
-    )
-    L = domains.lengths(lat, fields)[..., 0].mean(1)
-    curves = {}
-    functions = {"S": collapse.scaled_structure_factor, "C": collapse.scaled_correlation}
-    for name, function in functions.items():
-        x, y = function(lat, fields, np.repeat(L[:, None], 3, axis=1))
-        curves[name] = (x[:, 0], y.mean(1))
-    assert collapse.collapse_error(*curves["C"], (0, 1.0)) < 0.03
-    assert collapse.collapse_error(*curves["S"], (4, 25)) < 0.12
-    # A wrong length does not collapse them.
-    x, y = curves["C"]
-    assert collapse.collapse_error(x * L[:, None] / L.mean(), y, (0, 1.0)) > 0.08
-
-
 def test_the_averages_are_those_of_the_double_sums():
     lat = lattice.triangular(24)
     x = np.random.default_rng(0).standard_normal((2, lat.n_sites))
@@ -61,7 +32,7 @@ def test_the_averages_are_those_of_the_double_sums():
     for k, radius in enumerate(q):
         assert radius == pytest.approx(sizes[ring == k].mean())
         np.testing.assert_allclose(found[:, k], factor[:, ring == k].mean(-1), atol=1e-12)
-    _, correlation = scaling.circular_correlation(lat, x)
+    _, correlation = coarsening.circular_correlation(lat, x)
     np.testing.assert_allclose(correlation[:, 0], (x**2).mean(-1))
 
 
@@ -131,23 +102,14 @@ def masked(values):
     return np.ma.masked_array(values, np.arange(np.size(values)).reshape(np.shape(values)) == 3)
 
 
-CURVES = np.tile(np.arange(1.0, 10.0), (2, 1))
+CURVE = np.arange(1.0, 10.0)
 
 
 @laws.bad_input(
     {
-        "q": (lambda: scaling.tail(holed(CURVES[0], 3), CURVES[0] ** -3, (1, 9)), "q", "nan"),
-        "q masked": (lambda: scaling.tail(masked(CURVES[0]), CURVES[0], (1, 9)), "q", "masked"),
-        "factor": (lambda: scaling.tail(CURVES[0], holed(CURVES[0], 3), (1, 9)), "factor", "nan"),
-        "x": (lambda: collapse.collapse_error(holed(CURVES, 0, 3), CURVES, (1, 9)), "x:", "nan"),
-        "y": (lambda: collapse.collapse_error(CURVES, holed(CURVES, 0, 3), (1, 9)), "y:", "nan"),
-        "y masked": (lambda: collapse.collapse_error(CURVES, masked(CURVES), (1, 9)), "y:"),
-        "descending": (lambda: collapse.collapse_error(-CURVES, CURVES, (-9, 9)), "x:", "ascend"),
-        "lengths": (
-            lambda: collapse.scaled_correlation(LAT, np.ones((4, 64)), masked(np.ones(4))),
-            "lengths",
-            "masked",
-        ),
+        "q": (lambda: scaling.tail(holed(CURVE, 3), CURVE**-3, (1, 9)), "q", "nan"),
+        "q masked": (lambda: scaling.tail(masked(CURVE), CURVE, (1, 9)), "q", "masked"),
+        "factor": (lambda: scaling.tail(CURVE, holed(CURVE, 3), (1, 9)), "factor", "nan"),
     }
 )
 def test_what_is_no_number_is_named(call, mentioned):
@@ -155,17 +117,14 @@ def test_what_is_no_number_is_named(call, mentioned):
 
 
 def test_what_lies_outside_the_window_may_be_no_number():
-    q, S = CURVES[0], CURVES[0] ** -3
+    q, S = CURVE, CURVE**-3
     assert scaling.tail(q, holed(S, 8), (1, 8)) == scaling.tail(q, S, (1, 8))
-    assert collapse.collapse_error(CURVES, holed(CURVES, 0, 8), (1, 7)) == 0
 
 
 @laws.bad_input(
     {
-        "size": (lambda: scaling.circular_correlation(LAT, np.ones(9)), "values", "(9,)"),
-        "lengths": (lambda: collapse.scaled_correlation(LAT, np.ones(64), -1.0), "lengths", -1.0),
+        "size": (lambda: coarsening.circular_correlation(LAT, np.ones(9)), "values", "(9,)"),
         "window": (lambda: scaling.tail(Q, Q, (5, 6)), "window", 0, "(5, 6)"),
-        "curves": (lambda: collapse.collapse_error(Q, Q, (0, 1)), "x, y", "(9,)"),
     }
 )
 def test_bad_input_is_refused(call, mentioned):

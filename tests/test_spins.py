@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdml import lattice, spins
+from sdml import lattice, observables, spins
 
 TETRAHEDRON = -1 / 3
 TRIANGULAR = lattice.triangular(6)
@@ -181,3 +181,12 @@ def test_a_start_by_name():
     np.testing.assert_array_equal(spins.start("stripe", sites, 3), spins.stripe(sites))
     laws.assert_refused(lambda: spins.start("helix", sites, 0), "start", "helix", "stripe")
     laws.assert_refused(lambda: spins.start("neel", sites, 0), "lattice", "neel", "square")
+
+
+def test_textures_refuse_cells_of_several_sites_that_have_the_name_of_theirs():
+    tilted = lattice.from_cell([[1, 1], [1, -1]], [[0, 0], [1, 0]], (4, 4), name="square")
+    oblong = [[1, 0], [0, 3**0.5]], [[0, 0], [0.5, 3**0.5 / 2]], (6, 6), "triangular"
+    for order, sites in ((spins.neel, tilted), (spins.tetrahedral, lattice.from_cell(*oblong))):
+        with pytest.raises(ValueError, match=r"^lattice: .* one site a cell, got .* with "):
+            order(sites)
+    laws.assert_refused(lambda: observables.neel_order(tilted, spins.random(32, 0)), "lattice")

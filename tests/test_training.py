@@ -341,15 +341,19 @@ def test_snapshots_of_an_oblong_lattice(shape):
     assert np.isfinite(history[-1]["loss"])
 
 
-@pytest.mark.parametrize("kind", ["square", "triangular"])
+@pytest.mark.parametrize("kind", ["square", "triangular", "lieb"])
 def test_pair_exchange_finds_the_couplings_of_a_heisenberg_model(kind):
+    """Sites of the Lieb lattice differ in their numbers of neighbors."""
     lat = getattr(lattice, kind)(6)
     model = SDModel(lat, 1.0, 0.5)
-    couplings = (0.7, -0.3, 0.2)
+    matrix = np.zeros((lat.n_sites, lat.n_sites))
+    for shell, coupling in enumerate((0.7, -0.3, 0.2), start=1):
+        for i, j in lat.bonds(shell):
+            matrix[[i, j], [j, i]] += coupling
 
     def heisenberg(seed):
-        s = spins.random(3 * 36, seed).reshape(3, 36, 3)
-        field = sum(J * s[:, lat.neighbors(k)].sum(2) for k, J in enumerate(couplings, start=1))
+        s = spins.random(3 * lat.n_sites, seed).reshape(3, lat.n_sites, 3)
+        field = matrix @ s
         return synthetic(s, field + 5 * s, model=model)
 
     known, unknown = heisenberg(0), heisenberg(1)
@@ -655,6 +659,11 @@ def test_checkpoints_of_other_runs_are_refused(snapshots, checkpoint):
         lambda: go_on(snapshots, checkpoint, settings), *named, "other settings", 0.01
     )
     laws.assert_refused(lambda: go_on(fewer, checkpoint), *named, "other data")
+    learned, judges = snapshots
+    turned = 2 * spins.transverse(learned.spins, learned.local_field)
+    reversed_torques = replace(learned, local_field=learned.local_field - turned)
+    for data in ((reversed_torques, judges), (learned, judges.select(slice(1)))):
+        laws.assert_refused(lambda data=data: go_on(data, checkpoint), *named, "other data")
     for ff in other:
         laws.assert_refused(
             lambda ff=ff: go_on(snapshots, checkpoint, ff=ff), *named, "another force field"

@@ -1,6 +1,7 @@
 """Lengths depend neither on their unit, nor on the primitive cell, nor on missing sublattices."""
 
 import arrest
+import coarsening
 import harmonics
 import laws
 import numpy as np
@@ -32,7 +33,9 @@ LENGTHS = {
     "circular wave": lambda lat, x: (
         1 / torch.as_tensor(scaling.circular_structure_factor(lat, x)[0][1])
     ),
-    "circular distance": lambda lat, x: torch.as_tensor(scaling.circular_correlation(lat, x)[0][3]),
+    "circular distance": lambda lat, x: torch.as_tensor(
+        coarsening.circular_correlation(lat, x)[0][3]
+    ),
     "wall elements": lambda lat, x: torch.as_tensor(harmonics.wall_elements(lat, x)[1].sum()),
 }
 """Lengths of a field (N,)."""
@@ -40,7 +43,7 @@ ANGLES = {
     "opening": lambda lat, x: np.nanmean(walls.opening_angle(lat, x)),
     "harmonics": lambda lat, x: harmonics.orientation_harmonics(lat, x, (6, 12)).real,
     "smoothed": lambda lat, x: domains._smoothed(lat, x).std(),
-    "circular": lambda lat, x: scaling.circular_correlation(lat, x)[1],
+    "circular": lambda lat, x: coarsening.circular_correlation(lat, x)[1],
 }
 
 

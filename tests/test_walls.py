@@ -127,4 +127,7 @@ def test_the_opening_of_a_domain(lat):
     assert abs(np.nanmin(angles) - sharpest) < 20
     # Outside the same corners the other domain opens to 360 degrees less.
     assert abs(np.nanmax(angles) - (360 - sharpest)) < 20
-    laws.assert_refused(lambda: walls.opening_angle(lat, corner, -1.0), "radius", "-1")
+    for radius in (-1.0, 0.99):
+        laws.assert_refused(
+            lambda radius=radius: walls.opening_angle(lat, corner, radius), "radius", radius, ">= 1"
+        )

@@ -75,7 +75,7 @@ def label(add: Add) -> None:
     """`sdml label`."""
     add("--model", metavar="TOML", help=f"{MODEL_FILE}, instead of the five options after it")
     add("--lattice", choices=("square", "triangular"))
-    add("--length", type=int, help="L of the L x L lattice")
+    add("--length", type=_count, help="L of the L x L lattice")
     add("--exchange-coupling", type=float)
     add("--filling", type=float)
     add("--electron-kT", type=float)
@@ -97,8 +97,8 @@ def label(add: Add) -> None:
         help="of the quenches: random spins, or a texture that --kT heats (tetrahedral, neel, ...)",
     )
     add("--engine", choices=["exact", "kpm"], default="exact", help="of the labels")
-    add("--n-moments", type=int, help="of kpm, by default from electron_kT")
-    add("--n-probes", type=int, help="of kpm, by default the exact trace")
+    add("--n-moments", type=_count, help="of kpm, by default from electron_kT")
+    add("--n-probes", type=_count, help="of kpm, by default the exact trace")
     _add_workers(add)
     add("--output", required=True, help="folder of the stores")
 
@@ -178,7 +178,7 @@ def quench(add: Add) -> None:
     add("--force-field", required=True, help="a name or a file; engines drive those of sdml label")
     add("--committee", action="store_true", help="the mean of all its members")
     add("--model", metavar="TOML", help=f"{MODEL_FILE}: that of the force field, of any shape")
-    add("--length", type=int, help="L of the L x L cells, by default 48 or as in --model")
+    add("--length", type=_count, help="L of the L x L cells, by default 48 or as in --model")
     add("--initial", default="random", help="random, an order such as neel, or the store of a run")
     _add_dynamics_options(add)
     add("--method", default="sib", help="sib (default), heun, adams, neutral or midpoint")

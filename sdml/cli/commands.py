@@ -6,6 +6,7 @@ They are called with the parsed arguments. Those on notebooks are in :mod:`sdml.
 import argparse
 import dataclasses
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,8 +136,7 @@ def train(given: Arguments) -> None:
     fitted, held_out = dataset.split(data, given.hold_out)
     judged = dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
     numbers = range(1, given.members + 1)
-    for number in numbers:
-        _require_places(given, number)
+    _require_places(given, numbers)
     hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
     # What cannot be saved after all, on a disk that is full by then.
     unsaved = f"FAILED {given.output}: cannot be saved (", OSError, SafetensorError
@@ -146,13 +146,26 @@ def train(given: Arguments) -> None:
             _calibrate(given, members, judged)
 
 
-def _require_places(given: Arguments, number: int) -> None:
-    """The files of a member can be written: said before the first epoch, not after the last."""
-    output = committee.numbered(given.output, number)
-    files.require_writable("--output", output)
-    files.require_writable("--output", output.with_suffix(".md"))
-    if given.checkpoint:
-        files.require_writable("--checkpoint", committee.numbered(given.checkpoint, number))
+def _require_places(given: Arguments, numbers: Sequence[int]) -> None:
+    """The files of all members can be written, and none is another one or one that is read.
+
+    Said before the first epoch, not after the last.
+    """
+    if len(numbers) > 1:
+        committee.require_place(given.output, len(numbers))
+    read = [*given.stores, *(given.judge or ()), *([given.model] if given.model else ())]
+    taken = {Path(path).resolve() for path in read}
+    for number in numbers:
+        output = committee.numbered(given.output, number)
+        places = [("--output", output), ("--output", _renamed(output, ".md", ".safetensors"))]
+        if given.checkpoint:
+            places.append(("--checkpoint", committee.numbered(given.checkpoint, number)))
+        for argument, place in places:
+            files.require_writable(argument, place)
+            if place.resolve() in taken:
+                allowed = "must be no file that is read, or written for something else"
+                raise ValueError(f"{argument}: {allowed}, got {str(place)!r}")
+            taken.add(place.resolve())
 
 
 def _trained(
@@ -176,7 +189,7 @@ def _trained(
     forcefield.save(field, output)  # judging can fail, the weights must not be lost
     field.card = evaluation.card(field, fitted, judged, settings, given.remark)
     forcefield.save(field, output)
-    files.write_text(output.with_suffix(".md"), evaluation.card_text(field))
+    files.write_text(_renamed(output, ".md", ".safetensors"), evaluation.card_text(field))
     print(evaluation.card_text(field))
     return field
 
@@ -282,11 +295,18 @@ def export(given: Arguments) -> None:
     """`sdml export`: write the frames of a store for other programs."""
     if not given.vtk:
         raise ValueError("--vtk: needed, there is no other format")
-    for path in frames.vtk(given.store, Path(given.output or given.store).with_suffix(".pvd")):
+    target = _renamed(given.output or given.store, ".pvd", ".pvd", ".h5", ".hdf5")
+    for path in frames.vtk(given.store, target):
         print(f"wrote {path}")
 
 
 # --- for several commands
+
+
+def _renamed(path: str | Path, ending: str, *known: str) -> Path:
+    """With this ending instead of a known one; any other is part of the name, as in ff_J6.25."""
+    name, suffix = os.path.splitext(path)
+    return Path((name if suffix in known else str(path)) + ending)
 
 
 @contextmanager

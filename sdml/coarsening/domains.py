@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sdml import observables
 from sdml.lattice import Lattice
-from sdml.observables import momentum_rings, site_values, wave_length
+from sdml.observables import momentum_rings, site_values, varying, wave_length
 from sdml.spins import SpinArray, as_tensor, like
 
 __all__ = ["ESTIMATORS", "chirality_sign", "domain_lengths", "imbalance", "lengths", "spin_length"]
@@ -73,7 +73,7 @@ def lengths(lattice: Lattice, values: SpinArray) -> Any:
     Those of :func:`sdml.observables.domain_length` for the sign of ``values`` (..., N) alone (zero
     is positive), on a lattice of one site a cell.
     """
-    x = _sign(site_values(lattice, values, one_per_cell=True)).double()
+    x = varying(_sign(site_values(lattice, values, one_per_cell=True)))
     found = [length(lattice, x) for length in observables.LENGTH_ESTIMATORS.values()]
     return like(torch.stack(found, dim=-1), values)
 
@@ -84,18 +84,22 @@ def spin_length(lattice: Lattice, spins: SpinArray) -> Any:
     2 pi / <k>, <k> = sum k S^2 / sum S^2 over the circular average of S(M + k) about each M point,
     k up to half the distance between M points, k = 0 left out, summed over the three: the moment of
     :func:`lengths` for spins (..., N, 3). A wall of the chirality, a vortex
-    and a slow twist of the spins all widen the peaks.
+    and a slow twist of the spins all widen the peaks. Infinite where there is nothing about them
+    but rounding.
     """
-    if lattice.name != "triangular" or any(n % 2 for n in lattice.shape):
-        raise ValueError(f"lattice: must be triangular with even lengths, got {lattice.shape}")
-    s = as_tensor(spins, lattice.n_sites).double()
+    if lattice.name != "triangular" or lattice.n_basis > 1 or any(n % 2 for n in lattice.shape):
+        needs = "must be triangular, one site a cell, with even lengths"
+        raise ValueError(f"lattice: {needs}, got {lattice.name!r} of {lattice.shape}")
+    given = as_tensor(spins, lattice.n_sites)
+    s, rounding = given.double(), (10 * torch.finfo(given.dtype).eps) ** 2 * lattice.n_sites
     rings = momentum_rings(lattice)
     near = torch.as_tensor(rings.radius * lattice.spacing <= np.pi / np.sqrt(3), device=s.device)
     weight = torch.zeros(s.shape[:-2] + near.shape, dtype=s.dtype, device=s.device)
     for wave in ((1, 0), (0, 1), (1, 1)):
         signs = torch.as_tensor(1.0 - 2.0 * (lattice.cells @ np.array(wave) % 2), device=s.device)
         factor = rings.average(observables.structure_factor(lattice, s * signs[:, None]))
-        weight += rings.plane_weight(factor**2) * near
+        around = rings.plane_weight(factor * near)[..., 1:].sum(-1, keepdim=True)
+        weight += rings.plane_weight(factor**2) * near * (around > rounding)
     return like(wave_length(rings.radius, weight), spins)
 
 

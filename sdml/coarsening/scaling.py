@@ -4,7 +4,7 @@ With one length L(t) the circular averages fall on one curve each (in two dimens
 
     C(r, t) / C(0, t) = f(r / L),      a S(q, t) / (C(0, t) L^2) = g(q L),
 
-a the area of a site; `studies/collapse.py` asks how well. Sharp smooth walls of length W in area A
+a the area of a site. Sharp smooth walls of length W in area A
 give a S = 8 (W / A) / q^3 for 2 pi / L << q << 1 / wall width (Porod's law for a field of +-1, from
 C = 1 - (4 / pi) (W / A) r); a straight wall sends its q^-2 along its normal alone. Bray, Adv. Phys.
 43, 357 (1994), doi 10.1080/00018739400101505.
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
-from torch import Tensor
 
 from sdml import observables
 from sdml.coarsening.growth import numbers, require_numbers
@@ -31,17 +30,9 @@ def circular_structure_factor(lattice: Lattice, values: SpinArray) -> tuple[Floa
     For a field (..., N) on one site a cell; rings of :func:`momentum_rings`, numpy. Beyond the
     inscribed circle of the Brillouin zone the rings are not full.
     """
-    rings, x = observables.momentum_rings(lattice), _field(lattice, values)
+    x = observables.site_values(lattice, values, one_per_cell=True).detach().double()
+    rings = observables.momentum_rings(lattice)
     return rings.radius, rings.average(observables.structure_factor(lattice, x)).cpu().numpy()
-
-
-def circular_correlation(lattice: Lattice, values: SpinArray) -> tuple[FloatArray, FloatArray]:
-    """r (k,) and the circular average (..., k) of C(r) = <x(0) x(r)>, r = 0 first, numpy.
-
-    Field as of :func:`circular_structure_factor`; rings one lattice constant wide.
-    """
-    rings, x = observables.distance_rings(lattice), _field(lattice, values)
-    return rings.radius, rings.average(observables.spin_correlation(lattice, x)).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,3 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     bounds = ([-np.inf, 0.0, y.min() - 20.0], [np.inf, 8.0, y.min() + 1.0])
     a, exponent, background = least_squares(residual, start, bounds=bounds, x_scale="jac").x
     return Tail(float(exponent), float(np.exp(a + exponent * middle)), float(np.exp(background)))
-
-
-def _field(lattice: Lattice, values: SpinArray) -> Tensor:
-    return observables.site_values(lattice, values, one_per_cell=True).detach().double()

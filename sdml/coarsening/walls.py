@@ -25,11 +25,11 @@ def opening_angle(lattice: Lattice, values: SpinArray, radius: float = 6.0) -> F
     values : (..., N)
         A field on a lattice of one site a cell; its sign alone counts.
     radius : float
-        Of the disc, in lattice constants; other walls should be farther away.
+        Of the disc, in lattice constants, at least 1; other walls should be farther away.
     """
     x = site_values(lattice, values, one_per_cell=True)
-    if not 0 <= radius < np.inf:
-        raise ValueError(f"radius: must be finite and >= 0, got {radius}")
+    if not 1 <= radius < np.inf:  # the nearest neighbors tell where a wall is
+        raise ValueError(f"radius: must be finite and >= 1, got {radius}")
     sign = torch.where(x >= 0, 1.0, -1.0).cpu().numpy()
     steps, vectors = lattice.displacements(radius * lattice.spacing)
     index = lattice.site_index(lattice.cells[:, None] + steps[:, :2], 0)

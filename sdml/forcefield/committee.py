@@ -284,16 +284,20 @@ def numbered(path: str | os.PathLike[str], number: int) -> Path:
     return first if number == 1 else first.with_name(f"{first.stem}_{number}{first.suffix}")
 
 
+def require_place(path: str | os.PathLike[str], n_members: int) -> None:
+    """ValueError if there are files of further members than so many at the place of a committee."""
+    further = [p.name for number, p in _files(Path(path)).items() if number > n_members]
+    if further:
+        raise ValueError(f"path: {further} belong to a larger committee than one of {n_members}")
+
+
 def save(committee: Committee, path: str | os.PathLike[str]) -> None:
     """Write one safetensors file a member, the first to ``path`` (see :func:`numbered`).
 
     The calibration goes into the card of every member. ValueError if there are files of further
     members, which :func:`load` would take for part of this committee.
     """
-    n = len(committee.members)
-    further = [p.name for number, p in _files(Path(path)).items() if number > n]
-    if further:
-        raise ValueError(f"path: {further} belong to a larger committee than this one of {n}")
+    require_place(path, len(committee.members))
     network.require_finite(committee.state_dict(), "committee")  # before the first file
     for number, member in enumerate(committee.members, start=1):
         labelled = copy.copy(member)  # the card of the member itself stays as it is

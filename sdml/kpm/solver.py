@@ -116,47 +116,6 @@ def solve(
     return stacked(states, spins)
 
 
-def site_field(
-    model: SDModel,
-    spins: Any,
-    site: int,
-    *,
-    n_moments: int | None = None,
-    n_probes: int | None = None,
-    seed: Seed | None = None,
-) -> FloatArray:
-    """h_i = J tr sigma <i|f(H)|i> of one site, (3,), from its two unit vectors alone.
-
-    The occupation f is a Chebyshev series, as in :func:`solve`. No probing enters the field but
-    through the chemical potential, which at fixed filling is that of the given spins, from
-    ``n_probes`` coloured vectors (None: the exact trace). Cost of order N (2 + n_probes / 2) M.
-
-    Parameters
-    ----------
-    model : SDModel
-    spins : (N, 3)
-    site : int
-    n_moments, n_probes, seed
-        As of :func:`solve`.
-    """
-    s = one_configuration(spins, model.lattice.n_sites).cpu().double()
-    probes = _probes(model.lattice, n_moments, n_probes, "coloured", seed)
-    if not 0 <= site < model.lattice.n_sites:
-        raise ValueError(f"site: must be in [0, {model.lattice.n_sites}), got {site}")
-    interval, kT = _interval(model, s), model.electron_kT
-    n = _even(n_moments or series.default_n_moments(interval, kT, model.energy_unit))
-    hamiltonian = _hamiltonian(model, s, interval, torch.float64)
-    mu = model.chemical_potential
-    if mu is None:
-        moments, _ = _moments(hamiltonian, probes, n)
-        mu = _chemical_potential(model, interval, moments)
-    occupation, _ = series.coefficients(interval, kT, n, mu)
-    vectors = np.zeros((len(s), 2, 2), dtype=np.complex64)
-    vectors[site] = np.eye(2)
-    found = recursion.expectation(hamiltonian, vectors, occupation)[site, :3].real
-    return spin_field(model, s)[site].numpy() + model.exchange_coupling * found
-
-
 def _probes(
     lattice: Lattice,
     n_moments: int | None,
@@ -191,10 +150,14 @@ def _solve_one(
     if bounds:
         _require_enclosed(model, spins, bounds)
     kT, J = model.electron_kT, model.exchange_coupling
-    n = _even(n_moments or series.default_n_moments(interval, kT, model.energy_unit))
+    n = n_moments or series.default_n_moments(interval, kT, model.energy_unit)
+    n += n % 2
     hamiltonian = _hamiltonian(model, spins, interval, real)
     moments, state = _moments(hamiltonian, probes, n)
-    mu = _chemical_potential(model, interval, moments)
+    mu = model.chemical_potential
+    if mu is None:
+        assert model.filling is not None  # SDModel guarantees it
+        mu = series.chemical_potential(interval, kT, moments, model.filling, model.energy_unit)
     occupation, potential = series.coefficients(interval, kT, n, mu)
     if plain:
         found = _summed(recursion.expectation, hamiltonian, probes, occupation)
@@ -217,19 +180,6 @@ def _solve_one(
         chemical_potential=spins.new_tensor(mu),
         field_error=spins.new_tensor(abs(J) * error),
     )
-
-
-def _chemical_potential(model: SDModel, interval: Interval, moments: FloatArray) -> float:
-    if model.filling is None:
-        assert model.chemical_potential is not None  # SDModel guarantees it
-        return model.chemical_potential
-    return series.chemical_potential(
-        interval, model.electron_kT, moments, model.filling, model.energy_unit
-    )
-
-
-def _even(n: int) -> int:
-    return n + n % 2
 
 
 # --- the Hamiltonian and its interval

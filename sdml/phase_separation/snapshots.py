@@ -16,6 +16,8 @@ from sdml.spins import SpinArray, as_tensor, like, real_tensor, transverse
 
 HOLE_DENSITY = 0.80
 """Electrons per site below which a site counts as holding a hole (n / 2 < 0.40)."""
+NO_HOLES = 5e-6
+"""Holes per site that are none: densities of a force field, and in single precision, miss some."""
 
 SPIN_STATISTICS = (
     "correlation",
@@ -56,7 +58,8 @@ def statistics(
         * neel_length: see :func:`sdml.observables.neel_length`, nan likewise
         * hole_sites: fraction of sites with n_i < 0.80
         * bimodality: see :func:`bimodality`
-        * holes_in_clusters: share of all holes, sum of 1 - n_i, that sits on clusters
+        * holes_in_clusters: share of all holes, sum of 1 - n_i, that sits on clusters; 0 for less
+          than 5e-6 a site
         * holes_per_cluster: mean over the clusters, 0 where there is none
     """
     s = real_tensor(spins, "spins")
@@ -72,7 +75,6 @@ def statistics(
         **{name: _neel(lattice, s, name) for name in ("neel_order", "neel_length")},
     }
     if n is not None:
-        n = n.to(s)
         row |= {"hole_sites": (n < HOLE_DENSITY).to(s).mean(-1), "bimodality": bimodality(n)}
     # In the order of the table.
     found = {name: row[name] for name in (*SPIN_STATISTICS, *DENSITY_STATISTICS) if name in row}
@@ -112,10 +114,9 @@ def _cluster_statistics(
         found = labelled(observables.joined_sites(lattice, one), own)
         row = [len(found.sites), found.mean_size, max(map(len, found.sites), default=0)]
         if found.holes is not None:
-            # Rounded: at half filling the electron number leaves no holes but rounding errors.
-            total = round(float((1 - own).sum()), 9)
-            inside = float(found.holes.sum())
-            row += [inside / total if total else 0.0, inside / max(len(found.sites), 1)]
+            total, inside = round(float((1 - own).sum()), 9), float(found.holes.sum())
+            share = inside / total if abs(total) > NO_HOLES * len(own) else 0.0
+            row += [share, inside / max(len(found.sites), 1)]
         rows.append(row)
     names = ["n_clusters", "mean_size", "largest", *DENSITY_STATISTICS[2:]]
     columns = torch.tensor(rows, dtype=torch.float64).reshape(len(flat), -1).T
@@ -127,16 +128,15 @@ def bimodality(values: SpinArray) -> Any:
 
     g is the skewness and k the kurtosis <x^4> / <x^2>^2 of the deviations from the mean. 1 for two
     sharp values in any proportion, 5/9 for a uniform and 1/3 for a normal distribution; 0 is
-    returned where all values are equal. Pfister et al., Front. Psychol. 4, 700 (2013),
-    doi 10.3389/fpsyg.2013.00700.
+    returned where all values are equal but for rounding (:func:`sdml.observables.varying`).
+    Pfister et al., Front. Psychol. 4, 700 (2013), doi 10.3389/fpsyg.2013.00700.
     """
-    x = real_tensor(values, "values")
+    given = real_tensor(values, "values")
+    x = observables.varying(given)
     deviation = x - x.mean(-1, keepdim=True)
     second, third, fourth = (deviation.pow(p).mean(-1) for p in (2, 3, 4))
-    spread = second > 1e-24 * x.square().mean(-1)
-    safe = torch.where(spread, second, torch.ones_like(second))
-    coefficient = (third**2 / safe**3 + 1) * safe**2 / torch.where(spread, fourth, 1.0)
-    return like(torch.where(spread, coefficient, torch.zeros_like(second)), values)
+    coefficient = (third**2 / second**3 + 1) * second**2 / fourth
+    return like(torch.where(second > 0, coefficient, 0.0).to(given), values)
 
 
 def overlap(spins: SpinArray, reference: SpinArray, aligned: bool = False) -> Any:
@@ -172,10 +172,10 @@ def density_overlap(density: SpinArray, reference: SpinArray) -> Any:
     n, r = real_tensor(density, "density"), real_tensor(reference, "reference")
     if n.shape[-1] != r.shape[-1]:
         raise ValueError(f"reference: must hold {n.shape[-1]} sites, got {r.shape[-1]}")
-    x, y = (v - v.mean(-1, keepdim=True) for v in (n, r.to(n)))
+    x, y = (v - v.mean(-1, keepdim=True) for v in map(observables.varying, (n, r.to(n.device))))
     norm = (x.square().sum(-1) * y.square().sum(-1)).sqrt()
     moved = (x * y).sum(-1) / torch.where(norm > 0, norm, 1.0)
-    return like(torch.where(norm > 0, moved, 0.0), density)
+    return like(torch.where(norm > 0, moved, 0.0).to(n), density)
 
 
 def rms_torque(spins: SpinArray, local_field: SpinArray) -> Any:

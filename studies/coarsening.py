@@ -65,12 +65,14 @@ COARSENING = (
     "128 1 3 --damping 0.1 --time 640",
     "128 1 3 --damping 0.5 --time 640",
     "256 1 2 3 4 --time 500",
+    "256 1 2 3 4 --kT 0.005 --time 500",
     "256 1 --damping 0.1 --time 800",
     "256 2 3 4 --damping 0.1 --time 632",
     "512 1 2 3 4 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",
+    "192 1 3 4 5 --time 300 --force-field kpm --label kpm",
     "256 1 2 3 4 --time 600 --force-field triangular_paper --label paper",
 )
 TIME_STEPS = (

@@ -73,10 +73,11 @@ class History:
 
     @property
     def label(self) -> str:
-        """Size, and what is not usual."""
+        """Size, and what is not usual but the method of integration."""
         varied = [
             f"{SYMBOLS[name]} = {value}" if name in SYMBOLS else FIELDS.get(value, str(value))
             for name, value in self.varied.items()
+            if name != "method"
         ]
         return ", ".join([f"${self.length}^2$", *varied])
 

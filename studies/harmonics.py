@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stores import digits, lattice_of, sets
 
 from sdml import files, simulation
-from sdml.coarsening import domains
+from sdml.coarsening import domains, reference
 from sdml.companion import results
 from sdml.lattice import Lattice
 from sdml.observables import site_values
@@ -99,7 +99,7 @@ def of_frames(run: simulation.Run) -> tuple[list[float], list[float], list[list[
     sites = lattice_of(run)
     times, lengths, found = [], [], []
     for time, frame in zip(run.frame_time, run.frames.astype(float), strict=True):
-        if time > 30 / run.header["equation"]["damping"]:
+        if time > reference.FORMING / run.header["equation"]["damping"]:
             sign = domains.chirality_sign(sites, frame)
             times.append(float(time))
             lengths.append(float(domains.domain_lengths(sites, frame)[0]))

@@ -105,7 +105,7 @@ manifest: ## renew data/SHA256SUMS, which lists the released weights too
 	cd data && find . ../sdml/weights -type f ! -name SHA256SUMS | LC_ALL=C sort | sed 's|^\./||' | xargs $(PYTHON) -c \
 	  'import hashlib, sys; [print(hashlib.sha256(open(name, "rb").read()).hexdigest(), name, sep="  ") for name in sys.argv[1:]]' > SHA256SUMS
 
-reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (a day)
+reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from seeds (two days of one core)
 	$(one_thread) $(BIN)/python studies/coarsening.py all
 	$(one_thread) $(BIN)/python studies/coarsening.py all --output time_steps
 	$(one_thread) $(BIN)/python studies/harmonics.py

@@ -14,16 +14,17 @@ minutes of one core. `--force-field kpm` takes the fields from 256 moments and 1
 instead, with fresh phases every step: their error, 13 % of a random state's torque, acts as a bath
 of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to t = 400 take about
 ten minutes. `collect` writes data/reference/OUTPUT.json (histories of all runs) and OUTPUT.h5
-(curves of all, and maps of one seed of each set); with `--add` the sets that are stored there and
-have no stores in the folder stay. `all` makes every run of a stored reference and
-collects them: of coarsening in about twelve hours of one core (three of them are 512 x 512 sites),
-of time_steps, which lie beside them, in half an hour.
+(curves of all, and maps of one seed of each set); with `--add` the sets and seeds that are stored
+there and have no stores in the folder stay, so that a seed can be added by itself. `all` makes
+every run of a stored reference and collects them: of coarsening in about twenty hours of one core
+(most of them for 512 x 512 sites), of time_steps, which lie beside them, in half an hour.
 """
 
 import argparse
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -202,37 +203,44 @@ def run(given: argparse.Namespace, seed: int, **settings: Any) -> simulation.Run
 
 NAMES = r"(?!test_)[a-z]+_\d+_dt.*_\d+"
 CURVES = ("structure", "correlation")
+MAPS = ("chirality", "frame_time")
+UNVARIED = {"name", "length", "equation", "engine", "seeds", "time"}
+"""What a set has once, not seed by seed."""
+Measured = tuple[dict[str, Any], Any]
+"""Row and curves of a set."""
 
 
 def collect(given: argparse.Namespace) -> None:
     """Histories of all runs as JSON; curves of all and maps of one seed of each set as HDF5."""
     found = sets(given.folder or folder(given.output), NAMES)
-    rows, path = {}, files.reference() / f"{given.output}.h5"
-    if given.add:
-        stored = files.loaded(path.with_suffix(".json"))["sets"]
-        rows = {row["name"]: row for row in stored if row["name"] not in found}
-    with reference_file(given.output) as file:
-        if rows:
-            with h5py.File(path) as kept:
-                for name in rows:
-                    file.copy(kept[name], name)
+    path = files.reference() / f"{given.output}.h5"
+    stored = files.loaded(path.with_suffix(".json"))["sets"] if given.add else []
+    rows = {row["name"]: row for row in stored}
+    with reference_file(given.output) as file, h5py.File(path) if rows else nullcontext({}) as kept:
+        for name in rows.keys() - found.keys():
+            file.copy(kept[name], name)
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
-            shared = shared_times(runs)
-            rows[name] = histories(name, runs, shared)
+            row, curves = histories(name, runs)
+            if name in rows:
+                row, curves = joined((row, curves), (rows[name], kept[name]))
             group = file.create_group(name)
-            group["time"], group["seed"] = runs[0].time[:shared], rows[name]["seeds"]
-            for curve in CURVES:
-                values = np.stack([r.observables[curve][:shared] for r in runs])
-                write_compressed(group, curve, values, np.float32)
-            write_maps(group, runs[0])
+            group["time"], group["seed"] = row["time"], row["seeds"]
+            for curve, values in curves.items():
+                write_compressed(group, curve, np.stack(values), np.float32)
+            if row["seeds"][0] == runs[0].header["seed"]:
+                write_maps(group, runs[0])
+            else:
+                for part in MAPS:
+                    file.copy(kept[name][part], group)
+            rows[name] = row
     origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
-    result = {"origin": origin, "sets": list(rows.values())}
-    results.save_reference(given.output, result)
+    results.save_reference(given.output, {"origin": origin, "sets": list(rows.values())})
 
 
-def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
-    """Observables but the curves, (seed, time) and further axes, five digits."""
+def histories(name: str, runs: list[Any]) -> Measured:
+    """Observables of a set, (seed, time) and further axes, with five digits; its curves apart."""
+    n_times = shared_times([run.time for run in runs])
     header = runs[0].header
     row = {
         "name": name,
@@ -246,7 +254,35 @@ def histories(name: str, runs: list[Any], n_times: int) -> dict[str, Any]:
     for key in (*(k for k in OBSERVABLES if k not in CURVES), *watched):
         values = [r.observables[key] if key in OBSERVABLES else r.guard[key] for r in runs]
         row[key] = digits(np.stack([v[:n_times] for v in values]), 5)
-    return row
+    return row, {curve: [r.observables[curve][:n_times] for r in runs] for curve in CURVES}
+
+
+def joined(new: Measured, before: Measured) -> Measured:
+    """The seeds of a set at the times that all have; those of `new` replace the same ones before.
+
+    Raises
+    ------
+    ValueError
+        If the two were made with another engine or equation, or do not observe the same.
+    """
+    (row, curves), (stored, stored_curves) = new, before
+    unlike = [key for key in ("engine", "equation") if row[key] != stored[key]]
+    if unlike or row.keys() != stored.keys():
+        differ = unlike or sorted(row.keys() ^ stored.keys())
+        raise ValueError(f"{row['name']}: the stored seeds differ in {', '.join(differ)}")
+    n_times = shared_times([row["time"], stored["time"]])
+    stay = [k for k, seed in enumerate(stored["seeds"]) if seed not in row["seeds"]]
+    order = np.argsort([*row["seeds"], *(stored["seeds"][k] for k in stay)])
+
+    def by_seed(values: Any, others: Any) -> list[Any]:
+        both = [*values, *(others[k] for k in stay)]
+        return [both[k] for k in order]
+
+    whole = row | {"time": row["time"][:n_times], "seeds": by_seed(row["seeds"], stored["seeds"])}
+    for key in row.keys() - UNVARIED:
+        whole[key] = [values[:n_times] for values in by_seed(row[key], stored[key])]
+    parts = {curve: by_seed(values, stored_curves[curve]) for curve, values in curves.items()}
+    return whole, {curve: [v[:n_times] for v in values] for curve, values in parts.items()}
 
 
 def write_maps(group: h5py.Group, run: Any) -> None:

@@ -1,7 +1,7 @@
 """What the studies share that collect stored runs: the sets of stores, maps, and result files."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ def sets(folder: Path, names: str = r".*_\d+") -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def shared_times(runs: list[simulation.Run]) -> int:
+def shared_times(times: Sequence[Sequence[float]]) -> int:
     """How many of their first times all runs have: a shorter run ends at a time of its own."""
-    times = [run.time[: min(len(run.time) for run in runs)] for run in runs]
-    unlike = np.flatnonzero((np.array(times) != times[0]).any(0))
-    return int(unlike[0]) if len(unlike) else len(times[0])
+    alike = np.array([one[: min(map(len, times))] for one in times])
+    unlike = np.flatnonzero((alike != alike[0]).any(0))
+    return int(unlike[0]) if len(unlike) else alike.shape[1]
 
 
 def lattice_of(run: simulation.Run) -> lattice.Lattice:

@@ -1,8 +1,11 @@
 """Stored histories: read whole, cut where the box or the forming order would enter, and fitted."""
 
+import importlib
 import json
+import shutil
 from types import SimpleNamespace
 
+import h5py
 import laws
 import numpy as np
 import pytest
@@ -81,6 +84,40 @@ def test_the_runs_of_a_notebook_are_judged_as_stored_ones():
     law = reference.laws({"live": history})[history.label]
     assert law["offset"][0] == pytest.approx(1, abs=1e-3)
     assert law["L0"] == pytest.approx(3 * 1.02, rel=1e-2)
+
+
+def test_a_seed_joins_those_that_are_stored(tmp_path, monkeypatch):
+    """Seed by seed or all at once: the same file, at the times that the shortest run has."""
+    monkeypatch.syspath_prepend(str(files.root() / "studies"))
+    study = importlib.import_module("coarsening")
+
+    def command(action, folder, to):
+        to.mkdir(exist_ok=True)
+        monkeypatch.setattr(files, "reference", lambda: to)
+        given = study.parser().parse_args([*action.split(), "--folder", str(tmp_path / folder)])
+        if given.action == "run":
+            for seed in given.seeds:
+                study.run(given, seed)
+        else:
+            study.collect(given)
+
+    one_by_one, at_once = tmp_path / "one by one", tmp_path / "at once"
+    command("run 12 2 --time 24", "first", tmp_path)
+    command("collect", "first", one_by_one)
+    command("run 12 1 3 --time 40", "second", tmp_path)
+    command("collect --add", "second", one_by_one)
+    command("collect --add", "first", one_by_one)  # again: it replaces itself
+    shutil.copytree(tmp_path / "first", tmp_path / "second", dirs_exist_ok=True)
+    command("collect", "second", at_once)
+    joined, whole = (files.loaded(to / "coarsening.json")["sets"] for to in (one_by_one, at_once))
+    assert joined == whole and joined[0]["seeds"] == [1, 2, 3] and joined[0]["time"][-1] < 30
+    with h5py.File(one_by_one / "coarsening.h5") as a, h5py.File(at_once / "coarsening.h5") as b:
+        (name,) = b
+        for part in ("seed", "time", "structure", "correlation", "chirality", "frame_time"):
+            np.testing.assert_array_equal(a[name][part], b[name][part], part)
+    command("run 12 4 --time 24 --force-field triangular_2", "other", tmp_path)
+    with pytest.raises(ValueError, match="engine"):
+        command("collect --add", "other", one_by_one)
 
 
 def test_a_set_that_loses_a_seed_stops_there(stored):

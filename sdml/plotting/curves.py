@@ -135,8 +135,8 @@ def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
 def porod(axes: Axes, length: float, tail: Any) -> Axes:
     """The fitted :class:`scaling.Tail` of S(q) / L^2 against q L, from 4 pi to 2 L."""
     q = np.geomspace(4 * np.pi / length, 2.0, 5)
-    axes.loglog(q * length, tail.amplitude * q**-tail.exponent / length**2, "k--")
-    axes.set_title(f"tail $q^{{-{tail.exponent:.2f}}}$")
+    fitted, label = tail.amplitude * q**-tail.exponent, f"tail, $q^{{-{tail.exponent:.2f}}}$"
+    axes.loglog(q * length, fitted / length**2, "k--", label=label)
     return axes
 
 

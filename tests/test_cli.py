@@ -457,6 +457,21 @@ def test_threads_are_counted(name, threads, capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train a.h5 --evaluate w --judge b.h5", "--judge: must not be given beside --evaluate"),
+        ("train a.h5 --evaluate w --hold-out 1", "--hold-out: must not be given beside --evaluate"),
+        ("train a.h5 --evaluate w --output new", "--output: must not be given beside --evaluate"),
+        ("label --output out --driver triangular", "--driver: needs --quench-seeds"),
+        ("label --output out --start neel", "--start: needs --quench-seeds"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(command, said, capsys):
+    assert cli.main(command.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("name", "option"),
     [
         ("quench", "--seed"),

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdml.coarsening.scaling import Tail
 from sdml.plotting import curves
 
 
@@ -63,15 +62,6 @@ def test_areas_name_their_domains_on_the_empty_panel(axes):
     assert labels(axes[1]) == ["circle, 20, 0.3", "circle, 40, 0.3"]
     np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [9, 5])
     assert axes[0].get_legend() is None and axes[0].get_ylim()[0] == 0
-
-
-def test_the_tail_is_drawn_where_it_was_fitted(axes):
-    curves.porod(axes[0], 30.0, Tail(exponent=3.0, amplitude=0.5, background=0.01))
-    (line,) = axes[0].lines
-    qL, value = line.get_data()
-    np.testing.assert_allclose(qL[[0, -1]], [4 * np.pi, 60])
-    np.testing.assert_allclose(value, 0.5 * (qL / 30) ** -3 / 900)
-    assert "3.00" in axes[0].get_title()
 
 
 def test_overlaps_and_shares(axes):

@@ -58,6 +58,8 @@ def label(given: Arguments) -> None:
 
 def _labelling(given: Arguments) -> tuple[labelling.RandomStates | None, dict[str, workers.Job]]:
     """The random states, if any, and all jobs by name."""
+    said = {"--driver": given.driver, "--start": given.start != "random"}
+    _refuse({f"{x}: needs --quench-seeds": y and not given.quench_seeds for x, y in said.items()})
     model = _model(given)
     folder = Path(given.output)
     equation = LandauLifshitz(given.dt, given.damping, given.kT)
@@ -123,6 +125,9 @@ def gather(given: Arguments) -> None:
 
 def train(given: Arguments) -> None:
     """`sdml train`: fit force fields to stores and save them with their held-out errors."""
+    trained = {"--output": given.output, "--hold-out": given.hold_out, "--judge": given.judge}
+    only = bool(given.evaluate)
+    _refuse({f"{x}: must not be given beside --evaluate": only and y for x, y in trained.items()})
     _set_threads(given)
     data = dataset.join([dataset.load(path) for path in given.stores])
     if given.model:
@@ -247,6 +252,10 @@ def _require_use(given: Arguments) -> None:
     for name, used in (("--workers", given.workers > 1), ("--scheduler", bool(given.scheduler))):
         useless[f"{name}: needs --seeds"] = used and alone
         useless[f"{name}: must not be given beside --together, one run"] = used and given.together
+    _refuse(useless)
+
+
+def _refuse(useless: Mapping[str, Any]) -> None:
     for reason, found in useless.items():
         if found:
             raise ValueError(reason)

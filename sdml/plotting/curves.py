@@ -20,7 +20,6 @@ __all__ = [
     "growth_laws",
     "heated",
     "overlaps",
-    "porod",
     "shares",
     "transition",
     "with_errors",
@@ -129,14 +128,6 @@ def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
     legend.legend(
         *axes.get_legend_handles_labels(), title=r"domain, radius, $\alpha$", loc="center left"
     )
-    return axes
-
-
-def porod(axes: Axes, length: float, tail: Any) -> Axes:
-    """The fitted :class:`scaling.Tail` of S(q) / L^2 against q L, from 4 pi to 2 L."""
-    q = np.geomspace(4 * np.pi / length, 2.0, 5)
-    fitted, label = tail.amplitude * q**-tail.exponent, f"tail, $q^{{-{tail.exponent:.2f}}}$"
-    axes.loglog(q * length, fitted / length**2, "k--", label=label)
     return axes
 
 

@@ -38,6 +38,7 @@ def test_two_runs_say_less_than_four():
     """The interval is Student's: 12.7 errors for two runs, 3.2 for four."""
     verdicts = [arrest.Late(0.02, 0.03, 6.5, 0.2, (300, 1000), n).verdict() for n in (2, 4)]
     assert verdicts == ["undecided", "arrested"]
+    assert arrest.Late(-0.3, 0.01, 6.5, 0.2, (300, 1000), 4).verdict() == "undecided"  # it shrinks
     assert arrest.Late(0.02, 0.0, 6.5, 0.2, (300, 1000), 2).verdict() == "growing"
 
 

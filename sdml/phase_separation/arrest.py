@@ -48,10 +48,10 @@ class Late:
     def verdict(self, exponent: float = AREA_EXPONENT, confidence: float = 0.95) -> str:
         """'arrested', 'growing' or 'undecided'.
 
-        Arrested: the slope stays below a quarter of ``exponent``, in its direction, by the
-        ``confidence`` interval of Student's t for so many runs; it may be slightly of the other
-        sign. Growing: the interval excludes 0 in the direction of the exponent. For a number of
-        clusters give the negative exponent.
+        Growing: the ``confidence`` interval of the slope, by Student's t for so many runs, excludes
+        0 in the direction of ``exponent``. Arrested: otherwise, if the slope plus its margin stays
+        below a quarter of the exponent in size, whatever its sign. For a number of clusters give
+        the negative exponent.
         """
         if exponent == 0:
             raise ValueError("exponent: must not be 0, the slope of an arrested run")
@@ -59,7 +59,7 @@ class Late:
         slope, margin = self.slope * np.sign(exponent), quantile * self.slope_error
         if slope - margin > 0:
             return "growing"
-        return "arrested" if slope + margin < abs(exponent) / 4 else "undecided"
+        return "arrested" if abs(slope) + margin < abs(exponent) / 4 else "undecided"
 
 
 def late(

@@ -155,7 +155,10 @@ def unfolded(model: SDModel, spins: Any, momenta: FloatArray) -> tuple[FloatArra
 
 
 def spectral_function(found: Spectrum, energies: FloatArray, width: float) -> FloatArray:
-    """A(k, e) = sum_n w_n(k) g(e - e_n), (E, P) in 1/t, with Gaussians g of standard deviation."""
+    """A(k, e) = sum_n w_n(k) g(e - e_n), (E, P) in 1/t.
+
+    The Gaussians g have the standard deviation ``width``, in t: ValueError unless it is positive.
+    """
     if not 0 < width < np.inf:
         raise ValueError(f"width: must be positive, got {width}")
     energies = real_tensor(energies, "energies").double().numpy(force=True)

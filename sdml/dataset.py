@@ -220,7 +220,8 @@ def random_states(
 ) -> Dataset:
     """Independent random states, each a trajectory of its own (numbers -1, -2, ...).
 
-    ``first`` states of the seed are left out: blocks of states are joined to the whole.
+    ``first`` states of the seed are left out: blocks of states are joined to the whole. ValueError
+    for no snapshot.
     """
     if n_snapshots < 1:
         raise ValueError(f"n_snapshots: must be at least 1, got {n_snapshots}")
@@ -348,7 +349,10 @@ def _labels_again(solver: Solver, data: Dataset) -> bool:
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:
-    """All snapshots of several sets of the same model, their provenance listed."""
+    """All snapshots of several sets, their provenance listed.
+
+    ValueError for no set, for sets of different models, or if they lack different labels.
+    """
     if not parts:
         raise ValueError("parts: at least one set is needed, got none")
     if any(part.model != parts[0].model for part in parts):
@@ -362,7 +366,10 @@ def join(parts: Sequence[Dataset]) -> Dataset:
 
 
 def split(data: Dataset, held_out: Sequence[int]) -> tuple[Dataset, Dataset]:
-    """Training and validation set; whole trajectories are held out, never single frames."""
+    """Training and validation set; whole trajectories are held out, never single frames.
+
+    ValueError for a trajectory that the data do not have.
+    """
     unknown = set(held_out) - set(data.trajectory.tolist())
     if unknown:
         raise ValueError(f"held_out: no trajectories {sorted(unknown)} in the data")

@@ -138,17 +138,17 @@ def report(forcefield: ForceField, data: Dataset) -> str:
 
 
 def predict(
-    forcefield: ForceField, data: Dataset, batch_size: int = 16, labelled_mu: bool = False
+    forcefield: ForceField, data: Dataset, batch_size: int = 16, labeled_mu: bool = False
 ) -> FloatArray:
     """The force field's local fields on all snapshots, (n, N, 3).
 
-    With ``labelled_mu`` a grand-canonical force field takes the chemical potential of the labels
+    With ``labeled_mu`` a grand-canonical force field takes the chemical potential of the labels
     instead of finding its own.
     """
     forcefield = forcefield.on_lattice_of(data.model)
     s = torch.as_tensor(data.spins).to(forcefield.feature_mean)
     given: Any = ()
-    if labelled_mu and forcefield.grand_canonical:
+    if labeled_mu and forcefield.grand_canonical:
         data.require("data", "chemical_potential")
         given = torch.as_tensor(data.chemical_potential).to(s)[:, None].split(batch_size)
     pairs = zip_longest(s.split(batch_size), given)

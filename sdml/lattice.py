@@ -391,7 +391,10 @@ class Lattice:
         return np.concatenate([ordered[i < j], ordered[i == j][::2]])
 
     def neighbors(self, shell: int = 1) -> IntArray:
-        """(N, z) neighbours of every site, counter-clockwise from +x; needs equal coordination."""
+        """(N, z) neighbors of every site, counter-clockwise from +x.
+
+        ValueError if the sites differ in coordination.
+        """
         pairs = self.directed_bonds(shell)
         counts = np.bincount(pairs[:, 0], minlength=self.n_sites)
         if len(set(counts)) != 1:
@@ -404,6 +407,7 @@ class Lattice:
         """(n_plaquettes, 3) sites of the oriented triangles, counter-clockwise, kind by kind.
 
         Triangular: all up, then all down (2N). Square: the four right triangles of a square (4N).
+        ValueError for a lattice without triangles.
         """
         if not self.triangles:
             raise ValueError(f"lattice: {self.name!r} was made without triangles")
@@ -414,7 +418,7 @@ class Lattice:
 
     @cached_property
     def plaquette_offsets(self) -> FloatArray:
-        """(kinds, 2) centre of every kind of plaquette relative to its cell."""
+        """(kinds, 2) center of every kind of plaquette relative to its cell."""
         return self._points(np.array(self.triangles)).mean(axis=1)
 
     @cached_property
@@ -433,7 +437,10 @@ class Lattice:
 
     @cached_property
     def point_group(self) -> PointGroup:
-        """The largest C_nv that maps the infinite lattice on itself about basis site 0."""
+        """The largest C_nv that maps the infinite lattice on itself about site 0.
+
+        ValueError for a lattice without a mirror through it.
+        """
         radius = 2.5 * max(np.linalg.norm(self.reduced_vectors, axis=-1))
         vectors = self.displacements(radius)[1] / self.spacing
         closest = vectors[np.isclose(np.linalg.norm(vectors, axis=-1), np.linalg.norm(vectors[0]))]

@@ -128,7 +128,7 @@ def structure_factor(lattice: Lattice, values: SpinArray) -> Any:
     Parameters
     ----------
     values : (..., n) or (..., n, 3)
-        A field on the n sites or on the n plaquettes (then r is the plaquette's centre; sites where
+        A field on the n sites or on the n plaquettes (then r is the plaquette's center; sites where
         the two numbers agree); the squares of vector components are summed.
     """
     return like(_structure_factor(lattice, real_tensor(values, "values")), values)
@@ -162,7 +162,8 @@ def _by_kind(lattice: Lattice, x: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
 def spin_correlation(lattice: Lattice, values: SpinArray) -> Any:
     """C(d) = (1/N) sum_r X_r . X_(r+d) for every cell displacement d, (..., n_cells).
 
-    Index d_y * Lx + d_x, for a Bravais lattice, by the Wiener-Khinchin theorem.
+    Index d_y * Lx + d_x, for a Bravais lattice, by the Wiener-Khinchin theorem. ValueError unless
+    the values live on its sites.
     """
     x = real_tensor(values, "values")
     if lattice.n_sites not in x.shape[-2:]:
@@ -194,6 +195,11 @@ def domain_length(lattice: Lattice, values: SpinArray, estimator: str = "moment"
 
         Infinite where there is no wall, and where the values differ by their rounding only.
         :mod:`sdml.coarsening.domains` compares the estimators.
+
+    Raises
+    ------
+    ValueError
+        Another estimator, or values that do not live on the sites.
     """
     x = site_values(lattice, values)
     if estimator not in LENGTH_ESTIMATORS:

@@ -232,7 +232,7 @@ def random_source(seed: Any) -> np.random.Generator:
 
 
 def random(n_sites: int, seed: Seed | None) -> NDArray[np.float64]:
-    """Independent spins, uniform on the sphere, (N, 3)."""
+    """Independent spins, uniform on the sphere, (N, 3); ValueError for no site."""
     if n_sites < 1:
         raise ValueError(f"n_sites: must be at least 1, got {n_sites}")
     vectors = random_source(seed).standard_normal((n_sites, 3))
@@ -257,7 +257,7 @@ def random_rotation(seed: Seed | None, proper: bool = True) -> NDArray[np.float6
 
 
 def rotate(spins: SpinArray, rotation: SpinArray) -> Any:
-    """All spins turned by one 3 x 3 orthogonal matrix: S_i -> R S_i."""
+    """All spins turned by one orthogonal 3 x 3 matrix: S_i -> R S_i; ValueError for another."""
     s = as_tensor(spins)
     matrix = real_tensor(rotation, "rotation").to(s)
     if matrix.shape != (3, 3):
@@ -273,19 +273,28 @@ def ferromagnetic(lattice: Cells, direction: tuple[float, float, float] = (0, 0,
 
 
 def neel(lattice: Cells) -> NDArray[np.float64]:
-    """S = (-1)^(x+y) z on the square lattice, wave vector (pi, pi)."""
+    """S = (-1)^(x+y) z on the square lattice, wave vector (pi, pi).
+
+    ValueError for another lattice, or an odd number of cells along a1 or a2.
+    """
     _require(lattice, "square", "neel", multiple=2)
     return _signs(lattice.reduced_cells, (1, 1))[:, None] * np.array([0.0, 0.0, 1.0])
 
 
 def stripe(lattice: Cells) -> NDArray[np.float64]:
-    """Collinear single-Q stripe: the sign alternates from row to row along a2, wave vector b2/2."""
+    """Collinear single-Q stripe: the sign alternates from row to row along a2, wave vector b2/2.
+
+    ValueError for an odd number of cells along a1 or a2.
+    """
     _require(lattice, None, "stripe", multiple=2)
     return _signs(lattice.cells, (0, 1))[:, None] * np.array([0.0, 0.0, 1.0])
 
 
 def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
-    """Three-sublattice 120 degree order in the xy plane of the triangular lattice."""
+    """Three-sublattice 120 degree order in the xy plane of the triangular lattice.
+
+    ValueError for another lattice, or cells along a1 or a2 that are no multiple of three.
+    """
     _require(lattice, "triangular", "coplanar_120", multiple=3)
     # Neighbours along a1, a2 and a2 - a1 must differ by 120 degrees: sublattice n1 - n2 mod 3.
     angle = 2 * np.pi / 3 * lattice.orientation * np.diff(-lattice.reduced_cells)[:, 0]
@@ -293,7 +302,10 @@ def coplanar_120(lattice: Cells) -> NDArray[np.float64]:
 
 
 def coplanar_90(lattice: Cells) -> NDArray[np.float64]:
-    """Coplanar double-Q order: two of the three M-point waves, spins at 90 degrees (triangular)."""
+    """Coplanar double-Q order: two of the three M-point waves, spins at 90 degrees (triangular).
+
+    ValueError for another lattice, or an odd number of cells along a1 or a2.
+    """
     _require(lattice, "triangular", "coplanar_90", multiple=2)
     waves = [_signs(lattice.reduced_cells, m) for m in ((1, 0), (0, 1))]
     return np.stack([*waves, np.zeros(lattice.n_sites)], axis=-1) / np.sqrt(2)
@@ -304,7 +316,8 @@ def tetrahedral(lattice: Cells, chirality: int = 1) -> NDArray[np.float64]:
 
     The spins point to the corners of a tetrahedron; every triangle has the scalar chirality
     ``chirality`` * 4 / (3 sqrt 3). Martin and Batista, Phys. Rev. Lett. 101, 156402 (2008),
-    doi 10.1103/PhysRevLett.101.156402.
+    doi 10.1103/PhysRevLett.101.156402. ValueError for another lattice, an odd number of cells along
+    a1 or a2, or a chirality other than 1 and -1.
     """
     _require(lattice, "triangular", "tetrahedral", multiple=2)
     if chirality not in (-1, 1):

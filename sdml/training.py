@@ -226,6 +226,7 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs are done, or the last best one lies ``patience`` epochs back."""
         waited = len(self.history) - self._best_epoch()
         impatient = self.settings.patience and waited >= self.settings.patience
         return len(self.history) >= self.settings.n_epochs or bool(self.history and impatient)
@@ -261,12 +262,14 @@ class TrainingRun:
             )
 
     def close_epoch(self, mean_loss: float, score: float | None) -> None:
+        """Add an epoch to the history, and keep its averaged weights if they are the best."""
         record = {"epoch": float(len(self.history) + 1), "loss": mean_loss}
         self.history.append(record if score is None else record | {"torque_r2": score})
         if not self.settings.patience or self._best_epoch() == len(self.history):
             self.best = copy.deepcopy(self.mean.module.state_dict())
 
     def finish(self) -> None:
+        """Put the best weights into the force field."""
         self.forcefield.load_state_dict(self.best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -371,4 +374,4 @@ def _as_tensors(forcefield: ForceField, data: Dataset) -> dict[str, Tensor]:
 
 def _score(forcefield: Any, data: Dataset) -> float | None:
     """torque_r2 at the chemical potential of the labels: defined before the densities are."""
-    return field_errors(data, predict(forcefield, data, labelled_mu=True)).get("torque_r2")
+    return field_errors(data, predict(forcefield, data, labeled_mu=True)).get("torque_r2")

@@ -36,7 +36,6 @@ reference and collects them.
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -276,8 +275,7 @@ def collect(output: str) -> None:
         columns="see snapshots.statistics; energy per site, rms |S x h|, mu, overlaps",
     )
     rows = []
-    with reference_file(output) as file:
-        file.attrs["origin"] = json.dumps(origin)
+    with reference_file(output, origin) as file:
         for name, stores in sets(folder()).items():
             rows.append(set_row(name, stores, row_of))
             write_frames(file.create_group(name), stores)
@@ -326,7 +324,6 @@ def write_frames(group: h5py.Group, stores: list[Path]) -> None:
     found = simulation.load(stores[0])
     picked = [int(abs(found.time - t).argmin()) for t in FRAME_TIMES if t <= found.time[-1]]
     group["time"] = found.time[picked]
-    group["time"].attrs["units"] = "hbar/t"
     frames = found.frames[picked].astype(float)
     around = observables.site_correlation(lattice_of(found), frames)
     for name, values in (("bonds", around), ("density", found.observables["density"][picked])):
@@ -351,14 +348,10 @@ def density(store: Path, n_probes: int, output: str) -> None:
         row = {"time": float(found.time[k]), "field error": errors[-1]}
         row["rms difference of the densities"] = float(np.sqrt((difference**2).mean()))
         print(results.row_text(row), flush=True)
-    with reference_file(output) as file:
-        origin = results.measured_origin(
-            model=MODEL, engine=found.header["engine"], n_probes=n_probes
-        )
-        origin |= {"seed": found.header["seed"], "field_error": errors, "store": store.name}
-        file.attrs["origin"] = json.dumps(origin)
+    origin = results.measured_origin(model=MODEL, engine=found.header["engine"], n_probes=n_probes)
+    origin |= {"seed": found.header["seed"], "field_error": errors, "store": store.name}
+    with reference_file(output, origin) as file:
         file["time"] = found.time[picked]
-        file["time"].attrs["units"] = "hbar/t"
         for name, values in columns.items():
             write_compressed(file, name, np.stack(values), np.float16)
 

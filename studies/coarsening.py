@@ -35,7 +35,6 @@ import torch
 import vortices
 from command import asked
 from stores import (
-    FULL_SCALE,
     digits,
     lattice_of,
     reference_file,
@@ -56,15 +55,15 @@ FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
 COARSENING = (
-    "192 1 3 4 5 6 7 8 9",
-    "128 1 3 4 5",
-    "128 1 3 4 5 --dt 1 --time 640",
-    "128 1 3 --kT 0.002 --time 640",
-    "128 1 3 --kT 0.01 --time 640",
-    "128 1 3 --kT 0.02 --time 640",
-    "128 1 3 --damping 0.05",
-    "128 1 3 --damping 0.1 --time 640",
-    "128 1 3 --damping 0.5 --time 640",
+    "192 1 2 3 4 5 6 7 8 9",
+    "128 1 2 3 4 5",
+    "128 1 2 3 4 5 --dt 1 --time 640",
+    "128 1 2 3 --kT 0.002 --time 640",
+    "128 1 2 3 --kT 0.01 --time 640",
+    "128 1 2 3 --kT 0.02 --time 640",
+    "128 1 2 3 --damping 0.05",
+    "128 1 2 3 --damping 0.1 --time 640",
+    "128 1 2 3 --damping 0.5 --time 640",
     "256 1 2 3 4 --time 500",
     "256 1 2 3 4 --kT 0.005 --time 500",
     "256 1 --damping 0.1 --time 800",
@@ -216,7 +215,9 @@ def collect(given: argparse.Namespace) -> None:
     path = files.reference() / f"{given.output}.h5"
     stored = files.loaded(path.with_suffix(".json"))["sets"] if given.add else []
     rows = {row["name"]: row for row in stored}
-    with reference_file(given.output) as file, h5py.File(path) if rows else nullcontext({}) as kept:
+    origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
+    before = h5py.File(path) if rows else nullcontext({})
+    with reference_file(given.output, origin) as file, before as kept:
         for name in rows.keys() - found.keys():
             file.copy(kept[name], name)
         for name, paths in found.items():
@@ -234,7 +235,6 @@ def collect(given: argparse.Namespace) -> None:
                 for part in MAPS:
                     file.copy(kept[name][part], group)
             rows[name] = row
-    origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
     results.save_reference(given.output, {"origin": origin, "sets": list(rows.values())})
 
 
@@ -289,7 +289,6 @@ def write_maps(group: h5py.Group, run: Any) -> None:
     """Chirality of the sites at the frames of one run, in 127ths of 0.8."""
     write_chirality(group, lattice_of(run), run.frames.astype(np.float32))
     group["frame_time"] = run.frame_time
-    group["chirality"].attrs["unit"] = FULL_SCALE / 127
 
 
 def parser() -> argparse.ArgumentParser:

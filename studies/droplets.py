@@ -125,7 +125,7 @@ def _energies(model: SDModel, spins: SpinArray, n_holes: Iterable[int]) -> Float
 def droplets(model: SDModel, n_holes: Sequence[int], n_flipped: int) -> list[Droplet]:
     """The best connected droplet found for every number of holes; upper bounds of the energy.
 
-    Starts from sets of up to ``n_flipped`` sites of one sublattice (nearest to a centre on
+    Starts from sets of up to ``n_flipped`` sites of one sublattice (nearest to a center on
     a site, bond or plaquette, in circles and ellipses along the axes and diagonals; one
     diagonalization of a set serves all numbers of holes). Then flipped spins are added, removed and
     moved while that lowers the energy, see :func:`improved`.

@@ -5,7 +5,7 @@ is at least the conditional variance of the exact transverse field, per Cartesia
 
     floor(r_c) = <Var(h_t | D)> = <|h_t - <h_t | D>|^2> / 3,
 
-which is measured by redrawing all spins outside the disc: the centre's own spin is kept, so that
+which is measured by redrawing all spins outside the disc: the center's own spin is kept, so that
 every draw has the same transverse plane. For independent spins, uniform on the sphere, the redraw
 is exact. Correlated states have no such recipe; their discs are put into other states (*splices*).
 
@@ -53,18 +53,18 @@ class LocalityFloor:
     radius : float
         r_c, in lattice constants.
     floor : float
-        Unbiased variance of the centre's transverse field over the redraws, mean over centres.
+        Unbiased variance of the center's transverse field over the redraws, mean over centers.
     floor_error : float
-        Standard error over centres.
+        Standard error over centers.
     reached : float
         Mean square error, against the field in the state that the disc is from, of the mean over
         infinitely many redraws. That mean is a function of the disc alone: whatever the redraws,
         the true floor is not larger. Equal to ``floor`` where the redraws are exact.
     reached_error : float
-        Standard error over centres.
+        Standard error over centers.
     signal : float
-        Mean square transverse field of the centres.
-    n_centres : int
+        Mean square transverse field of the centers.
+    n_centers : int
     """
 
     radius: float
@@ -73,7 +73,7 @@ class LocalityFloor:
     reached: float
     reached_error: float
     signal: float
-    n_centres: int
+    n_centers: int
 
 
 def locality_floors(
@@ -81,13 +81,13 @@ def locality_floors(
     inner: Any,
     outer: Any,
     radii: Sequence[float],
-    n_centres: int,
+    n_centers: int,
     seed: int,
     *,
     n_redraws: int = 2,
     field: SiteField | None = None,
 ) -> list[LocalityFloor]:
-    """The floor at every radius, from the same centres and outer states.
+    """The floor at every radius, from the same centers and outer states.
 
     Parameters
     ----------
@@ -102,13 +102,13 @@ def locality_floors(
         States that the rest is taken from, another one for every redraw; never the state of the
         disc itself. None redraws independent spins, uniform on the sphere.
     radii : sequence of float
-        Cut-offs r_c >= 0; 0 keeps the centre only, which gives floor = signal in random states.
-    n_centres : int
+        Cut-offs r_c >= 0; 0 keeps the center only, which gives floor = signal in random states.
+    n_centers : int
         At least 2.
     seed : int
-        A centre's draws depend on ``seed`` and its number only.
+        A center's draws depend on ``seed`` and its number only.
     n_redraws : int
-        Redraws of a centre, at least 2.
+        Redraws of a center, at least 2.
     field : callable, optional
         (model, spins, site) -> field (3,): :func:`exact_field`, or by default
         :func:`site_field` with `N_PROBES` coloured vectors for the chemical potential.
@@ -124,11 +124,11 @@ def locality_floors(
     """
     kept = _states(model, inner, "inner")
     others = None if outer is None else _states(model, outer, "outer")
-    _check(radii, n_centres, n_redraws, seed)
+    _check(radii, n_centers, n_redraws, seed)
     field = field or partial(site_field, n_probes=N_PROBES, seed=seed)
     draws = [
-        _centre(model, kept[k % len(kept)], others, radii, n_redraws, field, (seed, k))
-        for k in range(n_centres)
+        _center(model, kept[k % len(kept)], others, radii, n_redraws, field, (seed, k))
+        for k in range(n_centers)
     ]
     own, redrawn = (np.stack(fields) for fields in zip(*draws, strict=True))
     return [_summary(r, own, redrawn[:, k]) for k, r in enumerate(radii)]
@@ -141,16 +141,16 @@ def _states(model: SDModel, states: Any, argument: str) -> FloatArray:
     return s.detach().cpu().double().numpy()
 
 
-def _check(radii: Sequence[float], n_centres: int, n_redraws: int, seed: int) -> None:
+def _check(radii: Sequence[float], n_centers: int, n_redraws: int, seed: int) -> None:
     if not len(radii) or not all(0 <= r < np.inf for r in radii):
         raise ValueError(f"radii: must be finite numbers >= 0, at least one, got {radii}")
-    least = {"n_centres": (n_centres, 2), "n_redraws": (n_redraws, 2), "seed": (seed, 0)}
+    least = {"n_centers": (n_centers, 2), "n_redraws": (n_redraws, 2), "seed": (seed, 0)}
     for name, (value, smallest) in least.items():
         if not isinstance(value, int | np.integer) or value < smallest:
             raise ValueError(f"{name}: must be an integer of at least {smallest}, got {value}")
 
 
-def _centre(
+def _center(
     model: SDModel,
     state: FloatArray,
     others: FloatArray | None,
@@ -159,7 +159,7 @@ def _centre(
     field: SiteField,
     seed: tuple[int, int],
 ) -> tuple[FloatArray, FloatArray]:
-    """Transverse fields of one centre: in its own state (3,), redrawn (n_radii, n_redraws, 3)."""
+    """Transverse fields of one center: in its own state (3,), redrawn (n_radii, n_redraws, 3)."""
     rng = np.random.default_rng(seed)
     site = int(rng.integers(len(state)))
     outside = _outer_states(state, others, n_redraws, rng)
@@ -188,8 +188,8 @@ def _outer_states(
 
 
 def _summary(radius: float, own: FloatArray, redrawn: FloatArray) -> LocalityFloor:
-    """From own (n_centres, 3) and redrawn (n_centres, n_redraws, 3) transverse fields."""
-    n_centres, n_redraws, _ = redrawn.shape
+    """From own (n_centers, 3) and redrawn (n_centers, n_redraws, 3) transverse fields."""
+    n_centers, n_redraws, _ = redrawn.shape
     variance = redrawn.var(axis=1, ddof=1).mean(axis=-1)
     # The mean of n redraws is off by variance / n from that of infinitely many.
     distance = ((own - redrawn.mean(axis=1)) ** 2).mean(axis=-1) - variance / n_redraws
@@ -197,11 +197,11 @@ def _summary(radius: float, own: FloatArray, redrawn: FloatArray) -> LocalityFlo
     return LocalityFloor(
         radius=float(radius),
         floor=float(variance.mean()),
-        floor_error=float(error(variance) / np.sqrt(n_centres)),
+        floor_error=float(error(variance) / np.sqrt(n_centers)),
         reached=float(distance.mean()),
-        reached_error=float(error(distance) / np.sqrt(n_centres)),
+        reached_error=float(error(distance) / np.sqrt(n_centers)),
         signal=float((own**2).mean()),
-        n_centres=n_centres,
+        n_centers=n_centers,
     )
 
 

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 from stores import digits, lattice_of, sets
 
 from sdml import files, simulation
-from sdml.coarsening import domains, reference
+from sdml.coarsening import domains
 from sdml.companion import results
 from sdml.lattice import Lattice
 from sdml.observables import site_values
 from sdml.spins import SpinArray, like
 
 NAME = "harmonics"
+FORMING = 30.0
+"""Times the inverse damping: until then the chirality forms."""
 SHARES = 0.05, 0.1, 0.15, 0.2
 """Widths w of the Gaussian, in lengths L of the domains."""
 SETS = ("main_256_dt2_a0.3_kT0", "main_256_dt2_a0.1_kT0", "main_512_dt2_a0.05_kT0neutral")
@@ -99,7 +101,7 @@ def of_frames(run: simulation.Run) -> tuple[list[float], list[float], list[list[
     sites = lattice_of(run)
     times, lengths, found = [], [], []
     for time, frame in zip(run.frame_time, run.frames.astype(float), strict=True):
-        if time > reference.FORMING / run.header["equation"]["damping"]:
+        if time > FORMING / run.header["equation"]["damping"]:
             sign = domains.chirality_sign(sites, frame)
             times.append(float(time))
             lengths.append(float(domains.domain_lengths(sites, frame)[0]))

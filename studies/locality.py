@@ -1,6 +1,6 @@
 """The locality floor: what no force field with cutoff r_c can know of the transverse field.
 
-    python studies/locality.py [--cases NAME ...] [--centres 64] [--output NAME]
+    python studies/locality.py [--cases NAME ...] [--centers 64] [--output NAME]
 
 Both models at two electron temperatures on 24 x 24, random states and quench frames (driven by the
 released force fields). ``infinite`` fixes the chemical potential at the mean of the states: the
@@ -30,7 +30,7 @@ QUENCHES = {
     "triangular": {"dt": 1.0, "n_steps": 120, "damping": 0.3},
     "square": {"dt": 0.5, "n_steps": 120, "damping": 0.1},
 }
-# The number of moments goes as 1 / electron_kT: fewer centres, and diagonalization at fixed
+# The number of moments goes as 1 / electron_kT: fewer centers, and diagonalization at fixed
 # filling, where the series is too long.
 CASES: dict[str, dict[str, Any]] = {
     "triangular-0.05": {"share": 1.0, "finite_engine": "kpm"},
@@ -57,14 +57,14 @@ def quench_frames(name: str) -> np.ndarray:
     return dynamics.integrate(random_states(), field, **QUENCHES[name])
 
 
-def floors(case: str, states: np.ndarray, kind: str, n_centres: int) -> list[dict]:
+def floors(case: str, states: np.ndarray, kind: str, n_centers: int) -> list[dict]:
     """Rows of both ensembles; random states are redrawn, frames spliced with each other."""
     model = model_of(case)
     outer = None if kind == "random" else states
     mu = np.mean(exact.solve(model, states[:FROM_MEAN]).chemical_potential)
     infinite = dataclasses.replace(model, filling=None, chemical_potential=float(mu))
-    n_infinite = max(2, int(n_centres * CASES[case]["share"]))
-    n_finite = max(2, n_centres // 4)
+    n_infinite = max(2, int(n_centers * CASES[case]["share"]))
+    n_finite = max(2, n_centers // 4)
     field = FIELDS[CASES[case]["finite_engine"]]
     both = {
         "infinite": locality_floors(infinite, states, outer, RADII, n_infinite, 0),
@@ -79,20 +79,20 @@ def floors(case: str, states: np.ndarray, kind: str, n_centres: int) -> list[dic
     return rows
 
 
-def measured(cases: list[str], n_centres: int) -> list[dict]:
+def measured(cases: list[str], n_centers: int) -> list[dict]:
     rows = []
     frames = {name: quench_frames(name) for name in {case.split("-")[0] for case in cases}}
     for case in cases:
         states = {"random": random_states(), "quench": frames[case.split("-")[0]]}
         for kind, s in states.items():
-            rows += floors(case, s, kind, n_centres)
+            rows += floors(case, s, kind, n_centers)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=[*CASES], default=[*CASES])
-    parser.add_argument("--centres", type=int, default=64)
+    parser.add_argument("--centers", type=int, default=64)
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     quenches = {
@@ -102,7 +102,7 @@ def main() -> None:
     origin = results.measured_origin(length=LENGTH, quenches=quenches)
     print(results.row_text(origin), flush=True)
     start = time.perf_counter()
-    rows = measured(given.cases, given.centres)
+    rows = measured(given.cases, given.centers)
     origin["seconds"] = round(time.perf_counter() - start)
     results.save_reference(given.output, {"origin": origin, "floors": rows})
 

@@ -111,8 +111,8 @@ def run(given: argparse.Namespace) -> None:
 
 
 def collect(output: str) -> None:
-    rows = []
-    with reference_file(output) as file:
+    rows, origin = [], results.measured_origin(model="J = 3, filling 0.25")
+    with reference_file(output, origin) as file:
         for name, paths in sets(folder(), r"[a-z-]+_\d+_a.*_\d+").items():
             runs = [simulation.load(path) for path in paths]
             n_times, sites = min(len(run.time) for run in runs), lattice_of(runs[0])
@@ -132,9 +132,7 @@ def collect(output: str) -> None:
             group = file.create_group(name)
             group["time"] = runs[0].frame_time[picked]
             write_chirality(group, sites, runs[0].frames[picked].astype(float))
-    results.save_reference(
-        output, {"origin": results.measured_origin(model="J = 3, filling 0.25"), "runs": rows}
-    )
+    results.save_reference(output, {"origin": origin, "runs": rows})
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """What the studies share that collect stored runs: the sets of stores, maps, and result files."""
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,20 @@ from sdml import files, lattice, observables, simulation
 
 FULL_SCALE = 0.8
 """Site chirality that is stored as 127."""
+CONTENTS = {
+    "time": ("time", "hbar / t"),
+    "frame_time": ("frame", "hbar / t"),
+    "seed": ("seed", "1"),
+    "structure": ("seed, time, ring of momenta", "1"),
+    "correlation": ("seed, time, ring of distances", "1"),
+    "chirality": ("frame, site", f"{FULL_SCALE} / 127"),
+    "bonds": ("frame, site", "1"),
+    "density": ("frame, site", "electrons"),
+    "driver": ("frame, site", "electrons"),
+    "kpm": ("frame, site", "electrons"),
+    "end": ("seed, site", "electrons"),
+}
+"""Dimensions and units of what the files in data/reference hold, by name."""
 
 
 def sets(folder: Path, names: str = r".*_\d+") -> dict[str, list[Path]]:
@@ -40,11 +55,24 @@ def lattice_of(run: simulation.Run) -> lattice.Lattice:
 
 
 @contextmanager
-def reference_file(name: str) -> Iterator[h5py.File]:
-    """A new data/reference/NAME.h5 to write to, there once it is complete."""
+def reference_file(name: str, origin: Mapping[str, Any]) -> Iterator[h5py.File]:
+    """A new data/reference/NAME.h5 to write to, there and described once it is complete."""
     target = files.reference() / f"{name}.h5"
     with files.replacing(target) as partial, h5py.File(partial, "w") as file:
         yield file
+        describe(file, origin)
+
+
+def describe(file: h5py.File, origin: Mapping[str, Any]) -> None:
+    """Write where a file comes from, and the dimensions and units of each of its arrays."""
+    file.attrs["origin"] = json.dumps(origin)
+
+    def visit(path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            dimensions, units = CONTENTS[path.rpartition("/")[2]]
+            item.attrs.update({"dimensions": dimensions, "units": units})
+
+    file.visititems(visit)
 
 
 def write_compressed(group: h5py.Group, name: str, values: np.ndarray, dtype: Any) -> None:

@@ -157,7 +157,7 @@ def spoiled(name, value=np.nan):
             "chemical_potential",
         ),
         "labelled mu": (
-            lambda: evaluation.predict(network(True), given(), labelled_mu=True),
+            lambda: evaluation.predict(network(True), given(), labeled_mu=True),
             "data",
             "chemical_potential",
         ),

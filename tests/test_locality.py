@@ -28,9 +28,9 @@ def random_states(model, n, seed=0):
     return np.stack([spins.random(model.lattice.n_sites, rng) for _ in range(n)])
 
 
-def cutoff_floors(model, radii, outer=None, n_centres=4, **arguments):
+def cutoff_floors(model, radii, outer=None, n_centers=4, **arguments):
     inner = random_states(model, 4)
-    return floors.locality_floors(model, inner, outer, radii, n_centres, 1, **arguments)
+    return floors.locality_floors(model, inner, outer, radii, n_centers, 1, **arguments)
 
 
 @every_model
@@ -76,7 +76,7 @@ def test_floor_vanishes_when_the_disc_covers_the_lattice(model):
 def test_floor_falls_with_the_radius_from_the_signal():
     """With nothing but its own spin kept, an isotropic outside leaves no transverse field known."""
     model = dataclasses.replace(TRIANGULAR, filling=None, chemical_potential=-3.13)
-    found = cutoff_floors(model, [0, 1, 2, 3, 5], n_centres=60)
+    found = cutoff_floors(model, [0, 1, 2, 3, 5], n_centers=60)
     assert found[0].floor == pytest.approx(found[0].signal, rel=0.3)
     assert found[0].reached == pytest.approx(found[0].signal, rel=0.3)
     values = np.array([row.floor for row in found])
@@ -101,7 +101,7 @@ def test_seeds():
     assert other != first
 
 
-def test_a_centre_does_not_depend_on_the_other_radii():
+def test_a_center_does_not_depend_on_the_other_radii():
     outer = random_states(TRIANGULAR, 3, seed=9)
     both, alone = cutoff_floors(TRIANGULAR, [1, 2], outer), cutoff_floors(TRIANGULAR, [2], outer)
     assert both[1] == alone[0]
@@ -158,7 +158,7 @@ BAD = {
     "inner": {"inner": np.ones((2, 144, 3))},
     "outer": {"outer": random_states(SQUARE, 1)[0]},
     "radii": {"radii": [1, -1]},
-    "n_centres": {"n_centres": 1},
+    "n_centers": {"n_centers": 1},
     "n_redraws": {"n_redraws": 2.5},
     "seed": {"seed": -1},
     "n_probes": {"field": partial(floors.site_field, n_probes=0)},
@@ -168,7 +168,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_arguments_are_named(name):
     states = random_states(SQUARE, 2)
-    given = {"inner": states, "outer": None, "radii": [1], "n_centres": 2, "seed": 0}
+    given = {"inner": states, "outer": None, "radii": [1], "n_centers": 2, "seed": 0}
     with pytest.raises(ValueError, match=f"^{name}: "):
         floors.locality_floors(SQUARE, **(given | BAD[name]))
 

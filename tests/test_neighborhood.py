@@ -116,13 +116,3 @@ def test_descriptors_share_one_face(environment):
     s = torch.as_tensor(spins.random(48, 0)).reshape(2, 24, 3)
     assert descriptor(s, table).shape == (2, 24, descriptor.n_features)
     torch.testing.assert_close(descriptor(s[0], table), descriptor(s, table)[0])
-
-
-@every_face
-def test_feature_table_has_one_line_a_column(environment):
-    features = environment.descriptor().features
-    first, *lines = products.feature_table(features).splitlines()
-    assert first.split() == ["column", *features[0]._fields]
-    assert len(lines) == len(features)
-    assert lines[-1].split() == [str(len(features) - 1), *map(str, features[-1])]
-    assert len({len(line) for line in (first, *lines)}) == 1

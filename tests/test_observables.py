@@ -183,7 +183,7 @@ def test_bond_correlation_of_each_shell():
 
 
 def folded(lat):
-    """Cell positions about the centre of the box, in the cell of shortest vectors, with basis."""
+    """Cell positions about the center of the box, in the cell of shortest vectors, with basis."""
     fraction = (lat.cells + 0.5) / np.array(lat.shape) - 0.5
     within = np.array(lat.basis)[np.arange(lat.n_sites) % lat.n_basis]
     return fraction @ (np.array(lat.vectors) * np.array(lat.shape)[:, None]) + within

@@ -3,7 +3,7 @@
 import laws
 import numpy as np
 import pytest
-from test_symmetry import CENTRE_BONDS, CHIRALITIES, PAIR_BONDS, contents
+from test_symmetry import CENTER_BONDS, CHIRALITIES, PAIR_BONDS, contents
 
 from sdml.descriptor import SymmetryEnvironment
 from sdml.descriptor.orbits import (
@@ -19,11 +19,11 @@ ORBITS = {kind: environment.orbits() for kind, environment in ENVIRONMENTS.items
 every_kind = pytest.mark.parametrize("kind", ["square", "triangular"])
 
 
-def table(kind, variable, of_centre=False):
+def table(kind, variable, of_center=False):
     """Number of members -> contents that occur, within three lattice constants."""
     found = {}
     for orbit in ORBITS[kind]:
-        if orbit.variable == variable and (orbit.members[0, 0] == -1) == of_centre:
+        if orbit.variable == variable and (orbit.members[0, 0] == -1) == of_center:
             name = contents(ENVIRONMENTS[kind].group, orbit.representation)
             found.setdefault(len(orbit.members), set()).add(name)
     return found
@@ -32,7 +32,7 @@ def table(kind, variable, of_centre=False):
 @every_kind
 def test_contents_of_all_orbits_to_three_lattice_constants(kind):
     n = ENVIRONMENTS[kind].group.n_fold
-    assert table(kind, "bond", of_centre=True) == CENTRE_BONDS[n]
+    assert table(kind, "bond", of_center=True) == CENTER_BONDS[n]
     assert table(kind, "bond") == PAIR_BONDS[n]
     assert table(kind, "chirality") == CHIRALITIES[n]
 

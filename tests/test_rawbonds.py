@@ -35,9 +35,9 @@ def chiral(descriptor):
 def test_radii_of_the_published_code_give_its_numbers():
     labels = RawBondEnvironment("square", 26**0.5, 3).descriptor().features
     assert len(labels) == 554
-    centre = [x for x in labels if x.variable == "bond" and x.first == -1]
+    center = [x for x in labels if x.variable == "bond" and x.first == -1]
     pairs = [x for x in labels if x.variable == "bond" and x.first >= 0]
-    assert (len(centre), len(pairs)) == (88, 378)
+    assert (len(center), len(pairs)) == (88, 378)
     assert len([x for x in labels if x.variable == "chirality"]) == 88
 
 
@@ -56,7 +56,7 @@ def test_features_are_the_products_they_are_labelled(kind):
 
 
 @every_kind
-def test_chiralities_go_round_the_centre(kind):
+def test_chiralities_go_round_the_center(kind):
     """Each site of a shell meets the next counter-clockwise, and is met once."""
     environment = RAW[kind].environment
     vectors, following = environment.sites()[1], environment.following()

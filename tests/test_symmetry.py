@@ -16,7 +16,7 @@ REGULAR = {
     6: "A1+A2+B1+B2+2E1+2E2",
 }
 # Tables of the orbits within three lattice constants: number of members -> contents that occur.
-CENTRE_BONDS = {
+CENTER_BONDS = {
     4: {4: {"A1+B1+E", "A1+B2+E"}, 8: {REGULAR[4]}},
     6: {6: {"A1+B1+E1+E2", "A1+B2+E1+E2"}, 12: {REGULAR[6]}},
 }
@@ -166,9 +166,9 @@ def test_coefficients_turn_like_their_irrep(group, odd):
 
 
 @pytest.mark.parametrize("group", LATTICE_GROUPS, ids=str)
-def test_contents_of_centre_bonds(group):
+def test_contents_of_center_bonds(group):
     diagonal = [(k, k) for k in range(len(environment(group)))]
-    assert orbit_table(group, diagonal) == CENTRE_BONDS[group.n_fold]
+    assert orbit_table(group, diagonal) == CENTER_BONDS[group.n_fold]
 
 
 @pytest.mark.parametrize("group", LATTICE_GROUPS, ids=str)

@@ -420,15 +420,15 @@ def test_a_grand_canonical_force_field_finds_the_chemical_potential(grand_traine
     assert np.abs(found - unknown.chemical_potential).max() < 0.15
     errors = evaluation.evaluate(ff, unknown)
     # Its own mu costs next to nothing beside the mu of the labels.
-    given = evaluation.field_errors(unknown, evaluation.predict(ff, unknown, labelled_mu=True))
+    given = evaluation.field_errors(unknown, evaluation.predict(ff, unknown, labeled_mu=True))
     assert errors["torque_r2"] > given["torque_r2"] - 0.02
     assert errors["torque_r2"] == pytest.approx(given["torque_r2"], abs=0.02)
 
 
-def test_labelled_mu_means_nothing_to_a_canonical_force_field(snapshots, trained):
+def test_labeled_mu_means_nothing_to_a_canonical_force_field(snapshots, trained):
     ff, data = trained[0], snapshots[1]
     np.testing.assert_array_equal(
-        evaluation.predict(ff, data, labelled_mu=True), evaluation.predict(ff, data)
+        evaluation.predict(ff, data, labeled_mu=True), evaluation.predict(ff, data)
     )
 
 

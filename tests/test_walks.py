@@ -50,7 +50,7 @@ def deviation(found, expected):
 
 
 def band(kind, coupling):
-    """Centre and half width of the interval to which H is scaled."""
+    """Center and half width of the interval to which H is scaled."""
     lowest, highest = {"square": (-4, 4), "triangular": (-6, 3)}[kind]
     return (highest + lowest) / 2, (highest - lowest) / 2 + abs(coupling)
 
@@ -84,7 +84,7 @@ def test_moments_are_those_of_the_lattice(kind, length, radius, coupling):
 
 @every_kind
 def test_longer_walks_are_those_of_the_cluster(kind):
-    """H cut to the sites around one centre, its corner of T_n(H) by plain matrix products."""
+    """H cut to the sites around one center, its corner of T_n(H) by plain matrix products."""
     table, description = cluster(kind, (9, 9), radius=2, n_steps=5)
     lat, s = getattr(lattice, kind)(9), states((9, 9))
     center, half_width = band(kind, J)
@@ -236,7 +236,7 @@ def test_a_run_can_be_repeated_bit_for_bit(dtype):
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 8, 64])
 def test_the_work_can_be_cut_for_any_number_of_threads(n_threads, monkeypatch):
-    """More threads than groups of centres too; the cut does not need that many cores."""
+    """More threads than groups of centers too; the cut does not need that many cores."""
     table, description = cluster("square", (5, 7))
     s, direction = states((5, 7)), normal((35, 3), 1)
     cotangent = normal((35, 10, 4), 2)

@@ -123,7 +123,7 @@ def test_operations_are_the_point_group_and_the_symmetries_of_spins(kind):
 
 
 @every_kind
-def test_a_view_holds_coefficients_and_features_of_the_centre_bonds(kind):
+def test_a_view_holds_coefficients_and_features_of_the_center_bonds(kind):
     view = widgets.view(DESCRIPTORS[kind], LATTICES[kind], START)
     n_bonds = len(view.spins) - 1
     bonds = view.spins[1:] @ view.spins[0]

@@ -6,7 +6,8 @@
 
 A plain slope misleads at small lengths: L = 10 + v t has the slope v t / (10 + v t), 0.7 where
 v t = 23. The other two say how much of it a constant may explain, by a length or by a time. The
-local slopes of L and of L^2 against t are constant for n = 1 and n = 1/2 with any constant.
+local slope of L against t is constant for n = 1 with any constant, that of L^2 for n = 1/2 with any
+time origin: L = L0 + A t^(1/2) has d(L^2)/dt = A^2 L / (L - L0), which rises where L0 < 0.
 Residuals are those of ln L: the scatter between seeds grows with L. Times of one seed are
 correlated, so that intervals come from resampling whole seeds.
 """
@@ -86,7 +87,10 @@ def require_numbers(series: Mapping[str, FloatArray], counts: Any = True) -> Non
 def interval(
     law: str, time: ArrayLike, lengths: ArrayLike, n_resamples: int = 400, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The parameters of a law with their 95 % :func:`bootstrap` intervals over seeds."""
+    """The parameters of a law with their 95 % :func:`bootstrap` intervals over seeds.
+
+    ValueError for an unknown law, or for no more times than it has parameters.
+    """
     if law not in PARAMETERS:
         raise ValueError(f"law: must be one of {sorted(PARAMETERS)}, got {law!r}")
     t, L = _given(time, lengths)
@@ -110,9 +114,10 @@ def local_slopes(
     n_resamples: int = 400,
     seed: int = 0,
 ) -> tuple[FloatArray, list[Estimate]]:
-    """d L^power / dt in windows of consecutive times: centres (k,) and slopes with intervals.
+    """d L^power / dt in windows of consecutive times: centers (k,) and slopes with intervals.
 
-    Constant for power = 1 if L grows linearly, for power = 2 if L^2 does.
+    Constant for power = 1 if L grows linearly, for power = 2 if L^2 does. ValueError for a window
+    of less than two times, or of more than there are.
     """
     t, L = _given(time, lengths)
     if not 2 <= window <= len(t):

@@ -17,8 +17,8 @@ from sdml import files, simulation
 from sdml.coarsening import domains, growth
 
 FloatArray = NDArray[np.float64]
-FORMING = 30.0
-"""Times the inverse damping: until then the chirality forms, domains of full order come later."""
+FORMED = 0.4
+"""Mean |chi| of a site from which domains coarsen, of 0.77 in perfect order; it forms before."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
 N_TIMES = 6
 """Fewest times to which a law is fitted."""
@@ -93,33 +93,33 @@ class History:
         return self.observables["lengths"][..., self.estimators.index(estimator)]
 
     def late(
-        self, estimator: str = "wall", rule: str = "moment", below: float = np.inf
+        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
     ) -> tuple[FloatArray, FloatArray]:
         """Times (k,) of coarsening that are free of the box, and lengths (n_seeds, k).
 
         ``rule`` names the estimator that :func:`growth.usable` compares with a quarter of the box:
-        'moment', which is 2 pi / <q>, or the weaker 'wall'. ``below`` ends the times at a mean wall
-        length as well.
+        'moment', which is 2 pi / <q>, or the weaker 'wall'. Times begin when the mean |chi| of a
+        site reaches ``order``, at the same order for all settings; Ising domains have it at once.
         """
         free = growth.usable(self.lengths(rule), self.observables["imbalance"], self.box_length)
-        after = self.time >= FORMING / self.equation.get("damping", np.inf)
-        kept = free & after & (self.lengths().mean(0) <= below)
+        chirality = self.observables.get("chirality", np.full((1, len(self.time)), np.inf))
+        kept = free & np.logical_or.accumulate(chirality.mean(0) >= order)
         return self.time[kept], self.lengths(estimator)[:, kept]
 
     def mean_length(
-        self, estimator: str = "wall", rule: str = "moment"
+        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Times (k,), mean over the seeds and its standard error, see :meth:`late`.
 
         The error is nan for a single seed.
         """
-        time, lengths = self.late(estimator, rule)
+        time, lengths = self.late(estimator, rule, order)
         n = len(lengths)
         error = lengths.std(0, ddof=1) / n**0.5 if n > 1 else np.full(len(time), np.nan)
         return time, lengths.mean(0), error
 
     def law(
-        self, estimator: str = "wall", rule: str = "moment", below: float = np.inf
+        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
     ) -> dict[str, Any]:
         """Seeds, last time, range of the mean length, and the exponent by the three laws.
 
@@ -127,7 +127,7 @@ class History:
         :mod:`sdml.coarsening.growth`; ``L0`` and ``A`` are constants of the second, ``t_s`` is one
         of the third.
         """
-        time, lengths = self.late(estimator, rule, below)
+        time, lengths = self.late(estimator, rule, order)
         found = {name: growth.interval(name, time, lengths) for name in growth.PARAMETERS}
         mean = lengths.mean(0)
         return {
@@ -144,11 +144,12 @@ class History:
 def summary(law: Mapping[str, Any]) -> dict[str, Any]:
     """A :meth:`History.law` as a row of a table for people.
 
-    An exponent counts as excluded where the 95 % intervals of all three laws lie on one side of it.
-    A single seed has no interval and excludes nothing.
+    An exponent counts as excluded where the 95 % intervals of both laws with a constant lie on one
+    side of it: then no constant saves it, and the plain law is the case without one. A single seed
+    has no interval and excludes nothing.
     """
     intervals = {name: law[name] for name in growth.PARAMETERS}
-    _, lows, highs = np.transpose(list(intervals.values()))
+    _, lows, highs = np.transpose([law["offset"], law["origin"]])
     excluded = [
         name for name, n in {"1/2": 0.5, "1": 1.0}.items() if (lows > n).all() or (highs < n).all()
     ]
@@ -172,18 +173,18 @@ def ratio(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Length of one quench over that of another from the same random spins, seed by seed.
 
-    Times (k,) that count in both, mean ratio (k,) over the common seeds and its standard error, nan
-    for a single one; L of ``second`` is linear in ln t between its own times. Runs in the same box
-    feel it alike, so that the weaker rule is enough. ValueError if the two share no seed, or no
-    time.
+    Times (k,) that count in the second and are free of the box in both, mean ratio (k,) over the
+    common seeds and its standard error, nan for a single one; L of ``second`` is linear in ln t
+    between its own times. Runs in the same box feel it alike, so that the weaker rule is enough.
+    ValueError if the two share no seed, or no time.
     """
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     if not seeds:
         raise ValueError(f"second: shares no seed with {first.seeds}, got {second.seeds}")
     (time, upper), (grid, lower) = (
         (t, lengths[[history.seeds.index(seed) for seed in seeds]])
-        for history in (first, second)
-        for t, lengths in [history.late(estimator, rule)]
+        for history, order in ((first, 0.0), (second, FORMED))
+        for t, lengths in [history.late(estimator, rule, order)]
     )
     kept = (time >= grid.min(initial=np.inf)) & (time <= grid.max(initial=-np.inf))
     if not kept.any():
@@ -195,13 +196,13 @@ def ratio(
 
 
 def laws(
-    sets: Mapping[str, History], rule: str = "moment", below: float = np.inf
+    sets: Mapping[str, History], rule: str = "moment", order: float = FORMED
 ) -> dict[str, dict[str, Any]]:
     """:meth:`History.law` by label, of all quenches that have N_TIMES or more."""
     return {
-        history.label: history.law(rule=rule, below=below)
+        history.label: history.law(rule=rule, order=order)
         for history in sets.values()
-        if len(history.late(rule=rule, below=below)[0]) >= N_TIMES
+        if len(history.late(rule=rule, order=order)[0]) >= N_TIMES
     }
 
 
@@ -231,8 +232,8 @@ def ising(path: Path) -> dict[str, History]:
 def live(runs: Mapping[int, simulation.Run]) -> History:
     """The history of a notebook's own runs, by seed, at times as those of the stored ones.
 
-    They have one setting, and measured ``lengths`` by :func:`domains.domain_lengths` and
-    ``imbalance`` by :func:`domains.imbalance`.
+    They have one setting, and measured ``lengths`` by :func:`domains.domain_lengths`, ``imbalance``
+    by :func:`domains.imbalance` and ``chirality`` by :func:`observables.site_chirality`.
     """
     first = next(iter(runs.values()))
     kept = simulation.logarithmic_steps(len(first.time) - 1, PER_DECADE)
@@ -241,6 +242,8 @@ def live(runs: Mapping[int, simulation.Run]) -> History:
     row["length"] = first.header["lattice"]["shape"][0]
     for name in ("lengths", "imbalance"):
         row[name] = [run.observables[name][kept] for run in runs.values()]
+    signs = [run.observables["chirality"][kept] for run in runs.values()]
+    row["chirality"] = [np.abs(chi).mean(-1) for chi in signs]
     return _history(row, {"origin": {"lengths": domains.ESTIMATORS}})
 
 

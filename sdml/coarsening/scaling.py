@@ -54,6 +54,11 @@ def tail(q: ArrayLike, factor: ArrayLike, window: tuple[float, float]) -> Tail:
     window : (low, high)
         For Porod's law 2 pi / L << low and high << 1 / wall width. The background takes up noise
         within the domains and the images of the tail in other Brillouin zones, both flat in q.
+
+    Raises
+    ------
+    ValueError
+        Less than four values in the window, or one that is not positive.
     """
     q, S = numbers(q, "q"), numbers(factor, "factor")
     inside = (q >= window[0]) & (q <= window[1])

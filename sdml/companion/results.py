@@ -40,6 +40,7 @@ PROFILES = ("quick", "laptop", "paper")
 STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalled"}
 """What a number of the paper stands on, in words."""
 VERDICTS = ("reproduced", "consistent", "differs", "not found", "open")
+UNITS = "energies t, times hbar / t, lengths lattice constants, costs seconds"
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
 FIGURE_STAMPS = {"pdf": "CreationDate", "png": "Software"}
 """Formats of a figure, and what each would write of the time or the version that drew it."""
@@ -245,8 +246,9 @@ def origin(device: str = "cpu") -> dict[str, Any]:
 
 
 def measured_origin(device: str = "cpu", **more: Any) -> dict[str, Any]:
-    """`origin` of a study or benchmark on a device, with its date and ``more`` of it."""
-    return origin(device) | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | more
+    """`origin` of a study or benchmark, which has sizes of the largest profile, and ``more``."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return origin(device) | {"profile": PROFILES[-1], "units": UNITS, "date": date} | more
 
 
 def save_reference(name: str | None, result: dict[str, Any]) -> None:

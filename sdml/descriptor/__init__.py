@@ -5,7 +5,6 @@ from sdml.descriptor.environment import (
     BondEnvironment,
     Descriptor,
     Environment,
-    feature_table,
 )
 from sdml.descriptor.irreps import SymmetryDescriptor, SymmetryEnvironment
 from sdml.descriptor.moments import MomentDescriptor, MomentEnvironment
@@ -27,6 +26,5 @@ __all__ = [
     "SymmetryEnvironment",
     "Walks",
     "environment_images",
-    "feature_table",
     "orbit_coefficients",
 ]

@@ -6,7 +6,7 @@ choice of rows. All maps are differentiable any number of times. Their derivativ
 products too, never a sum scattered in memory: deterministic on every device, and fast.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -375,12 +375,3 @@ class _Reordered(Function):
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         order, inverse = ctx.saved_tensors
         return _Reordered.apply(cotangent, inverse, order), None, None
-
-
-def feature_table(features: Sequence[Any]) -> str:
-    """The labels of a descriptor as text, one aligned line a column, the names of fields first."""
-    rows = [("column", *features[0]._fields)]
-    rows += [(str(k), *map(str, label)) for k, label in enumerate(features)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = (zip(row, widths, strict=True) for row in rows)
-    return "\n".join("  ".join(f"{c:>{w}}" for c, w in row) for row in cells)

@@ -70,7 +70,7 @@ class SymmetryEnvironment(BondEnvironment):
         return self.lattice.point_group
 
     def orbits(self) -> list[Orbit]:
-        """Centre bonds, pair bonds and chiralities, in the order of the variables."""
+        """Center bonds, pair bonds and chiralities, in the order of the variables."""
         images = environment_images(self.group, self.sites()[1])
         center = np.stack([np.full(len(self.sites()[1]), -1), np.arange(len(self.sites()[1]))], 1)
         inner = images[:, : self.n_pair_sites]

@@ -36,13 +36,13 @@ files.prepare_kernel_cache()
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 LANES = 16
-"""Centres that one thread carries through the recursion together, innermost in memory."""
+"""Centers that one thread carries through the recursion together, innermost in memory."""
 ROW = 4 * LANES
 PLUS, MINUS, TWO, FOUR = np.float32(1), np.float32(-1), np.float32(2), np.float32(4)
 EVEN, ODD, ONLY = 0, ROW, 0
 """Where the two parts of a block begin in a row of numbers and lanes, or the only one."""
 CHUNK = 2**14
-"""Centres that torch carries together: bounds the memory."""
+"""Centers that torch carries together: bounds the memory."""
 
 
 @dataclass(frozen=True)

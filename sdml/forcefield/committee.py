@@ -47,7 +47,7 @@ AGREEMENT = 1e-6
 CARD_ENTRY = "committee"
 
 
-class Labelled(Protocol):
+class Labeled(Protocol):
     """What a calibration needs of snapshots (see :class:`sdml.dataset.Dataset`)."""
 
     @property
@@ -197,7 +197,7 @@ class Committee(Potential):
         # The components' variances add up to that of the vector.
         return fields.var(0).sum(-1).sqrt()
 
-    def calibrated(self, data: Labelled) -> "Committee":
+    def calibrated(self, data: Labeled) -> "Committee":
         """The committee with both spreads scaled to its errors on labelled snapshots.
 
         The factors make the root mean square of either spread, over all sites, that of the error
@@ -217,7 +217,7 @@ class Committee(Potential):
         factors = {of: error / value for of, value in spreads.items()}
         return Committee(self.members, Calibration(**factors, snapshots=len(data.spins)))
 
-    def reliability(self, data: Labelled, of: str = "energy", n_bins: int = 10) -> Reliability:
+    def reliability(self, data: Labeled, of: str = "energy", n_bins: int = 10) -> Reliability:
         """Predicted spread against the error of the mean transverse field, for a reliability plot.
 
         The sites of all snapshots are sorted by their spread and dealt to ``n_bins`` bins of the
@@ -231,18 +231,18 @@ class Committee(Potential):
         predicted, found = (np.array([_rms(x[k]) for k in bins]) for x in (spread, error))
         return Reliability(predicted, found, sizes)
 
-    def _errors(self, data: Labelled) -> FloatArray:
+    def _errors(self, data: Labeled) -> FloatArray:
         """|dh| (n, N) of the mean transverse field against the labels."""
         field = self._on_lattice_of(data).local_field
         errors = [transverse_part(s, field(s) - exact) for s, exact in _batches(data)]
         return np.linalg.norm(np.concatenate(errors), axis=-1)
 
-    def _spreads(self, data: Labelled, of: str) -> FloatArray:
+    def _spreads(self, data: Labeled, of: str) -> FloatArray:
         """Spreads (n, N) of the snapshots."""
         committee = self._on_lattice_of(data)
         return np.concatenate([committee.spread(s, of) for s, _ in _batches(data)])
 
-    def _on_lattice_of(self, data: Labelled) -> "Committee":
+    def _on_lattice_of(self, data: Labeled) -> "Committee":
         if not len(data.spins):
             raise ValueError("data: at least one snapshot is needed, got none")
         return self.on_lattice_of(data.model)
@@ -273,7 +273,7 @@ def _rms(values: FloatArray) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-def _batches(data: Labelled) -> Iterator[tuple[FloatArray, FloatArray]]:
+def _batches(data: Labeled) -> Iterator[tuple[FloatArray, FloatArray]]:
     for k in range(0, len(data.spins), BATCH_SIZE):
         yield data.spins[k : k + BATCH_SIZE], data.local_field[k : k + BATCH_SIZE]
 

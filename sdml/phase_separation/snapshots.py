@@ -1,4 +1,4 @@
-"""What a snapshot of the doped square lattice says: one row of statistics, lengths, ageing.
+"""What a snapshot of the doped square lattice says: one row of statistics, lengths, aging.
 
 The row that notebook 06 and the quenches compare: correlation of neighbours, ferromagnetic
 clusters, Neel order, and where the density is known the holes. Batches (..., N, 3) give arrays.

@@ -59,7 +59,7 @@ def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
     structure, lengths, local, exponents = axes
     for k, ((time, length, fit), (at, slopes), law) in enumerate(drawn.values()):
         lengths.loglog(time, length, "o", ms=2)
-        lengths.loglog(time, fit, "0.3", lw=1)
+        lengths.loglog(time, fit, "k", lw=0.6)
         estimates(local, at, slopes)
         for j, (name, mark) in enumerate({"plain": "o", "offset": "s", "origin": "^"}.items()):
             value, low, high = law[name]
@@ -73,12 +73,12 @@ def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
         exponents.axvline(n, color="k", ls=dash, lw=1)
     structure.set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
     lengths.set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
-    local.set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.4))
+    local.set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.8))
     for axis in (local.xaxis, lengths.yaxis):
         axis.set_ticks([5, 10, 20, 40], ["5", "10", "20", "40"])
         axis.minorticks_off()
     exponents.set_yticks(range(len(drawn)), drawn, fontsize="xx-small")
-    exponents.set(xlabel="exponent $n$", xlim=(0, 2.4), ylim=(len(drawn) - 0.4, -0.6))
+    exponents.set(xlabel="exponent $n$", xlim=(0, 1.4), ylim=(len(drawn) - 0.4, -0.6))
     for panel in (structure, lengths, exponents):
         panel.legend(fontsize="xx-small", handlelength=1.2)
 

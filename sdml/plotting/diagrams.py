@@ -182,7 +182,7 @@ def descriptor_figure(
         _moved(axes[2], before.covariants, view.covariants, before.covariant_names)
         _moved(axes[3], before.center_features, view.center_features, before.feature_names)
         change = _two_digits(np.abs(view.features - before.features).max())
-        axes[2].set(title="coefficients, centre bonds", ylabel="coefficient")
+        axes[2].set(title="coefficients, center bonds", ylabel="coefficient")
         all_of_them = f"largest change of all {len(before.features)}: {change}"
         axes[3].set(title=all_of_them, ylabel="feature")
         axes[2].legend(fontsize="small", ncols=2, loc="upper center")

@@ -242,7 +242,7 @@ def descriptor_explorer(
     if os.environ.get(BATCH):
         return None
     table, actions = descriptor.neighbor_table(lattice), operations(lattice)
-    places = {"centre": 0} | {f"{k + 1}": site for k, site in enumerate(table[0].tolist())}
+    places = {"center": 0} | {f"{k + 1}": site for k, site in enumerate(table[0].tolist())}
     site = ipywidgets.Dropdown(options=places, description="site")
     polar = ipywidgets.IntSlider(max=180, description="polar °", continuous_update=False)
     azimuth = ipywidgets.IntSlider(max=360, description="azimuth °", continuous_update=False)

@@ -57,6 +57,7 @@ def timetable(n_steps: int, save_every: Steps, frames_every: Steps | None) -> Ti
 
 
 def steps(argument: str, every: Steps, n_steps: int) -> IntArray:
+    """The steps of a list or a spacing, 0 among them, up to ``n_steps``; ValueError otherwise."""
     if isinstance(every, (int, np.integer)):
         require_positive(argument, int(every))
         return np.arange(0, n_steps + 1, every, dtype=np.int64)

@@ -51,6 +51,7 @@ from sdml.dynamics import LandauLifshitz
 from sdml.lattice import Lattice
 from sdml.model import paper_model
 
+FIRST_MAP = 100.0
 FRAME_TIMES = (0, 10, 30, 100, 200, 400, 800, 1280, 1600)
 NAME, LABEL = "coarsening", "main"
 N_MOMENTS, N_PROBES = 256, 128
@@ -68,6 +69,7 @@ COARSENING = (
     "256 1 2 3 4 --kT 0.005 --time 500",
     "256 1 --damping 0.1 --time 800",
     "256 2 3 4 --damping 0.1 --time 632",
+    "512 1 2 --time 1700",
     "512 1 2 3 4 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
@@ -286,9 +288,10 @@ def joined(new: Measured, before: Measured) -> Measured:
 
 
 def write_maps(group: h5py.Group, run: Any) -> None:
-    """Chirality of the sites at the frames of one run, in 127ths of 0.8."""
-    write_chirality(group, lattice_of(run), run.frames.astype(np.float32))
-    group["frame_time"] = run.frame_time
+    """Chirality of the sites at the frames of one run from `FIRST_MAP` on, noise before it."""
+    shown = run.frame_time >= min(FIRST_MAP, run.frame_time[-1])
+    write_chirality(group, lattice_of(run), run.frames[shown].astype(np.float32))
+    group["frame_time"] = run.frame_time[shown]
 
 
 def parser() -> argparse.ArgumentParser:

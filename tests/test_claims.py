@@ -23,11 +23,11 @@ def stored(name):
 @functools.cache
 def coarsening():
     """The largest quench of the usual settings, its C and S, and the times within the box rule."""
-    main = growths.load(files.reference() / "coarsening.json")["main_256_dt2_a0.3_kT0"]
+    main = growths.load(files.reference() / "coarsening.json")["main_512_dt2_a0.3_kT0"]
     with h5py.File(files.reference() / "coarsening.h5") as file:
-        curves = [file[main.name][name][()].mean(0) for name in ("correlation", "structure")]
-    chosen = np.flatnonzero((main.time >= 200) & (main.time < 411))
-    return main, *curves, chosen
+        curves = [file[main.name][name][()] for name in ("correlation", "structure")]
+    within = 3.4 * main.lengths().mean(0) < main.box_length / 4
+    return main, *curves, np.flatnonzero((main.time >= 200) & within)
 
 
 def growth_exponent():
@@ -44,17 +44,16 @@ def dynamical_scaling():
     main, correlation, _, chosen = coarsening()
     radius = observables.distance_rings(lattice.triangular(main.length)).radius
     scaled = [radius / length for length in main.lengths().mean(0)[chosen]]
-    rows = zip(scaled, correlation[chosen], strict=True)
+    rows = zip(scaled, correlation.mean(0)[chosen], strict=True)
     curves = [np.interp(np.linspace(0.1, 1, 19), x, c / c[0]) for x, c in rows]
     return np.std(curves, axis=0).mean()
 
 
 def porod_tail():
     main, _, factors, chosen = coarsening()
-    q = observables.momentum_rings(lattice.triangular(main.length)).radius
-    windows = [(4 * np.pi / length, 2.0) for length in main.lengths().mean(0)[chosen]]
-    tails = [scaling.tail(q, factors[k], w) for k, w in zip(chosen, windows, strict=True)]
-    return np.mean([tail.exponent for tail in tails])
+    q, k = observables.momentum_rings(lattice.triangular(main.length)).radius, chosen[-1]
+    window = 4 * np.pi / main.lengths().mean(0)[k], 2.0
+    return np.mean([scaling.tail(q, factor[k], window).exponent for factor in factors])
 
 
 def freezing():

@@ -208,7 +208,7 @@ def test_a_summary_says_what_is_excluded():
     assert found["excluded"] == "none"
     # Intervals on both sides of 1 do not agree that growth is slower, or faster, than linear.
     found = reference.summary(
-        law | dict.fromkeys(three, (0.7, 0.6, 0.8)) | {"plain": (1.1, 1.01, 1.2)}
+        law | dict.fromkeys(three, (0.7, 0.6, 0.8)) | {"origin": (1.1, 1.01, 1.2)}
     )
     assert found["excluded"] == "1/2"
 

@@ -47,7 +47,7 @@ import numpy as np
 import published_kind
 import torch
 from command import asked
-from stores import digits, lattice_of, reference_file, sets, write_compressed
+from stores import describe, digits, lattice_of, reference_file, sets, write_compressed
 
 from sdml import exact, files, forcefield, kpm, lattice, observables, simulation, spins
 from sdml.companion import results
@@ -303,6 +303,7 @@ def add(output: str) -> None:
                 del group["end"]
             write_compressed(group, "end", end, np.float16)
             seed.unlink()
+        describe(file, stored["origin"])
     results.save_reference(output, stored | {"sets": list(sets_by_name.values())})
 
 

@@ -5,10 +5,10 @@ normal to the walls, and abs(grad phi) / 2 integrated over the plane is their le
 formula: phi runs from -1 to 1 across a wall). Details smaller than w, the steps of a wall from site
 to site among them, are averaged over.
 
-    python studies/harmonics.py    # of the frames in build/coarsening, into data/reference
+    python studies/harmonics.py [--add]    # of the frames in build/coarsening, into data/reference
 
 A width that grows with the domains tells how they are turned as a whole; a fixed one sees finer
-and finer parts of them.
+and finer parts of them. With `--add` the stored sets that have no stores in the folder stay.
 """
 
 import argparse
@@ -22,18 +22,21 @@ from numpy.typing import NDArray
 from stores import digits, lattice_of, sets
 
 from sdml import files, simulation
-from sdml.coarsening import domains
+from sdml.coarsening import domains, reference
 from sdml.companion import results
 from sdml.lattice import Lattice
-from sdml.observables import site_values
+from sdml.observables import site_chirality, site_values
 from sdml.spins import SpinArray, like
 
 NAME = "harmonics"
-FORMING = 30.0
-"""Times the inverse damping: until then the chirality forms."""
 SHARES = 0.05, 0.1, 0.15, 0.2
 """Widths w of the Gaussian, in lengths L of the domains."""
-SETS = ("main_256_dt2_a0.3_kT0", "main_256_dt2_a0.1_kT0", "main_512_dt2_a0.05_kT0neutral")
+SETS = (
+    "main_256_dt2_a0.3_kT0",
+    "main_512_dt2_a0.3_kT0",
+    "main_256_dt2_a0.1_kT0",
+    "main_512_dt2_a0.05_kT0neutral",
+)
 FloatArray = NDArray[np.float64]
 
 
@@ -96,32 +99,39 @@ def orientation_harmonics(
     return like(torch.as_tensor(np.stack(found, axis=-1)), values)
 
 
-def of_frames(run: simulation.Run) -> tuple[list[float], list[float], list[list[float]]]:
-    """Times after the order has formed, lengths L, and sixfold harmonics for each of `SHARES`."""
+def of_frames(run: simulation.Run) -> dict[float, tuple[float, list[float]]]:
+    """Time -> L and the sixfold harmonic for each of `SHARES`, of the frames that are ordered."""
     sites = lattice_of(run)
-    times, lengths, found = [], [], []
+    found = {}
     for time, frame in zip(run.frame_time, run.frames.astype(float), strict=True):
-        if time > FORMING / run.header["equation"]["damping"]:
+        if abs(site_chirality(sites, frame)).mean() >= reference.FORMED:
             sign = domains.chirality_sign(sites, frame)
-            times.append(float(time))
-            lengths.append(float(domains.domain_lengths(sites, frame)[0]))
-            widths = (share * lengths[-1] for share in SHARES)
-            found.append([orientation_harmonics(sites, sign, (6,), w)[0].real for w in widths])
-    return times, lengths, found
+            length = float(domains.domain_lengths(sites, frame)[0])
+            widths = (share * length for share in SHARES)
+            sixfold = [orientation_harmonics(sites, sign, (6,), w)[0].real for w in widths]
+            found[float(time)] = length, sixfold
+    return found
 
 
 def main() -> None:
     given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     given.add_argument("--folder", type=Path, default=files.root() / "build" / "coarsening")
+    given.add_argument("--add", action="store_true", help="to what is stored")
+    asked = given.parse_args()
+    stores = sets(asked.folder)
+    stored = files.loaded(files.reference() / f"{NAME}.json")["sets"] if asked.add else []
+    kept = {row["name"]: row for row in stored if row["name"] not in stores}
     rows = []
-    stores = sets(given.parse_args().folder)
     for name in SETS:
+        if name in kept:
+            rows.append(kept[name])
+            continue
         runs = [simulation.load(path) for path in stores[name]]
-        times, lengths, found = zip(*map(of_frames, runs), strict=True)
-        seeds, n = [run.header["seed"] for run in runs], min(map(len, times))
-        row = {"name": name, "seeds": seeds, "time": times[0][:n]}
-        row |= {"lengths": digits([part[:n] for part in lengths], 5)}
-        rows.append(row | {"sixfold": digits([part[:n] for part in found], 4)})
+        found = [of_frames(run) for run in runs]
+        times = sorted(set.intersection(*map(set, found)))
+        row = {"name": name, "seeds": [run.header["seed"] for run in runs], "time": times}
+        row |= {"lengths": digits([[one[t][0] for t in times] for one in found], 5)}
+        rows.append(row | {"sixfold": digits([[one[t][1] for t in times] for one in found], 4)})
     origin = results.measured_origin(model="J = 3, filling 0.25")
     results.save_reference(NAME, {"origin": origin, "shares": SHARES, "sets": rows})
 

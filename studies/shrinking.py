@@ -2,7 +2,7 @@
 
     python studies/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
                                     [--shapes circle ...] [--seeds 0 ...] [--method adams]
-    python studies/shrinking.py collect [--output shrinking]
+    python studies/shrinking.py collect [--add] [--output shrinking]
     python studies/shrinking.py all     # those of `REFERENCE`, then collect
 
 The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
@@ -13,14 +13,16 @@ kinks from its corners at a rate that does not depend on its length, a closed do
 constant rate; if corners moved at a constant speed the square root of the area would fall linearly.
 The noise of the first spins differs from seed to seed. A shape takes about a minute of one core. A
 run is a store build/shrinking/*.h5; `collect` writes the areas in time to data/reference/NAME.json
-and maps of one seed to NAME.h5.
+and maps of one seed to NAME.h5; with `--add` the stored runs that have no stores stay.
 """
 
 import argparse
 import itertools
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import h5py
 import interfaces
 import numpy as np
 import torch
@@ -36,7 +38,11 @@ NOISE, SAVE_INTERVAL, DT = 0.05, 10.0, 2.0
 SHAPES = ("strip along rows", "strip across rows", "circle", "hexagon along rows", "hexagon across")
 NORMALS = {"along": np.radians([90, 30, -30]), "across": np.radians([0, 60, 120])}
 
-CIRCLES = ("--seeds 0 1 2", "--seeds 0 1 2 --radius 40 --time 900")
+CIRCLES = (
+    "--seeds 0 1 2",
+    "--seeds 0 1 2 --radius 40 --time 900",
+    "--seeds 0 --radius 80 --time 900",
+)
 REFERENCE = [
     f"{circle} --shapes circle{damping}"
     for circle in CIRCLES
@@ -82,14 +88,17 @@ def minority(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
     return (torch.as_tensor(domains.chirality_sign(sites, s)) < 0).sum().double()
 
 
+def stem(shape: str, radius: float, damping: float, kT: float) -> str:
+    return f"{shape.replace(' ', '-')}_{radius:g}_a{damping:g}_kT{kT:g}"
+
+
 def run(given: argparse.Namespace) -> None:
     length = 2 * round(2 * given.radius)
     sites = lattice.triangular(length)
     field = forcefield.load("triangular").on(sites)
     every = round(SAVE_INTERVAL / DT)
-    settings = f"{given.radius:g}_a{given.damping:g}_kT{given.kT:g}"
     for shape, seed in itertools.product(given.shapes, given.seeds):
-        name = f"{shape.replace(' ', '-')}_{settings}_{seed}"
+        name = f"{stem(shape, given.radius, given.damping, given.kT)}_{seed}"
         found = simulation.quench(
             folder() / f"{name}.h5",
             sites,
@@ -110,29 +119,39 @@ def run(given: argparse.Namespace) -> None:
         print(name, area[:: max(len(area) // 10, 1)].astype(int).tolist(), flush=True)
 
 
-def collect(output: str) -> None:
-    rows, origin = [], results.measured_origin(model="J = 3, filling 0.25")
-    with reference_file(output, origin) as file:
-        for name, paths in sets(folder(), r"[a-z-]+_\d+_a.*_\d+").items():
+def row_of(runs: list[simulation.Run]) -> dict[str, Any]:
+    n_times = min(len(run.time) for run in runs)
+    return runs[0].header["provenance"] | {
+        "length": lattice_of(runs[0]).length,
+        "equation": runs[0].header["equation"],
+        "engine": runs[0].header["engine"],
+        "seeds": [run.header["seed"] for run in runs],
+        "time": runs[0].time[:n_times].tolist(),
+        "area": [run.observables["area"][:n_times].tolist() for run in runs],
+        "outside": round(max(float(run.guard["outside"].max()) for run in runs), 5),
+    }
+
+
+def collect(output: str, add: bool) -> None:
+    path, origin = files.reference() / output, results.measured_origin(model="J = 3, filling 0.25")
+    rows = {}
+    for row in files.loaded(path.with_suffix(".json"))["runs"] if add else []:
+        settings = (row["equation"][name] for name in ("damping", "kT"))
+        rows[stem(row["shape"], row["radius"], *settings)] = row
+    found = sets(folder(), r"[a-z-]+_\d+_a.*_\d+")
+    before = h5py.File(path.with_suffix(".h5")) if rows else nullcontext({})
+    with reference_file(output, origin) as file, before as kept:
+        for name in rows.keys() - found.keys():
+            file.copy(kept[name], name)
+        for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
-            n_times, sites = min(len(run.time) for run in runs), lattice_of(runs[0])
-            rows.append(
-                runs[0].header["provenance"]
-                | {
-                    "length": sites.length,
-                    "equation": runs[0].header["equation"],
-                    "engine": runs[0].header["engine"],
-                    "seeds": [run.header["seed"] for run in runs],
-                    "time": runs[0].time[:n_times].tolist(),
-                    "area": [run.observables["area"][:n_times].tolist() for run in runs],
-                    "outside": round(max(float(run.guard["outside"].max()) for run in runs), 5),
-                }
-            )
+            rows[name] = row_of(runs)
             picked = slice(0, 9, 2)
             group = file.create_group(name)
             group["time"] = runs[0].frame_time[picked]
-            write_chirality(group, sites, runs[0].frames[picked].astype(float))
-    results.save_reference(output, {"origin": origin, "runs": rows})
+            write_chirality(group, lattice_of(runs[0]), runs[0].frames[picked].astype(float))
+    ordered = [rows[name] for name in sorted(rows)]
+    results.save_reference(output, {"origin": origin, "runs": ordered})
 
 
 def main() -> None:
@@ -144,13 +163,16 @@ def main() -> None:
     running.add_argument("--method", default="adams")
     running.add_argument("--seeds", type=int, nargs="+", default=[0])
     running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
+    collecting = parsers.add_parser("collect")
+    collecting.add_argument("--add", action="store_true", help="to what is stored")
+    parsers.add_parser("all").set_defaults(add=False)
     for action in ("collect", "all"):
-        parsers.add_parser(action).add_argument("--output", default="shrinking")
+        parsers.choices[action].add_argument("--output", default="shrinking")
     given = parser.parse_args()
     for each in asked(parser, given, REFERENCE):
         run(each)
     if given.action != "run":
-        collect(given.output)
+        collect(given.output, given.add)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_areas_name_their_domains_on_the_empty_panel(axes):
     run["equation"] = {"damping": 0.3}
     curves.areas(axes[0], [run, run | {"radius": 40.0}], axes[1])
     assert labels(axes[1]) == ["circle, 20, 0.3", "circle, 40, 0.3"]
-    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [9, 5])
+    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [0, 4])
     assert axes[0].get_legend() is None and axes[0].get_ylim()[0] == 0
 
 

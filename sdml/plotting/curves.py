@@ -116,14 +116,15 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
 
 
 def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
-    """Area in time of single domains, the mean over the seeds of ``area`` (n_seeds, n_times).
+    """Area that single domains have lost, the mean over seeds of ``area`` (n_seeds, n_times).
 
     ``legend`` is an empty panel for the names.
     """
     for run in runs:
         name = f"{run['shape']}, {run['radius']:g}, {run['equation']['damping']:g}"
-        axes.plot(run["time"], np.mean(run["area"], axis=0), label=name)
-    axes.set(xlabel=TIME, ylabel="area of the domain (sites)", ylim=(0, None))
+        area = np.mean(run["area"], axis=0)
+        axes.plot(run["time"], area[0] - area, label=name)
+    axes.set(xlabel=TIME, ylabel="area lost (sites)", ylim=(0, None))
     legend.set_axis_off()
     legend.legend(
         *axes.get_legend_handles_labels(), title=r"domain, radius, $\alpha$", loc="center left"

@@ -31,8 +31,7 @@ def coarsening():
 
 
 def growth_exponent():
-    sets = growths.load(files.reference() / "coarsening.json")
-    return sets["main_256_dt2_a0.3_kT0"].law()["offset"][0]
+    return coarsening()[0].law()["offset"][0]
 
 
 def wall_directions():

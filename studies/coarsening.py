@@ -69,7 +69,7 @@ COARSENING = (
     "256 1 2 3 4 --kT 0.005 --time 500",
     "256 1 --damping 0.1 --time 800",
     "256 2 3 4 --damping 0.1 --time 632",
-    "512 1 2 3 4 --time 1700",
+    "512 1 2 3 4 --time 1300",
     "512 1 2 3 4 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
@@ -219,9 +219,8 @@ def collect(given: argparse.Namespace) -> None:
     rows = {row["name"]: row for row in stored}
     origin = results.measured_origin(lengths=list(domains.ESTIMATORS), model="J = 3, filling 0.25")
     before = h5py.File(path) if rows else nullcontext({})
-    with reference_file(given.output, origin) as file, before as kept:
-        for name in rows.keys() - found.keys():
-            file.copy(kept[name], name)
+    others = rows.keys() - found.keys()
+    with reference_file(given.output, origin, others) as file, before as kept:
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
             row, curves = histories(name, runs)

@@ -11,18 +11,17 @@ across them, a circle, and hexagons with sides along rows or across. The domain 
 the rotation of the cube of lowest energy. If walls move by their curvature, or a side recedes by
 kinks from its corners at a rate that does not depend on its length, a closed domain loses area at a
 constant rate; if corners moved at a constant speed the square root of the area would fall linearly.
-The noise of the first spins differs from seed to seed. A shape takes about a minute of one core. A
-run is a store build/shrinking/*.h5; `collect` writes the areas in time to data/reference/NAME.json
-and maps of one seed to NAME.h5; with `--add` the stored runs that have no stores stay.
+The noise of the first spins differs from seed to seed. A shape of radius 20 takes about a minute of
+one core, one of radius 80 twenty. A run is a store build/shrinking/*.h5; `collect` writes the areas
+in time to data/reference/NAME.json and maps of one seed to NAME.h5; with `--add` the stored runs
+that have no stores stay.
 """
 
 import argparse
 import itertools
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import h5py
 import interfaces
 import numpy as np
 import torch
@@ -133,16 +132,12 @@ def row_of(runs: list[simulation.Run]) -> dict[str, Any]:
 
 
 def collect(output: str, add: bool) -> None:
-    path, origin = files.reference() / output, results.measured_origin(model="J = 3, filling 0.25")
-    rows = {}
-    for row in files.loaded(path.with_suffix(".json"))["runs"] if add else []:
+    origin, rows = results.measured_origin(model="J = 3, filling 0.25"), {}
+    for row in files.loaded(files.reference() / f"{output}.json")["runs"] if add else []:
         settings = (row["equation"][name] for name in ("damping", "kT"))
         rows[stem(row["shape"], row["radius"], *settings)] = row
     found = sets(folder(), r"[a-z-]+_\d+_a.*_\d+")
-    before = h5py.File(path.with_suffix(".h5")) if rows else nullcontext({})
-    with reference_file(output, origin) as file, before as kept:
-        for name in rows.keys() - found.keys():
-            file.copy(kept[name], name)
+    with reference_file(output, origin, rows.keys() - found.keys()) as file:
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
             rows[name] = row_of(runs)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,18 @@ def lattice_of(run: simulation.Run) -> lattice.Lattice:
 
 
 @contextmanager
-def reference_file(name: str, origin: Mapping[str, Any]) -> Iterator[h5py.File]:
-    """A new data/reference/NAME.h5 to write to, there and described once it is complete."""
+def reference_file(
+    name: str, origin: Mapping[str, Any], kept: Iterable[str] = ()
+) -> Iterator[h5py.File]:
+    """A new data/reference/NAME.h5 to write to, there and described once it is complete.
+
+    It begins with the groups ``kept`` of the file that it replaces.
+    """
     target = files.reference() / f"{name}.h5"
     with files.replacing(target) as partial, h5py.File(partial, "w") as file:
+        for group in kept:
+            with h5py.File(target) as before:
+                before.copy(group, file)
         yield file
         describe(file, origin)
 

@@ -64,6 +64,8 @@ class LandauLifshitz:
     method: str = "sib"
 
     def __post_init__(self) -> None:
+        for name in ("dt", "damping", "kT"):  # numpy's would not go into the headers of stores
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not (self.dt > 0 and self.dt < float("inf")):
             raise ValueError(f"dt: must be positive and finite, got {self.dt}")
         for name in ("damping", "kT"):
@@ -271,7 +273,7 @@ def evolve(
 
     def field(s: Tensor) -> Tensor:
         try:
-            h = torch.as_tensor(local_field(s)).to(s)
+            h = torch.as_tensor(local_field(s.clone())).to(s, copy=True)
         except Exception as error:  # engines with a guard refuse nan before anybody else looks
             if bool(torch.isfinite(s).all()):
                 raise

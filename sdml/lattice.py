@@ -62,6 +62,7 @@ LIEB_TRIANGLES: tuple[Triangle, ...] = (
     ((0, 0, 0), (0, -1, 2), (0, 0, 1)),
 )
 DISTANCE_DIGITS = 9
+SAME_SHELL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Lattice:
         mine, theirs = (
             np.concatenate([x.vectors, np.subtract(x.basis, x.basis[0])]) for x in (self, other)
         )
-        return np.allclose(mine, theirs, rtol=0, atol=1e-6)
+        return np.allclose(mine, theirs, rtol=0, atol=1e-6 * self.spacing)
 
     def is_a(self, kind: str) -> bool:
         """Whether it is 'square' or 'triangular', by its vectors; of another kind by its name."""
@@ -297,10 +298,10 @@ class Lattice:
         while True:
             found = [self.displacements(radius, b)[1] for b in range(self.n_basis)]
             distances = np.linalg.norm(np.concatenate(found), axis=-1)
-            digits = np.round(distances / self.spacing, DISTANCE_DIGITS - 2)
-            _, first = np.unique(digits, return_index=True)
-            if len(first) >= n_shells:
-                return distances[first[:n_shells]]
+            distances.sort()
+            shells = distances[np.diff(distances, prepend=0) > SAME_SHELL * self.spacing]
+            if len(shells) >= n_shells:
+                return shells[:n_shells]
             radius *= 1.5
 
     def bond(self, vector: Sequence[float] | FloatArray, source: int = 0) -> Bond:
@@ -377,7 +378,7 @@ class Lattice:
         """(K, 3) cells and sublattices of the neighbours in a shell, by angle from +x."""
         if not isinstance(shell, int | np.integer) or shell < 1:
             raise ValueError(f"shell: must be a Bond or a number of at least 1, got {shell!r}")
-        distance, near = self.shell_distances(shell)[-1], 1e-6 * self.spacing
+        distance, near = self.shell_distances(shell)[-1], SAME_SHELL * self.spacing
         corners, vectors = self.displacements(distance + near, basis)
         return corners[np.abs(np.linalg.norm(vectors, axis=-1) - distance) < near]
 

@@ -134,6 +134,7 @@ def test_the_path_knows_neither_the_unit_nor_the_cell(kind, shear):
             "spins",
         ),
         (lambda: bands.repeated(SDModel(LATTICES[0], 1.0, filling=0.5), None, 0), "n_phases"),
+        (lambda: bands.band_gap(FREE, UP, 3.5), "n_phases"),
         (lambda: bands.zone_path(LATTICES[0], 2), "n_points"),
         (lambda: bands.bloch_hamiltonian(FREE, UP, [0.1j, 0]), "phases"),
         (lambda: bands.unfolded(FREE, UP, [[np.nan, 0]]), "momenta"),

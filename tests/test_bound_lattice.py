@@ -87,6 +87,14 @@ def run(path, sites, field, guard=None):
     return simulation.quench(path, sites, start, field, EQUATION, 2, 1, guard=guard)
 
 
+def test_the_same_crystal_of_another_name_is_as_good(tmp_path):
+    trained = honeycomb(4, 4)
+    mine = lattice.from_cell(trained.vectors, trained.basis, (5, 4), "mine")
+    field, s = force_field(trained), spins.random(40, seed=3)
+    right = field.on(honeycomb(5, 4)).local_field(s)
+    np.testing.assert_array_equal(field.on(mine).local_field(s), right)
+
+
 @pytest.mark.parametrize("made", [force_field, pair])
 def test_the_lattice_is_the_given_one_else_that_of_the_training_else_square(made):
     field = made(lattice.square(12, 27))

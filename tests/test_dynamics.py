@@ -619,6 +619,25 @@ def test_bad_input_is_refused(call, mentioned):
     laws.assert_refused(call, *mentioned)
 
 
+@every_method
+def test_a_field_may_keep_its_memory_and_work_in_place(method):
+    """What an engine does with its arrays is its own affair."""
+    buffer = torch.empty(16, 3, dtype=torch.float64)
+
+    def kept(s):
+        return buffer.copy_(heisenberg(s))
+
+    def in_place(s):
+        h = heisenberg(s)
+        s.zero_()
+        return h
+
+    given = {"dt": 0.05, "n_steps": 20, "damping": 0.1, "method": method}
+    expected = integrate(STATE, heisenberg, **given)
+    for field in (kept, in_place):
+        np.testing.assert_array_equal(integrate(STATE, field, **given), expected)
+
+
 @pytest.mark.parametrize("method", dynamics.WEIGHTS)
 def test_a_memory_ends_at_the_marks_of_a_trajectory(method):
     """What is resumed at a mark goes on bit for bit, and a run without the mark is another."""

@@ -348,6 +348,14 @@ def test_coefficients_of_a_warm_state_sum_to_the_functions():
     np.testing.assert_allclose(potential, -kT * np.log1p(np.exp((mu - energy) / kT)), atol=1e-12)
 
 
+@pytest.mark.parametrize("mu", [-20.0, 20.0])
+def test_all_levels_are_filled_below_a_chemical_potential_above_them(mu):
+    """Of 32 levels with mean 0 the grand potential is -32 mu, or 0."""
+    model = SDModel(lattice.square(4), 2.0, chemical_potential=mu, electron_kT=0.0)
+    found = kpm.solve(model, spins.random(16, seed=0))
+    assert found.energy == pytest.approx(-32 * max(mu, 0), abs=1e-6)
+
+
 def test_jackson_kernel():
     """g_0 = 1, falling to almost 0; a damped delta function is nowhere negative."""
     g = series.jackson_kernel(50)

@@ -279,6 +279,22 @@ def exchanged(length, triangles=TURNED):
     return lattice.Lattice("triangular", plain.vectors[::-1], plain.basis, plain.shape, triangles)
 
 
+@pytest.mark.parametrize("height", [0.8660254, 0.866025, 0.86603])
+def test_a_crystal_typed_with_few_digits_has_the_shells_of_the_exact_one(height):
+    """Bonds of one shell may differ by what the digits leave out."""
+    typed = lattice.from_cell([[1, 0], [0.5, height]], [[0, 0]], (6, 6), "mine")
+    np.testing.assert_allclose(typed.shell_distances(3), [1, ROOT3, 2], atol=2e-5)
+    assert [len(typed.directed_bonds(shell)) / 36 for shell in (1, 2, 3)] == [6, 6, 6]
+
+
+def test_crystals_are_told_apart_in_any_unit_of_length():
+    a = 3e-10
+    square = lattice.from_cell([[a, 0], [0, a]], [[0, 0]], (6, 6))
+    triangular = lattice.from_cell([[a, 0], [a / 2, a * ROOT3 / 2]], [[0, 0]], (6, 6))
+    assert not square.same_crystal(triangular)
+    assert square.same_crystal(lattice.from_cell(square.vectors, [[0, 0]], (4, 4)))
+
+
 def test_signs_do_not_depend_on_the_order_of_the_vectors():
     plain, other = lattice.triangular(4), exchanged(4)
     for chirality in (-1, 1):

@@ -205,6 +205,15 @@ def test_wall_length_of_a_disc(lat, radius):
     assert observables.wall_density(lat, x) * area == pytest.approx(2 * np.pi * radius, rel=0.02)
 
 
+@pytest.mark.parametrize("ratio", [0.4, 2.6, 3.0])
+def test_wall_length_of_stripes_on_a_rectangular_crystal(ratio):
+    """Stripes of six rows; the estimator is coarse, as few directions are short there."""
+    lat = lattice.from_cell([[1, 0], [0, ratio]], [[0, 0]], (24, 24), "rectangular")
+    for axis, width in enumerate((6, 6 * ratio)):
+        x = np.where((lat.cells[:, axis] // 6) % 2, -1.0, 1.0)
+        assert observables.domain_length(lat, x, "wall") == pytest.approx(width, rel=0.1)
+
+
 @EACH
 @pytest.mark.parametrize("wave", [(1, 0), (0, 1), (1, 1), (1, 2), (2, 1), (3, 1), (-1, 1), (1, -2)])
 def test_wall_length_of_straight_walls_does_not_depend_on_direction(lat, wave):

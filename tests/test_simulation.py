@@ -612,6 +612,11 @@ def test_settings_know_what_is_allowed(call, mentioned):
     laws.assert_refused(lambda: simulation.Settings(**call), *mentioned)
 
 
+def test_an_equation_of_numbers_of_numpy_is_stored(tmp_path):
+    equation = LandauLifshitz(np.float32(0.5), np.int64(1))
+    assert run(tmp_path / "run.h5", equation=equation).header["equation"]["damping"] == 1
+
+
 def test_numbers_of_numpy_tell_where_a_run_comes_from(tmp_path):
     origin = {"a": np.float32(0.5), "b": np.arange(3), "c": {"d": (np.int64(2), "e")}}
     for _ in range(2):
@@ -631,6 +636,19 @@ def test_an_observable_may_be_called_like_the_axis_of_another(tmp_path, names):
         assert opened["x"].shape == (11, 5)
         for name in names:
             np.testing.assert_array_equal(opened[name], found.observables[name])
+
+
+def test_an_observable_may_work_in_place(tmp_path):
+    def lost(_, s):
+        s.zero_()
+        return 0.0
+
+    found = [
+        run(tmp_path / f"{name}.h5", observables=of)
+        for name, of in {"without": {}, "with": {"lost": lost}}.items()
+    ]
+    np.testing.assert_array_equal(found[0].spins, found[1].spins)
+    np.testing.assert_array_equal(found[0].frames, found[1].frames)
 
 
 def test_an_observable_keeps_what_follows_a_whole_number(tmp_path):

@@ -160,7 +160,7 @@ class ForceField(Potential):
                 f"({lattice.name})"
             )
         other = self.view()
-        other._lattice = lattice
+        other._lattice = dataclasses.replace(lattice, name=trained.name)
         return other
 
     def lattice_of(self, n_sites: int) -> Lattice:

@@ -77,7 +77,9 @@ def coefficients(interval: Interval, electron_kT: float, n_moments: int, mu: flo
         filled[:, :2] = (mu > 0) * np.array([[1, 0], [interval.center, interval.half_width]])
         return filled
     if electron_kT == 0:
-        return _step_coefficients(interval, n_moments, mu) * jackson_kernel(n_moments)
+        found = _step_coefficients(interval, n_moments, mu) * jackson_kernel(n_moments)
+        found[1, 0] -= max(mu - interval.upper, 0.0)  # above all levels g = e - mu
+        return found
     x = np.cos(np.pi * (np.arange(2 * n_moments) + 0.5) / (2 * n_moments))
     excess = (interval.center + interval.half_width * x - mu) / electron_kT
     values = np.stack([scipy.special.expit(-excess), -electron_kT * np.logaddexp(0, -excess)])

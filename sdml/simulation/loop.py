@@ -138,8 +138,8 @@ class _Motion:
     def _observed(self, function: Observable, spins: Tensor) -> Tensor:
         """One configuration at a time: what a function makes of a batch is its own affair."""
         if spins.ndim == 2:
-            return _row(function(self.lattice, spins))
-        return torch.stack([_row(function(self.lattice, s)) for s in spins])
+            return _row(function(self.lattice, spins.clone()))
+        return torch.stack([_row(function(self.lattice, s)) for s in spins.clone()])
 
     def frame(self, spins: Tensor) -> NDArray[Any]:
         return spins.to(getattr(torch, self.settings.frame_dtype)).cpu().numpy()

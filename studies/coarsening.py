@@ -69,6 +69,7 @@ COARSENING = (
     "256 1 2 3 4 --kT 0.005 --time 500",
     "256 1 --damping 0.1 --time 800",
     "256 2 3 4 --damping 0.1 --time 632",
+    "256 1 2 3 4 --damping 0.05 --method neutral --time 650",
     "512 1 2 3 4 --time 1300",
     "512 1 2 3 4 --damping 0.05 --method neutral --time 1300",
     "96 1 2 --time 400",
@@ -76,12 +77,15 @@ COARSENING = (
     "96 1 2 --time 400 --force-field kpm --label kpm",
     "192 1 3 4 5 --time 300 --force-field kpm --label kpm",
     "256 1 2 3 4 --time 600 --force-field triangular_paper --label paper",
+    "256 1 2 3 4 --time 800 --force-field triangular_paper --label paper --damping 0.05 "
+    "--method neutral",
 )
 TIME_STEPS = (
     "128 1 3 4 5 --damping 0.05 --dt 1 --time 487",
     "128 4 5 --damping 0.05 --time 474",
     "128 1 3 4 5 --damping 0.05 --time 474 --method neutral",
     "128 1 3 4 5 --time 230 --method neutral",
+    "256 1 2 3 4 --damping 0.05 --dt 1 --time 565",
 )
 REFERENCE = {NAME: COARSENING, "time_steps": TIME_STEPS}
 """What `run` is asked for by `all`, by output."""

@@ -4,12 +4,12 @@
     python studies/walls.py --networks [--starts 2] [--output NAME]
 
 Straight walls along rows of nearest neighbours (0 degrees), perpendicular to rows (30 degrees) and
-in between (19.1 degrees), in cells of several widths and lengths; the energy is the lowest of
-states relaxed from the most promising relative rotations of the two domains. Fields are averaged
+in between (13.9 and 19.1 degrees), in cells of several widths and lengths; the energy is the lowest
+of states relaxed from the most promising relative rotations of the two domains. Fields are averaged
 over boundary twists, which doubles the cell in both directions: a wall's edge channels need its
-length (2 % between 6 and 8 sites of a row, 8 % at 19.1 degrees). Six minutes on one core.
-``--output`` writes
-data/reference/NAME.json.
+length (2 % between 6 and 8 sites of a row; 10 % between 2 and 6 periods at 19.1 degrees, 13 %
+between 4 and 8 at 30). Half an hour on one busy core.
+``--output`` writes data/reference/NAME.json.
 
 ``--networks`` adds the part ``networks`` to that file: the energies that every released network
 gives to the same walls, one cell a direction, and to uniform orders. A wall counts as exact fields
@@ -35,8 +35,9 @@ from sdml.model import PAPER_CASES, SDModel
 MODEL = PAPER_CASES["triangular"]
 CELLS = {
     (1, 0): ((4, 16), (4, 20), (6, 16), (8, 16)),
-    (2, 1): ((2, 44), (2, 52), (4, 44)),
-    (1, 1): ((4, 28), (4, 36)),
+    (3, 1): ((2, 60), (4, 60)),
+    (2, 1): ((2, 44), (2, 52), (4, 44), (6, 44)),
+    (1, 1): ((4, 28), (4, 36), (8, 28)),
 }
 N_RANDOM = 8
 RELAXATION = {"n_steps": 100, "tolerance": 1e-3, "seed": 0}
@@ -171,7 +172,9 @@ def main() -> None:
         for length, width in cells
     ]
     origin["seconds"] = round(time.perf_counter() - begin)
-    results.save_reference(given.output, {"origin": origin, "walls": rows})
+    path = files.reference() / f"{given.output}.json"
+    stored = files.loaded(path) if given.output and path.exists() else {}
+    results.save_reference(given.output, stored | {"origin": origin, "walls": rows})
 
 
 if __name__ == "__main__":

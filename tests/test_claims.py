@@ -35,8 +35,8 @@ def growth_exponent():
 
 
 def wall_directions():
-    main = growths.main_quench(growths.load(files.reference() / "coarsening.json"))
-    return main.observables["wall_harmonics"][:, -1, 1, 0].mean()
+    main, *_, chosen = coarsening()
+    return main.observables["wall_harmonics"][:, chosen[-1], 1, 0].mean()
 
 
 def dynamical_scaling():

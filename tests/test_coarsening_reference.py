@@ -213,14 +213,26 @@ def test_a_summary_says_what_is_excluded():
     assert found["excluded"] == "1/2"
 
 
-def test_the_main_quench_has_most_seeds_and_laws_need_times(stored):
+def test_the_main_quench_is_the_largest_and_laws_need_times(stored):
     few, tiny = row(256, n_seeds=1) | {"name": "main_256"}, row(24) | {"name": "main_24"}
     sets = reference.load(stored(tiny, row(), few, row(kT=0.01) | {"name": "main_kT"}))
-    assert reference.main_quench(sets).name == "main_128"
+    assert reference.main_quench(sets).name == "main_256"
     laws_found = reference.laws(sets, rule="wall")
-    assert list(laws_found) == ["$128^2$", "$256^2$", "$128^2$, $kT$ = 0.01"]
-    alone = reference.summary(laws_found["$256^2$"])
+    assert list(laws_found) == ["$128^2$", "$128^2$, $kT$ = 0.01"]
+    alone = reference.summary(sets["main_256"].law(rule="wall"))
     assert "[" not in alone["n, plain"] and alone["excluded"] == "none"
+
+
+def test_sets_are_cut_to_equal_lengths(stored):
+    history = reference.load(stored(row()))["main_128"]
+    time, lengths = history.late(rule="wall")
+    low, high = lengths.mean(0)[[1, -1]]
+    inner, cut = history.late(rule="wall", between=(low, high))
+    np.testing.assert_array_equal(inner, time[1:-1])
+    np.testing.assert_array_equal(cut, lengths[:, 1:-1])
+    sets, n = {"main": history}, len(inner)
+    kept = [reference.laws(sets, k, rule="wall", between=(low, high)) for k in (n, n + 1)]
+    assert kept[0][history.label]["range"] == (cut.mean(0)[0], cut.mean(0)[-1]) and not kept[1]
 
 
 def test_what_is_no_history_is_refused(stored, tmp_path):

@@ -55,15 +55,6 @@ def test_a_transition_has_a_colour_a_size_and_open_symbols_on_cooling(axes):
     np.testing.assert_allclose(lines[2].get_ydata(), [0.18, 0.36])
 
 
-def test_areas_name_their_domains_on_the_empty_panel(axes):
-    run = {"shape": "circle", "radius": 20.0, "time": [0, 1], "area": [[9.0, 4.0], [9.0, 6.0]]}
-    run["equation"] = {"damping": 0.3}
-    curves.areas(axes[0], [run, run | {"radius": 40.0}], axes[1])
-    assert labels(axes[1]) == ["circle, 20, 0.3", "circle, 40, 0.3"]
-    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), [0, 4])
-    assert axes[0].get_legend() is None and axes[0].get_ylim()[0] == 0
-
-
 def test_overlaps_and_shares(axes):
     passed, kept = np.array([1.0, 10.0]), np.array([1.0, 0.5])
     curves.overlaps(axes[0], {"exact": (passed, kept)}, "s:")

@@ -20,8 +20,8 @@ FloatArray = NDArray[np.float64]
 FORMED = 0.4
 """Mean |chi| of a site from which domains coarsen, of 0.77 in perfect order; it forms before."""
 USUAL = {"dt": 2.0, "damping": 0.3, "kT": 0.0, "method": "adams"}
-N_TIMES = 6
-"""Fewest times to which a law is fitted."""
+N_SEEDS, N_TIMES = 3, 6
+"""Fewest seeds and times to which a law is fitted."""
 HEIGHT = 0.75**0.5
 """Of a row of the triangular lattice."""
 PER_DECADE = 16
@@ -93,41 +93,51 @@ class History:
         return self.observables["lengths"][..., self.estimators.index(estimator)]
 
     def late(
-        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
+        self,
+        estimator: str = "wall",
+        rule: str = "moment",
+        order: float = FORMED,
+        between: tuple[float, float] = (0.0, np.inf),
     ) -> tuple[FloatArray, FloatArray]:
         """Times (k,) of coarsening that are free of the box, and lengths (n_seeds, k).
 
         ``rule`` names the estimator that :func:`growth.usable` compares with a quarter of the box:
         'moment', which is 2 pi / <q>, or the weaker 'wall'. Times begin when the mean |chi| of a
         site reaches ``order``, at the same order for all settings; Ising domains have it at once.
+        The mean wall length lies ``between`` the two given: sets can be cut alike.
         """
         free = growth.usable(self.lengths(rule), self.observables["imbalance"], self.box_length)
         chirality = self.observables.get("chirality", np.full((1, len(self.time)), np.inf))
         kept = free & np.logical_or.accumulate(chirality.mean(0) >= order)
+        mean = self.lengths().mean(0)
+        kept &= (mean >= between[0]) & (mean < between[1])
         return self.time[kept], self.lengths(estimator)[:, kept]
 
-    def mean_length(
-        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def mean_length(self, **cut: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Times (k,), mean over the seeds and its standard error, see :meth:`late`.
 
         The error is nan for a single seed.
         """
-        time, lengths = self.late(estimator, rule, order)
+        time, lengths = self.late(**cut)
         n = len(lengths)
         error = lengths.std(0, ddof=1) / n**0.5 if n > 1 else np.full(len(time), np.nan)
         return time, lengths.mean(0), error
 
-    def law(
-        self, estimator: str = "wall", rule: str = "moment", order: float = FORMED
-    ) -> dict[str, Any]:
-        """Seeds, last time, range of the mean length, and the exponent by the three laws.
+    def local_exponents(self, window: int = 4) -> tuple[FloatArray, list[growth.Estimate]]:
+        """Mean lengths (k,), and d ln L / d ln t there, in windows of times as of :meth:`late`."""
+        time, lengths = map(np.log, self.late())
+        at, slopes = growth.local_slopes(time, lengths, window=window)
+        return np.exp(np.interp(at, time, lengths.mean(0))), slopes
 
+    def law(self, **cut: Any) -> dict[str, Any]:
+        """Seeds, times, range of the mean length, and the exponent by the three laws.
+
+        Of the times and lengths of :meth:`late`, which takes ``cut``.
         ``plain``, ``offset`` and ``origin`` are (n, low, high) of the laws of
         :mod:`sdml.coarsening.growth`; ``L0`` and ``A`` are constants of the second, ``t_s`` is one
         of the third.
         """
-        time, lengths = self.late(estimator, rule, order)
+        time, lengths = self.late(**cut)
         found = {name: growth.interval(name, time, lengths) for name in growth.PARAMETERS}
         mean = lengths.mean(0)
         return {
@@ -196,19 +206,22 @@ def ratio(
 
 
 def laws(
-    sets: Mapping[str, History], rule: str = "moment", order: float = FORMED
+    sets: Mapping[str, History], n_times: int = N_TIMES, **cut: Any
 ) -> dict[str, dict[str, Any]]:
-    """:meth:`History.law` by label, of all quenches that have N_TIMES or more."""
+    """:meth:`History.law` by label, of all quenches of N_SEEDS and ``n_times`` or more.
+
+    Times and lengths are those of :meth:`History.late`, which takes ``cut``.
+    """
     return {
-        history.label: history.law(rule=rule, order=order)
+        history.label: history.law(**cut)
         for history in sets.values()
-        if len(history.late(rule=rule, order=order)[0]) >= N_TIMES
+        if len(history.seeds) >= N_SEEDS and len(history.late(**cut)[0]) >= n_times
     }
 
 
 def main_quench(sets: Mapping[str, History]) -> History:
-    """The main quench of most seeds, of the largest size among equals."""
-    return max((h for h in sets.values() if h.usual), key=lambda h: (len(h.seeds), h.length))
+    """The largest of the main quenches."""
+    return max((h for h in sets.values() if h.usual), key=lambda h: h.length)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, History]:

@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from sdml.plotting.style import TIME, Style
+from sdml.plotting.style import Style
 
 __all__ = [
-    "areas",
     "electron_histogram",
     "estimates",
     "growth_laws",
@@ -51,7 +50,7 @@ def estimates(axes: Axes, x: Any, found: Sequence[Any]) -> Axes:
 
 
 def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
-    """S(q), drawn already, then L(t), local exponents against L, and the exponents by law.
+    """S(q), drawn but for a guide, then L(t), local exponents against L, and exponents by law.
 
     ``drawn`` is label -> (time, length, fit), (length, slopes), law; slopes as for
     :func:`estimates`, law as of :meth:`reference.History.law`.
@@ -64,22 +63,24 @@ def growth_laws(axes: Sequence[Axes], drawn: Mapping[str, Any]) -> None:
         for j, (name, mark) in enumerate({"plain": "o", "offset": "s", "origin": "^"}.items()):
             value, low, high = law[name]
             bar: Style = {"xerr": [[value - low], [high - value]], "fmt": f"C{k}{mark}", "ms": 3}
-            exponents.errorbar(value, k + 0.25 * (j - 1), **bar, label=name if k == 0 else None)
+            exponents.errorbar(value, k + 0.25 * (j - 1), **bar)
     for n, dash in ((1, "--"), (0.5, ":")):
         time = np.array([60.0, 400.0])
         guide = 9 * (time / 60) ** n
         lengths.loglog(time, guide, "k" + dash, lw=1, label=rf"$\propto t^{{{n:g}}}$")
         local.axhline(n, color="k", ls=dash, lw=1)
         exponents.axvline(n, color="k", ls=dash, lw=1)
+    q = np.array([0.5, 2.0])
+    structure.loglog(q, 60 * q**-3, "k:", label=r"$\propto q^{-3}$")
     structure.set(xlabel="$q$", ylabel=r"$S_\chi(q)$")
     lengths.set(xlabel=r"$t$ ($\hbar/t$; sweeps)", ylabel="length $L$")
     local.set(xscale="log", xlabel="length $L$", ylabel=r"$d\ln L\,/\,d\ln t$", ylim=(0, 1.8))
     for axis in (local.xaxis, lengths.yaxis):
         axis.set_ticks([5, 10, 20, 40], ["5", "10", "20", "40"])
         axis.minorticks_off()
-    exponents.set_yticks(range(len(drawn)), drawn, fontsize="xx-small")
-    exponents.set(xlabel="exponent $n$", xlim=(0, 1.4), ylim=(len(drawn) - 0.4, -0.6))
-    for panel in (structure, lengths, exponents):
+    exponents.set_yticks(range(len(drawn)), drawn, fontsize="x-small")
+    exponents.set(xlabel="exponent $n$", xlim=(-0.1, 1.4), ylim=(len(drawn) - 0.4, -0.6))
+    for panel in (structure, lengths):
         panel.legend(fontsize="xx-small", handlelength=1.2)
 
 
@@ -112,23 +113,6 @@ def transition(axes: Sequence[Axes], table: Any, names: Mapping[str, str]) -> Se
     for panel, label in zip(axes, names.values(), strict=True):
         panel.set(xlabel="$kT$ (t)", ylabel=label)
     axes[0].legend(fontsize="xx-small")
-    return axes
-
-
-def areas(axes: Axes, runs: Sequence[Mapping[str, Any]], legend: Axes) -> Axes:
-    """Area that single domains have lost, the mean over seeds of ``area`` (n_seeds, n_times).
-
-    ``legend`` is an empty panel for the names.
-    """
-    for run in runs:
-        name = f"{run['shape']}, {run['radius']:g}, {run['equation']['damping']:g}"
-        area = np.mean(run["area"], axis=0)
-        axes.plot(run["time"], area[0] - area, label=name)
-    axes.set(xlabel=TIME, ylabel="area lost (sites)", ylim=(0, None))
-    legend.set_axis_off()
-    legend.legend(
-        *axes.get_legend_handles_labels(), title=r"domain, radius, $\alpha$", loc="center left"
-    )
     return axes
 
 

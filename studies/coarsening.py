@@ -16,8 +16,8 @@ of kT = sigma^2 dt (1 + alpha^2) / (2 alpha), 1.5e-4 t at most; 96 x 96 sites to
 ten minutes. `collect` writes data/reference/OUTPUT.json (histories of all runs) and OUTPUT.h5
 (curves of all, and maps of one seed of each set); with `--add` the sets and seeds that are stored
 there and have no stores in the folder stay, so that a seed can be added by itself. `all` makes
-every run of a stored reference and collects them: of coarsening in about 28 hours of one core
-(most of them for 512 x 512 sites), of time_steps, which lie beside them, in half an hour.
+every run of a stored reference and collects them: of coarsening in about 30 hours of one core
+(most of them for 512 x 512 sites), of time_steps, which lie beside them, in two hours.
 """
 
 import argparse

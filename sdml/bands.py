@@ -241,7 +241,7 @@ def chern_number(model: SDModel, spins: Any, n_phases: int = 12) -> int:
 def _grid(n_phases: int, smallest: int = 3) -> FloatArray:
     """(n, n, 2) phases in [0, 2 pi)."""
     if n_phases < smallest or n_phases % 1:
-        raise ValueError(f"n_phases: must be at least {smallest}, got {n_phases}")
+        raise ValueError(f"n_phases: must be a whole number >= {smallest}, got {n_phases}")
     theta = 2 * np.pi * np.arange(n_phases) / n_phases
     return np.stack(np.meshgrid(theta, theta, indexing="ij"), axis=-1)
 

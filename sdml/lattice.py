@@ -63,6 +63,7 @@ LIEB_TRIANGLES: tuple[Triangle, ...] = (
 )
 DISTANCE_DIGITS = 9
 SAME_SHELL = 1e-5
+"""Of the spacing: distances that differ by less, as typed digits let them, are one shell."""
 
 
 @dataclass(frozen=True)

@@ -252,9 +252,8 @@ def _lines(
     lattice: Lattice,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Steps (k, 2) of the lattice lines, their lengths (k,) and shares of all directions (k,)."""
-    corners, vectors = lattice.displacements(
-        LINE_REACH * np.linalg.norm(lattice.reduced_vectors, axis=-1).max()
-    )
+    longest = np.linalg.norm(lattice.reduced_vectors, axis=-1).max()
+    corners, vectors = lattice.displacements(LINE_REACH * longest)
     primitive = (np.gcd(corners[:, 0], corners[:, 1]) == 1) & (corners[:, 2] == 0)
     angle = np.arctan2(vectors[:, 1], vectors[:, 0])
     half = np.flatnonzero(primitive & (angle > -1e-9) & (angle < np.pi - 1e-9))

@@ -28,7 +28,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 PARAMETERS = {"plain": ("A", "n"), "offset": ("A", "n", "L0"), "origin": ("A", "n", "t_s")}
-STARTING_EXPONENTS = (0.35, 0.6, 1.0)
+STARTING_EXPONENT = 0.6
 BOUNDS = 0.05, 4.0
 """Of the exponent."""
 SMALLEST = 1e-9
@@ -97,10 +97,8 @@ def interval(
     if len(t) <= len(PARAMETERS[law]):
         raise ValueError(f"time: {len(t)} values are too few for the law {law!r}")
 
-    whole = _fitted(law, t, np.log(L).mean(0))
-
     def parameters(chosen: NDArray[np.int64]) -> FloatArray:
-        return _fitted(law, t, np.log(L[chosen]).mean(0), whole)
+        return _fitted(law, t, np.log(L[chosen]).mean(0))
 
     found = bootstrap(parameters, len(L), n_resamples, seed)
     return dict(zip(PARAMETERS[law], found, strict=True))
@@ -164,20 +162,27 @@ def resampled(
 
 
 def _curve(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
-    amplitude, n = x[:2]
+    """L(t) of a law, given by n, ln L at the first time and the rise of ln L up to the last."""
+    n, first, last = x[0], np.exp(x[1]), np.exp(x[1] + x[2])
+    if law == "origin":  # L^(1/n) is linear in t
+        first, last = first ** (1 / n), last ** (1 / n)
+        return np.asarray((first + (last - first) * (t - t[0]) / (t[-1] - t[0])) ** n)
+    return np.asarray(first + (last - first) * (t**n - t[0] ** n) / (t[-1] ** n - t[0] ** n))
+
+
+def _parameters(law: str, x: FloatArray, t: FloatArray) -> FloatArray:
+    """A, n and the constant of the same law."""
+    n, first, last = x[0], np.exp(x[1]), np.exp(x[1] + x[2])
     if law == "origin":
-        return np.asarray(amplitude * np.maximum(t - x[2], SMALLEST) ** n)
-    return np.maximum(x[2] + amplitude * t**n, SMALLEST)
+        first, last = first ** (1 / n), last ** (1 / n)
+        slope = (last - first) / (t[-1] - t[0])
+        return np.array([slope**n, n, t[0] - first / slope])
+    amplitude = (last - first) / (t[-1] ** n - t[0] ** n)
+    return np.array([amplitude, n, first - amplitude * t[0] ** n])
 
 
-def _fitted(
-    law: str, t: FloatArray, mean: FloatArray, near: FloatArray | None = None
-) -> FloatArray:
-    """Parameters (k,) from the seeds' mean of ln L.
-
-    The search starts ``near`` given ones, or from straight lines for each of a few n: L against
-    t^n, or L^(1/n) against t.
-    """
+def _fitted(law: str, t: FloatArray, mean: FloatArray) -> FloatArray:
+    """Parameters (k,) from the seeds' mean of ln L."""
     if law == "plain":
         n, constant = np.polyfit(np.log(t), mean, 1)
         return np.array([np.exp(constant), n])
@@ -185,26 +190,10 @@ def _fitted(
     def residual(x: FloatArray) -> FloatArray:
         return mean - np.log(_curve(law, x, t))
 
-    highest = t[0] * (1 - SMALLEST) if law == "origin" else np.inf
-    bounds = ([0, BOUNDS[0], -np.inf], [np.inf, BOUNDS[1], highest])
-    starts = (
-        [_line(law, n, t, np.exp(mean)) for n in STARTING_EXPONENTS] if near is None else [near]
-    )
-    found = [
-        least_squares(residual, np.clip(start, *bounds), bounds=bounds, x_scale="jac")
-        for start in starts
-    ]
-    best: FloatArray = min(found, key=lambda result: result.cost).x
-    return best
-
-
-def _line(law: str, n: float, t: FloatArray, L: FloatArray) -> list[float]:
-    """A, n and the constant of a straight line for a given exponent."""
-    if law == "offset":
-        slope, constant = np.polyfit(t**n, L, 1, w=1 / L)
-        return [slope, n, constant]
-    slope, constant = np.polyfit(t, L ** (1 / n), 1)
-    return [abs(slope) ** n, n, -constant / slope]
+    # Lengths at both ends are well known where A, n and the constant together are not.
+    bounds = ([BOUNDS[0], -np.inf, SMALLEST], [BOUNDS[1], np.inf, np.inf])
+    start = [STARTING_EXPONENT, mean[0], max(mean[-1] - mean[0], 2 * SMALLEST)]
+    return _parameters(law, least_squares(residual, start, bounds=bounds).x, t)
 
 
 def _table(values: ArrayLike, argument: str = "lengths") -> FloatArray:

@@ -42,8 +42,8 @@ STANDINGS = {"S": "stated", "M": "from a summary", "D": "derived", "R": "recalle
 VERDICTS = ("reproduced", "consistent", "differs", "not found", "open")
 UNITS = "energies t, times hbar / t, lengths lattice constants, costs seconds"
 PACKAGES = ("torch", "numpy", "scipy", "numba", "h5py", "matplotlib", "papermill")
-FIGURE_STAMPS = {"pdf": "CreationDate", "png": "Software"}
-"""Formats of a figure, and what each would write of the time or the version that drew it."""
+FORMATS = {"pdf": ("CreationDate", 400), "png": ("Software", 200)}
+"""Of figures: what each would write of time or version, and does not, and pixels per inch."""
 NONE = "–"
 
 # --- one claim ----------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def in_short(value: str | float | None) -> str:
 
 
 def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
-    """Write ``name.pdf``, ``name.png`` (200 dpi) and sidecar ``name.json`` into this run's figures.
+    """Write ``name.pdf``, ``name.png`` and sidecar ``name.json`` into this run's figures.
 
     The same figure gives the same bytes: no time stamps are written.
 
@@ -196,9 +196,9 @@ def save_figure(figure: Any, name: str, caption: str, **details: Any) -> None:
     profile_rank(sidecar["profile"])
     text = files.json_text(sidecar)
     folder = files.build() / "figures"
-    for ending, stamp in FIGURE_STAMPS.items():
+    for ending, (stamp, dpi) in FORMATS.items():
         stream = BytesIO()
-        figure.savefig(stream, format=ending, dpi=200, metadata={stamp: None})
+        figure.savefig(stream, format=ending, dpi=dpi, metadata={stamp: None})
         files.write_bytes(folder / f"{name}.{ending}", stream.getvalue())
     files.write_text(folder / f"{name}.json", text)
 
@@ -350,7 +350,7 @@ def _publish_figure(sidecar: Path) -> bool:
     profiles = [files.loaded(path)["profile"] for path in (sidecar, old) if path.exists()]
     if profile_rank(profiles[0]) < profile_rank(profiles[-1]):
         return False
-    for ending in (*FIGURE_STAMPS, "json"):
+    for ending in (*FORMATS, "json"):
         source = sidecar.with_suffix(f".{ending}")
         files.write_bytes(files.figures() / source.name, source.read_bytes())
     return True

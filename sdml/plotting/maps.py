@@ -31,6 +31,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 ORDERED = round(float(TETRAHEDRAL_CHIRALITY), 2)
 """Where the scale of chirality ends: 4 / (3 sqrt 3), tetrahedral order, in two digits."""
+LARGE = 10_000
+"""Sites from which on a map is too slow to draw, and too large to keep, as vectors."""
 
 
 def wrapped_positions(lattice: Lattice) -> FloatArray:
@@ -46,13 +48,14 @@ def wrapped_positions(lattice: Lattice) -> FloatArray:
 def site_map(axes: Axes, lattice: Lattice, values: NDArray[Any], **style: Any) -> PolyCollection:
     """Values (N,) as filled cells: the points of the plane closest to a site have its color.
 
-    Cells of masked values, nan and infinity stay blank. ValueError for values that are not real
-    numbers, one a site.
+    Cells of masked values, nan and infinity stay blank. Large maps are pixels in a PDF, which has
+    vectors else. ValueError for values that are not real numbers, one a site.
     """
     outlines = [_cell_outline(lattice, b) for b in range(lattice.n_basis)]
     places = zip(wrapped_positions(lattice), lattice.sublattices, strict=True)
     cells = [place + outlines[b] for place, b in places]
-    artist = PolyCollection(cells, array=_shown(lattice, values), linewidths=0.3, **style)
+    style = {"linewidths": 0.3, "rasterized": len(cells) > LARGE} | style
+    artist = PolyCollection(cells, array=_shown(lattice, values), **style)
     artist.set_edgecolor("face")
     axes.add_collection(artist)
     unframed(axes, margin=0)

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdml.spins import Seed, as_tensor, like, real_tensor, seed_number, transverse_part
+from sdml.spins import Seed, as_tensor, like, real_array, real_tensor, seed_number, transverse_part
 
 LocalField = Callable[[Tensor], Any]
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -65,7 +65,7 @@ class LandauLifshitz:
 
     def __post_init__(self) -> None:
         for name in ("dt", "damping", "kT"):  # numpy's would not go into the headers of stores
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, float(real_array(getattr(self, name), name)))
         if not (self.dt > 0 and self.dt < float("inf")):
             raise ValueError(f"dt: must be positive and finite, got {self.dt}")
         for name in ("damping", "kT"):

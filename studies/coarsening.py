@@ -75,16 +75,16 @@ COARSENING = (
     "96 1 2 --time 400",
     "96 1 2 --time 400 --force-field triangular_2 --label second",
     "96 1 2 --time 400 --force-field kpm --label kpm",
-    "192 1 3 4 5 --time 300 --force-field kpm --label kpm",
+    "192 1 2 3 4 5 --time 300 --force-field kpm --label kpm",
     "256 1 2 3 4 --time 600 --force-field triangular_paper --label paper",
     "256 1 2 3 4 --time 800 --force-field triangular_paper --label paper --damping 0.05 "
     "--method neutral",
 )
 TIME_STEPS = (
-    "128 1 3 4 5 --damping 0.05 --dt 1 --time 487",
+    "128 1 2 3 4 5 --damping 0.05 --dt 1 --time 487",
     "128 4 5 --damping 0.05 --time 474",
-    "128 1 3 4 5 --damping 0.05 --time 474 --method neutral",
-    "128 1 3 4 5 --time 230 --method neutral",
+    "128 1 2 3 4 5 --damping 0.05 --time 474 --method neutral",
+    "128 1 2 3 4 5 --time 230 --method neutral",
     "256 1 2 3 4 --damping 0.05 --dt 1 --time 565",
 )
 REFERENCE = {NAME: COARSENING, "time_steps": TIME_STEPS}

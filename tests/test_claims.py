@@ -22,12 +22,13 @@ def stored(name):
 
 @functools.cache
 def coarsening():
-    """The largest quench of the usual settings, its C and S, and the times within the box rule."""
+    """The largest quench of the usual settings, its C and S, and the times that are fitted."""
     main = growths.load(files.reference() / "coarsening.json")["main_512_dt2_a0.3_kT0"]
     with h5py.File(files.reference() / "coarsening.h5") as file:
         curves = [file[main.name][name][()] for name in ("correlation", "structure")]
     within = 3.4 * main.lengths().mean(0) < main.box_length / 4
-    return main, *curves, np.flatnonzero((main.time >= 200) & within)
+    formed = main.observables["chirality"].mean(0) >= 0.4
+    return main, *curves, np.flatnonzero(formed & within)
 
 
 def growth_exponent():

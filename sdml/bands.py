@@ -32,13 +32,6 @@ from sdml.spins import one_configuration, real_tensor
 FloatArray = NDArray[np.float64]
 SQUARE = {"Γ": (0, 0), "X": (1 / 2, 0), "M": (1 / 2, 1 / 2)}
 HEXAGON = {"Γ": (0, 0), "K": (2 / 3, 1 / 3), "M": (1 / 2, 0)}
-CORNERS = {
-    "square": SQUARE,
-    "lieb": SQUARE,
-    "triangular": HEXAGON,
-    "honeycomb": HEXAGON,
-    "kagome": HEXAGON,
-}
 """Corners of the path through the zone, in reciprocal vectors; the path returns to the first."""
 
 
@@ -119,14 +112,19 @@ def zone_path(lattice: Lattice, n_points: int = 90) -> ZonePath:
     Raises
     ------
     ValueError
-        A lattice without a known zone, or fewer than 3 points.
+        The zone is neither a square nor a regular hexagon, or fewer than 3 points.
     """
-    if lattice.name not in CORNERS:
-        raise ValueError(f"lattice: must be one of {sorted(CORNERS)}, got {lattice.name!r}")
+    a = lattice.reduced_vectors / lattice.spacing
+    fits = [np.allclose(a @ a.T, [[1, x], [x, 1]], atol=1e-4) for x in (0, 1 / 2)]
+    if not any(fits):
+        raise ValueError(
+            f"lattice: its zone must be a square or a regular hexagon, got {lattice.vectors}"
+        )
     if n_points < 3:
         raise ValueError(f"n_points: must be at least 3, got {n_points}")
-    labels = (*CORNERS[lattice.name], "Γ")
-    corners = np.array([CORNERS[lattice.name][name] for name in labels])
+    zone = HEXAGON if fits[1] else SQUARE
+    labels = (*zone, "Γ")
+    corners = np.array([zone[name] for name in labels])
     corners = corners @ (2 * np.pi * np.linalg.inv(lattice.reduced_vectors).T)
     ticks = np.append(0, np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum())
     # The corners themselves are among the points: levels cross there.

@@ -118,12 +118,16 @@ def test_the_unit_of_energy_does_not_matter(scale, kT):
 def test_the_path_knows_neither_the_unit_nor_the_cell(kind, shear):
     plain = getattr(lattice, kind)(4)
     vectors = 3 * np.array(shear) @ np.array(plain.vectors)
-    found = bands.zone_path(lattice.from_cell(vectors, [[0, 0]], (4, 4), kind), 30)
+    found = bands.zone_path(lattice.from_cell(vectors, [[0, 0]], (4, 4)), 30)
     expected = bands.zone_path(plain, 30)
     np.testing.assert_allclose(3 * found.ticks, expected.ticks)
     around = plain.displacements(1.01)[1]
     energies = [np.cos(q @ around.T).sum(-1) for q in (3 * found.momenta, expected.momenta)]
     np.testing.assert_allclose(*energies, atol=1e-9)
+
+
+OBLONG = lattice.from_cell([[1, 0], [0, 2]], [[0, 0]], (2, 2), "square")
+OBLIQUE = lattice.from_cell([[1, 0], [0.3, 0.9]], [[0, 0]], (2, 2), "triangular")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,8 @@ def test_the_path_knows_neither_the_unit_nor_the_cell(kind, shear):
         (lambda: bands.spectral_function(bands.spectrum(FREE, UP), [0j], 0.1), "energies"),
         (lambda: bands.spectral_function(bands.spectrum(FREE, UP), [0.0], 0.0), "width"),
         (lambda: bands.repeated(FREE, UP[None]), "spins"),
-        (lambda: bands.zone_path(lattice.from_cell([[1, 0], [0, 2]], [[0, 0]], (2, 2))), "lattice"),
+        (lambda: bands.zone_path(OBLONG), "lattice"),
+        (lambda: bands.zone_path(OBLIQUE), "lattice"),
     ],
 )
 def test_bad_arguments_are_named(call, name):

@@ -125,8 +125,9 @@ def train(
     report : callable, optional
         Gets the record of every epoch.
     checkpoint : path, optional
-        Safetensors file written after every epoch. If it is there the run goes on from it, and
-        ends with the same weights, bit for bit, as a run that was never interrupted.
+        Safetensors file written after every epoch. If it is there the run goes on from it,
+        whatever the weights of ``forcefield`` are, and ends with the same weights, bit for bit, as
+        a run that was never interrupted.
 
     Returns
     -------

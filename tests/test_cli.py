@@ -330,6 +330,16 @@ def test_training_needs_a_place_and_a_judge(stores, tmp_path, monkeypatch, capsy
     assert not list(tmp_path.iterdir())
 
 
+def test_nothing_is_judged_by_what_it_learned(stores, tmp_path, capsys):
+    copied = shutil.copy(stores[-1], tmp_path / "judge.h5")
+    told = str(copied)
+    assert train(stores, tmp_path / "ff.safetensors", *MOMENTS, "--judge", told) == 2
+    caught = capsys.readouterr()
+    assert caught.err.startswith("sdml train: --judge: must hold no spins") and told in caught.err
+    assert "epoch" not in caught.out
+    assert [path.name for path in tmp_path.iterdir()] == ["judge.h5"]
+
+
 @pytest.mark.parametrize("option", ["--output", "--checkpoint"])
 @pytest.mark.parametrize(
     ("target", "allowed"), [(".", "must be a file"), ("taken/ff", "can be made and written to")]

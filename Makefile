@@ -112,6 +112,7 @@ reference: $(STAMP) ## make the long runs behind notebooks 05 and 06 anew, from 
 	$(one_thread) $(BIN)/python studies/transition.py run 12 18
 	$(one_thread) $(BIN)/python studies/transition.py run 24 --between 0.024 0.033
 	$(one_thread) $(BIN)/python studies/transition.py collect
+	for part in '' --networks --turns; do $(one_thread) $(BIN)/python studies/walls.py $$part --output walls || exit 1; done
 	$(one_thread) $(BIN)/python studies/shrinking.py all
 	$(one_thread) $(BIN)/python studies/arrest.py all
 

@@ -2,19 +2,23 @@
 
     python studies/shrinking.py run [--radius 20] [--kT 0] [--damping 0.3] [--time 1000]
                                     [--shapes circle ...] [--seeds 0 ...] [--method adams]
+                                    [--turned two-fold]
     python studies/shrinking.py collect [--add] [--output shrinking]
     python studies/shrinking.py all     # those of `REFERENCE`, then collect
 
 The released force field of the triangular lattice (J = 3, filling 0.25) relaxes a domain of one
 chirality in the other: half the lattice between straight walls along rows of nearest neighbours or
-across them, a circle, and hexagons with sides along rows or across. The domain starts turned by
-the rotation of the cube of lowest energy. If walls move by their curvature, or a side recedes by
-kinks from its corners at a rate that does not depend on its length, a closed domain loses area at a
-constant rate; if corners moved at a constant speed the square root of the area would fall linearly.
+across them, a circle, and hexagons with sides along rows or across. The spins of the domain start
+turned against those outside: `three-fold`, by 120 degrees about (1, 1, 1), which makes walls across
+rows cheap in all three directions, or `two-fold`, by the rotation of the cube of lowest energy
+before the walls relax, 180 degrees about (1, -1, 0) or alike, which makes one of the directions
+dear (`walls.py --turns`). If walls move by their curvature, or a side recedes by kinks from its
+corners at a rate that does not depend on its length, a closed domain loses area at a constant rate;
+if corners moved at a constant speed the square root of the area would fall linearly.
 The noise of the first spins differs from seed to seed. A shape of radius 20 takes about a minute of
-one core, one of radius 80 to t = 2800 an hour. A run is a store build/shrinking/*.h5; `collect`
-writes the areas in time to data/reference/NAME.json and maps of one seed to NAME.h5; with `--add`
-the stored runs that have no stores stay.
+one core, one of radius 80 to t = 3800 an hour and a half. A run is a store build/shrinking/*.h5;
+`collect` writes the areas in time to data/reference/NAME.json and maps of one seed to NAME.h5; with
+`--add` the stored runs that have no stores stay.
 """
 
 import argparse
@@ -26,6 +30,7 @@ import interfaces
 import numpy as np
 import torch
 from command import asked
+from scipy.spatial.transform import Rotation
 from stores import lattice_of, reference_file, sets, write_chirality
 
 from sdml import files, forcefield, lattice, simulation, spins
@@ -35,15 +40,21 @@ from sdml.dynamics import LandauLifshitz
 
 NOISE, SAVE_INTERVAL, DT = 0.05, 10.0, 2.0
 SHAPES = ("strip along rows", "strip across rows", "circle", "hexagon along rows", "hexagon across")
+THREE_FOLD = np.roll(np.eye(3), 1, axis=0)  # by 120 degrees about (1, 1, 1)
 NORMALS = {"along": np.radians([90, 30, -30]), "across": np.radians([0, 60, 120])}
 
+WEAK = "--damping 0.05 --method neutral"
 REFERENCE = [
     "--shapes circle --seeds 0 1 2",
-    "--shapes circle --seeds 0 1 2 --radius 40 --time 900",
-    "--shapes circle --seeds 0 --radius 80 --time 1700",
-    "--shapes circle --seeds 0 1 2 --damping 0.05 --method neutral",
-    "--shapes circle --seeds 0 1 2 --radius 40 --time 1600 --damping 0.05 --method neutral",
-    "--shapes circle --seeds 0 --radius 80 --time 2800 --damping 0.05 --method neutral",
+    "--shapes circle --seeds 0 1 --radius 40 --time 1400",
+    "--shapes circle --seeds 0 1 --radius 80 --time 1700",
+    f"--shapes circle --seeds 0 1 2 {WEAK}",
+    f"--shapes circle --seeds 0 1 2 --radius 40 --time 1600 {WEAK}",
+    f"--shapes circle --seeds 0 --radius 80 --time 3800 {WEAK}",
+    "--shapes circle --turned three-fold --seeds 0 1",
+    "--shapes circle --turned three-fold --seeds 0 1 --radius 40 --time 1400",
+    f"--shapes circle --turned three-fold --seeds 0 1 {WEAK}",
+    f"--shapes circle --turned three-fold --seeds 0 1 --radius 40 --time 1600 {WEAK}",
 ]
 """What `run` is asked for by `all`."""
 
@@ -69,13 +80,13 @@ def inside(sites: lattice.Lattice, shape: str, radius: float) -> np.ndarray:
     return (abs(r @ np.stack([np.cos(angles), np.sin(angles)])) < radius).all(1)
 
 
-def start(field: Any, sites: lattice.Lattice, domain: np.ndarray, seed: int) -> torch.Tensor:
-    """Both chiralities, at the relative rotation of the lowest energy, with a little noise."""
+def start(
+    field: Any, sites: lattice.Lattice, domain: np.ndarray, seed: int, turned: str
+) -> torch.Tensor:
+    """Both chiralities, turned against each other, with a little noise."""
     outer, inner = spins.tetrahedral(sites, 1), spins.tetrahedral(sites, -1)
-    states = [
-        np.where(domain[:, None], spins.rotate(inner, rotation), outer)
-        for rotation in interfaces.cubic_rotations()
-    ]
+    cube = interfaces.cubic_rotations() if turned == "two-fold" else [THREE_FOLD]
+    states = [np.where(domain[:, None], spins.rotate(inner, turn), outer) for turn in cube]
     lowest = min(states, key=lambda s: float(field.energy(s)))
     return torch.as_tensor(spins.perturbed(lowest, NOISE, seed), dtype=torch.float32)
 
@@ -85,8 +96,8 @@ def minority(sites: lattice.Lattice, s: torch.Tensor) -> torch.Tensor:
     return (torch.as_tensor(domains.chirality_sign(sites, s)) < 0).sum().double()
 
 
-def stem(shape: str, radius: float, damping: float, kT: float) -> str:
-    return f"{shape.replace(' ', '-')}_{radius:g}_a{damping:g}_kT{kT:g}"
+def stem(shape: str, radius: float, damping: float, kT: float, turned: str) -> str:
+    return f"{shape.replace(' ', '-')}_{radius:g}_a{damping:g}_kT{kT:g}_{turned}"
 
 
 def run(given: argparse.Namespace) -> None:
@@ -95,11 +106,11 @@ def run(given: argparse.Namespace) -> None:
     field = forcefield.load("triangular").on(sites)
     every = round(SAVE_INTERVAL / DT)
     for shape, seed in itertools.product(given.shapes, given.seeds):
-        name = f"{stem(shape, given.radius, given.damping, given.kT)}_{seed}"
+        name = f"{stem(shape, given.radius, given.damping, given.kT, given.turned)}_{seed}"
         found = simulation.quench(
             folder() / f"{name}.h5",
             sites,
-            start(field, sites, inside(sites, shape, given.radius), seed),
+            start(field, sites, inside(sites, shape, given.radius), seed, given.turned),
             field.field,
             LandauLifshitz(DT, given.damping, given.kT, given.method),
             round(given.time / SAVE_INTERVAL) * every,
@@ -110,10 +121,28 @@ def run(given: argparse.Namespace) -> None:
             frames_every=10 * every,
             frame_dtype="float16",
             guard=simulation.Guard(field),
-            provenance={"shape": shape, "radius": given.radius},
+            provenance={"shape": shape, "radius": given.radius, "turned": given.turned},
         )
         area = found.observables["area"]
         print(name, area[:: max(len(area) // 10, 1)].astype(int).tolist(), flush=True)
+
+
+def orientation(sites: lattice.Lattice, s: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) that brings perfect order, up to its chirality, nearest to some spins."""
+    return Rotation.align_vectors(s[kept], spins.tetrahedral(sites, 1)[kept])[0].as_matrix()
+
+
+def turns(run: simulation.Run) -> list[float]:
+    """Degrees by which the domain has turned against its surroundings since the start, by frame."""
+    sites, found = lattice_of(run), []
+    for frame in run.frames.astype(float):
+        frame /= np.linalg.norm(frame, axis=-1, keepdims=True)
+        sign = np.asarray(domains.chirality_sign(sites, frame))
+        # Spins of the other chirality are those of the first, all reversed.
+        inside, outside = (orientation(sites, k * frame, k * sign > 0) for k in (-1, 1))
+        found.append(outside.T @ inside)
+    angles = [Rotation.from_matrix(turn @ found[0].T).magnitude() for turn in found]
+    return np.degrees(angles).round(1).tolist()
 
 
 def row_of(runs: list[simulation.Run]) -> dict[str, Any]:
@@ -125,6 +154,7 @@ def row_of(runs: list[simulation.Run]) -> dict[str, Any]:
         "seeds": [run.header["seed"] for run in runs],
         "time": runs[0].time[:n_times].tolist(),
         "area": [run.observables["area"][:n_times].tolist() for run in runs],
+        "turn": [runs[0].frame_time.tolist(), turns(runs[0])],
         "outside": round(max(float(run.guard["outside"].max()) for run in runs), 5),
     }
 
@@ -133,8 +163,8 @@ def collect(output: str, add: bool) -> None:
     origin, rows = results.measured_origin(model="J = 3, filling 0.25"), {}
     for row in files.loaded(files.reference() / f"{output}.json")["runs"] if add else []:
         settings = (row["equation"][name] for name in ("damping", "kT"))
-        rows[stem(row["shape"], row["radius"], *settings)] = row
-    found = sets(folder(), r"[a-z-]+_\d+_a.*_\d+")
+        rows[stem(row["shape"], row["radius"], *settings, row["turned"])] = row
+    found = sets(folder(), r"[a-z-]+_\d+_a.*-fold_\d+")
     with reference_file(output, origin, rows.keys() - found.keys()) as file:
         for name, paths in found.items():
             runs = [simulation.load(path) for path in paths]
@@ -154,6 +184,7 @@ def main() -> None:
     for name, usual in {"radius": 20.0, "kT": 0.0, "damping": 0.3, "time": 1000.0}.items():
         running.add_argument(f"--{name}", type=float, default=usual)
     running.add_argument("--method", default="adams")
+    running.add_argument("--turned", choices=["two-fold", "three-fold"], default="two-fold")
     running.add_argument("--seeds", type=int, nargs="+", default=[0])
     running.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
     collecting = parsers.add_parser("collect")

@@ -2,6 +2,7 @@
 
     python studies/walls.py [--starts 2] [--output NAME]
     python studies/walls.py --networks [--starts 2] [--output NAME]
+    python studies/walls.py --turns [--output NAME]
 
 Straight walls along rows of nearest neighbours (0 degrees), perpendicular to rows (30 degrees) and
 in between (13.9 and 19.1 degrees), in cells of several widths and lengths; the energy is the lowest
@@ -15,20 +16,29 @@ between 4 and 8 at 30). Half an hour on one busy core.
 gives to the same walls, one cell a direction, and to uniform orders. A wall counts as exact fields
 relaxed it, and as the network itself relaxes it from there. Networks know no twists: the cell is
 repeated until it fills an L x L lattice, which has the same walls and the same energy per length.
+
+``--turns`` adds the part ``turns``: the energies of walls across rows, which run in three
+directions, for each kind of rotation of the cube that turns one domain against the other, sharp and
+as the released network relaxes them. Some minutes.
 """
 
 import argparse
+import itertools
 import math
 import time
+from dataclasses import asdict
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import interfaces
 import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
 
 from sdml import bands, exact, files, forcefield, lattice, observables, spins
 from sdml.companion import results
+from sdml.dynamics import LandauLifshitz, trajectory
 from sdml.forcefield import ForceField
 from sdml.model import PAPER_CASES, SDModel
 
@@ -49,6 +59,17 @@ ORDERS = {
     "tetrahedral": spins.tetrahedral,
 }
 ORDER_LENGTH = 24
+ACROSS = {30: (1, -1), 90: (1, 2), 150: (2, 1)}
+"""Angle of a wall across rows -> numbers (a, b): along it a x + b y is constant."""
+TURNS = {
+    "0°": (0, 0, 0),
+    "180° about (0, 0, 1)": (0, 0, 180),
+    "90° about (0, 0, 1)": (0, 0, 90),
+    "180° about (1, -1, 0)": (90 * 2**0.5, -90 * 2**0.5, 0),
+    "120° about (1, 1, 1)": (40 * 3**0.5,) * 3,
+}
+"""One rotation of each kind that the cube has, as a rotation vector in degrees."""
+TURNED_LENGTH, TURNED_STEPS = 48, 150
 
 
 def starts(sites: lattice.Lattice) -> list[np.ndarray]:
@@ -151,10 +172,34 @@ def add_networks(origin: dict[str, Any], n_kept: int, output: str | None) -> Non
     results.save_reference(output, stored | {"networks": part})
 
 
+def turned_walls() -> dict[str, Any]:
+    """Energies of sharp and of relaxed walls by turn and direction, t per lattice constant."""
+    sites = lattice.triangular(TURNED_LENGTH)
+    network = forcefield.load("triangular").on(sites)
+    outer, inner = spins.tetrahedral(sites, 1), spins.tetrahedral(sites, -1)
+    # Two walls, each of L steps between second neighbours before it closes.
+    length, ground = 2 * 3**0.5 * TURNED_LENGTH, float(network.energy(outer))
+    equation, rows = LandauLifshitz(1.0, 1.0, 0.0), []
+    for (name, turn), (angle, (a, b)) in itertools.product(TURNS.items(), ACROSS.items()):
+        domain = sites.cells @ np.array([a, b]) % TURNED_LENGTH < TURNED_LENGTH / 2
+        turned = spins.rotate(inner, Rotation.from_rotvec(turn, degrees=True).as_matrix())
+        sharp = np.where(domain[:, None], turned, outer)
+        start = torch.as_tensor(spins.perturbed(sharp, 0.02, seed=1), dtype=torch.float32)
+        ((_, end),) = trajectory(start, network.field, equation, np.array([TURNED_STEPS]))
+        energies = [(float(network.energy(s)) - ground) / length for s in (sharp, end)]
+        rows.append(
+            {"turn": name, "angle": angle, **dict(zip(("sharp", "relaxed"), energies, strict=True))}
+        )
+        print(rows[-1], flush=True)
+    settings = {"length": TURNED_LENGTH, "n_steps": TURNED_STEPS, "equation": asdict(equation)}
+    return {"origin": results.measured_origin(model=MODEL, **settings), "walls": rows}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=2, help="relaxed states for each cell")
     parser.add_argument("--networks", action="store_true", help="what networks say of the same")
+    parser.add_argument("--turns", action="store_true", help="one domain turned against the other")
     parser.add_argument("--output", help="name of a file in data/reference")
     given = parser.parse_args()
     origin = results.measured_origin(
@@ -165,6 +210,10 @@ def main() -> None:
     )
     if given.networks:
         return add_networks(origin, given.starts, given.output)
+    path = files.reference() / f"{given.output}.json"
+    stored = files.loaded(path) if given.output and path.exists() else {}
+    if given.turns:
+        return results.save_reference(given.output, stored | {"turns": turned_walls()})
     begin = time.perf_counter()
     rows = [
         measured(direction, length, width, given.starts)
@@ -172,8 +221,6 @@ def main() -> None:
         for length, width in cells
     ]
     origin["seconds"] = round(time.perf_counter() - begin)
-    path = files.reference() / f"{given.output}.json"
-    stored = files.loaded(path) if given.output and path.exists() else {}
     results.save_reference(given.output, stored | {"origin": origin, "walls": rows})
 
 

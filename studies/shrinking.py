@@ -46,7 +46,7 @@ NORMALS = {"along": np.radians([90, 30, -30]), "across": np.radians([0, 60, 120]
 WEAK = "--damping 0.05 --method neutral"
 REFERENCE = [
     "--shapes circle --seeds 0 1 2",
-    "--shapes circle --seeds 0 1 --radius 40 --time 1400",
+    "--shapes circle --seeds 0 1 2 --radius 40 --time 1400",
     "--shapes circle --seeds 0 1 --radius 80 --time 1700",
     f"--shapes circle --seeds 0 1 2 {WEAK}",
     f"--shapes circle --seeds 0 1 2 --radius 40 --time 1600 {WEAK}",

@@ -143,7 +143,7 @@ def train(given: Arguments) -> None:
     numbers = range(1, given.members + 1)
     _require_places(given, numbers)
     learned = {state.tobytes() for state in fitted.spins}
-    if any(state.tobytes() in learned for state in judged.spins):
+    if given.judge and any(state.tobytes() in learned for state in judged.spins):
         raise ValueError(f"--judge: must hold no spins that are learned from, got {given.judge}")
     hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
     # What cannot be saved after all, on a disk that is full by then.

@@ -21,8 +21,8 @@ MODEL = "--lattice square --length 6 --exchange-coupling 6 --filling 0.485 --ele
 SIZE = "--descriptor symmetry --bond-radius 1.0 --pair-radius 1.0 --hidden-widths 4 --epochs 1"
 COMMANDS = {
     "quench": "--force-field triangular --length 12 --steps 2 --output q.h5",
-    "label": f"{MODEL} --random 2 --output labels",
-    "train": f"labels/random.h5 --judge labels/random.h5 {SIZE} --output fit.safetensors",
+    "label": f"{MODEL} --random 2 --quench-seeds 1 --save-times 0 1 --output labels",
+    "train": f"labels/random.h5 --judge labels/quench_1.h5 {SIZE} --output fit.safetensors",
 }
 """What must work with the core alone."""
 

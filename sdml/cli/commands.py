@@ -142,9 +142,11 @@ def train(given: Arguments) -> None:
     judged = dataset.join([dataset.load(path) for path in given.judge]) if given.judge else held_out
     numbers = range(1, given.members + 1)
     _require_places(given, numbers)
-    learned = {state.tobytes() for state in fitted.spins}
-    if given.judge and any(state.tobytes() in learned for state in judged.spins):
-        raise ValueError(f"--judge: must hold no spins that are learned from, got {given.judge}")
+    if given.judge:
+        learned = {state.tobytes() for state in fitted.spins}
+        if any(state.tobytes() in learned for state in judged.spins):
+            allowed = "must hold no spins that are learned from"
+            raise ValueError(f"--judge: {allowed}, got {given.judge}")
     hint = "; the same command goes on from the last checkpoint" if given.checkpoint else ""
     # What cannot be saved after all, on a disk that is full by then.
     unsaved = f"FAILED {given.output}: cannot be saved (", OSError, SafetensorError
